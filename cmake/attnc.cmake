@@ -1,0 +1,31 @@
+# attnc.cmake - the one way to add a layer: attnc_layer(name SOURCES a.c ... LINK other layers ...).
+set(ATTNC_WARNINGS -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion -Wno-sign-conversion)
+if(ATTNC_WERROR)
+  list(APPEND ATTNC_WARNINGS -Werror)
+endif()
+
+function(attnc_settings name)
+  set_target_properties(${name} PROPERTIES C_STANDARD 17 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF
+                                           C_VISIBILITY_PRESET hidden POSITION_INDEPENDENT_CODE ON)
+  target_compile_options(${name} PRIVATE ${ATTNC_WARNINGS})
+  if(ATTNC_SANITIZE)
+    target_compile_options(${name} PRIVATE -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g)
+    target_link_options(${name} PRIVATE -fsanitize=address,undefined)
+  endif()
+endfunction()
+
+function(attnc_layer name)
+  cmake_parse_arguments(L "" "" "SOURCES;LINK" ${ARGN})
+  add_library(${name} STATIC ${L_SOURCES})
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
+  target_link_libraries(${name} PUBLIC ${L_LINK})
+  attnc_settings(${name})
+endfunction()
+
+function(attnc_program name)
+  cmake_parse_arguments(P "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${P_SOURCES})
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
+  target_link_libraries(${name} PRIVATE ${P_LINK})
+  attnc_settings(${name})
+endfunction()

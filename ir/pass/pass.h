@@ -1,0 +1,42 @@
+/* pass.h - the pass driver. Passes are transformations of kernel IR; each is one file, pass_<name>.c. */
+#ifndef ATTNC_IR_PASS_H
+#define ATTNC_IR_PASS_H
+
+#include "ir/kernel/kernel.h"
+
+enum {
+    KFACT_LOWERED = 1,
+    KFACT_ONLINE = 2,
+    KFACT_RANGES = 4,
+    KFACT_FOLDED = 8,
+    KFACT_GROUPED = 16,
+    KFACT_SPLIT = 32,
+    KFACT_SCHEDULED = 64
+};
+
+typedef enum pass_id {
+#define PASS(ident, spelling, needs, gives, help) PASS_##ident,
+#include "ir/pass/passes.def"
+#undef PASS
+    PASS_COUNT
+} pass_id;
+
+const char *pass_name(pass_id p);
+const char *pass_help(pass_id p);
+
+typedef struct pass_options {
+    target_id target;         /* of `schedule` */
+    const char *passes;       /* "a,b": run these only; NULL: all, in order */
+    const char *stop_after;   /* pass name or NULL */
+    const char *print_after;  /* pass name, "all" or NULL */
+    const char *print_before;
+    FILE *print_to;           /* NULL: stderr */
+    bool verify_each;         /* also print, read back and compare after each pass */
+    double *pass_ms;          /* PASS_COUNT entries to add to, or NULL */
+} pass_options;
+
+/* lower-pattern makes a kernel for each pattern that has none; every other pass runs on every kernel. NULL, or a sentence about a wrong
+ * option or an unmet need. A kernel that fails to verify after a pass is our bug: ATTNC_BUG with the pass's name. */
+const char *passes_run(ir_module *m, const pass_options *o);
+
+#endif

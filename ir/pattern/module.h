@@ -1,0 +1,50 @@
+/* module.h - a model: its patterns (what attention means) and its kernels (how it is computed), over one expression pool. */
+#ifndef ATTNC_IR_MODULE_H
+#define ATTNC_IR_MODULE_H
+
+#include "ir/base/diag.h"
+#include "ir/pattern/expr.h"
+#include "ir/pattern/ranges.h"
+
+typedef enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16 } dtype;
+const char *dtype_name(dtype t); /* "f32" ... */
+bool dtype_parse(const char *name, size_t len, dtype *out);
+
+enum { MODULE_MAX_LAYERS = 65536, MODULE_MAX_HEADS = 4096, MODULE_MAX_DIM = 1024 };
+
+typedef struct shape {
+    int64_t q_heads, kv_heads; /* q_heads is a multiple of kv_heads; KV head of h is h * kv_heads / q_heads */
+    int64_t dim, dim_v;
+    dtype type; /* storage of q, k, v; sums are f32 */
+} shape;
+
+/* Meaning (semantics.md 0.2): s = scale * <q, k>; s = scores[i](s) in order; visible iff mask; softmax, with `sink` (0: none) as one
+ * more term of the denominator; a row that sees nothing is 0. */
+typedef struct pattern {
+    const char *name;
+    span where;
+    shape shape;
+    expr mask;    /* bool */
+    expr scale;   /* float over h, g, layer */
+    expr *scores; /* float, over s, q, k, h, g, layer, attributes, tables */
+    uint32_t n_scores;
+    expr sink; /* float over h, g, layer, q; 0: none */
+    ranges *ranges; /* of the mask; NULL until computed */
+} pattern;
+
+struct kernel;
+
+typedef struct ir_module {
+    arena *arena;
+    symbols symbols; /* inputs, constant tables, attributes */
+    expr_pool *pool;
+    const char *name;
+    uint32_t layers;
+    uint32_t *schedule; /* per layer: index into patterns */
+    VEC(pattern *) patterns;
+    VEC(struct kernel *) kernels;
+} ir_module;
+
+ir_module *ir_module_create(arena *a, const char *name);
+
+#endif
