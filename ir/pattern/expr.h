@@ -86,6 +86,7 @@ expr expr_make(expr_pool *p, expr_op op, const expr *args, uint32_t n); /* opera
 expr expr_unary(expr_pool *p, expr_op op, expr a);
 expr expr_binary(expr_pool *p, expr_op op, expr a, expr b);
 expr expr_if(expr_pool *p, expr cond, expr a, expr b);
+expr expr_negate(expr_pool *p, expr a); /* 0 - a, written -a */
 
 /* ---- facts ------------------------------------------------------------------------------------------------------------ */
 const char *expr_op_spelling(expr_op op);
@@ -104,6 +105,15 @@ enum { EXPR_MAX_POSITION = 1 << 30 };
 bool expr_range(const expr_pool *p, expr e, int64_t max_position, int_range *out);
 
 expr expr_substitute(expr_pool *p, expr e, expr_var v, expr by);
+expr expr_replace(expr_pool *p, expr e, expr what, expr by); /* every occurrence of the subexpression */
+/* Decides what ranges (with EXPR_MAX_POSITION) decide: `q - k < 2147483647` is true, `h % 2097152` is h. For whole masks. */
+expr expr_simplify_by_range(expr_pool *p, expr e);
+
+/* Sharing hides how large an expression is when written out: nodes of the tree (saturates), and nesting of the text. The printer
+ * writes `<too large: N nodes>` beyond the first limit, the reader refuses beyond the second; a front end asks before. */
+enum { EXPR_MAX_TREE = 1 << 20, EXPR_MAX_NESTING = 500 };
+uint32_t expr_tree_size(const expr_pool *p, expr e);
+unsigned expr_nesting(const expr_pool *p, expr e);
 
 /* ---- text -------------------------------------------------------------------------------------------------------------- */
 /* Infix, as in the language: `k <= q and k / 8192 == q / 8192`; reads back to the same expr. */
