@@ -57,6 +57,7 @@ void text_double(text *t, double x)
         snprintf(s, sizeof s, "%.*g", digits, x);
         if (strtod(s, NULL) == x) break;
     }
+    if (fabs(x) < 1e15 && x == floor(x)) snprintf(s, sizeof s, "%.0f", x); /* 50.0, not 5e+01 */
     text_add(t, s);
     if (!strpbrk(s, ".e")) text_add(t, ".0");
 }

@@ -95,19 +95,22 @@ kblock *kblock_create(kernel *k);
 /* Appends; operands as the table says (0-padded); results are made. */
 kop *kop_append(kernel *k, kblock *b, kop_code code, const kvalue *operands, expr e);
 kop *kop_insert(kernel *k, kblock *b, size_t at, kop_code code, const kvalue *operands, expr e);
+/* A copy of o at the end of b: its results and all that is defined inside are new values, operands from outside stay. */
+kop *kop_append_copy(kernel *k, kblock *b, const kop *o);
 void kblock_remove(kblock *b, size_t at);
 void kblock_replace_uses(kblock *b, kvalue from, kvalue to); /* nested bodies too */
 
 /* ---- text ------------------------------------------------------------------------------------------------------------ */
 void kernel_print(const kernel *k, text *to);
 void ir_module_print(const ir_module *m, text *to); /* model facts, symbols, patterns, kernels: a whole .air file */
-/* NULL after reporting to d; source: index of the text in d. */
+/* NULL after reporting to d; source: index of the text in d. What is returned has passed ir_module_verify. */
 ir_module *ir_module_read(arena *a, diags *d, uint32_t source);
 
 /* ---- checks ---------------------------------------------------------------------------------------------------------- */
 /* NULL when right, else a sentence (in the module's arena). Covers types, dominance, regions, expression scopes, and that
  * `mask` stands in partial loops only, `keys full` needs ranges, and so on: every rule of docs/kernel-ir.md. */
 const char *kernel_verify(const kernel *k);
-const char *ir_module_verify(const ir_module *m);
+const char *pattern_verify(const ir_module *m, const pattern *p);
+const char *ir_module_verify(const ir_module *m); /* all patterns and kernels, the schedule of the layers */
 
 #endif

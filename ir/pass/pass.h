@@ -35,8 +35,12 @@ typedef struct pass_options {
     double *pass_ms;          /* PASS_COUNT entries to add to, or NULL */
 } pass_options;
 
-/* lower-pattern makes a kernel for each pattern that has none; every other pass runs on every kernel. NULL, or a sentence about a wrong
+/* lower-pattern makes a kernel for each pattern that has none; every other pass runs on every kernel. Without `passes`, kernels that
+ * show a pass's result already are left alone (a text from the middle of the pipeline goes on from there). NULL, or a sentence about a wrong
  * option or an unmet need. A kernel that fails to verify after a pass is our bug: ATTNC_BUG with the pass's name. */
 const char *passes_run(ir_module *m, const pass_options *o);
+
+/* One pass on one kernel, which need not be in its module: how a kernel is cloned and scheduled once per target. */
+const char *pass_run(pass_id p, kernel *k, const pass_options *o);
 
 #endif
