@@ -1,0 +1,136 @@
+/* options.c - the command line of attn-run. */
+#include "tools/attn-run/options.h"
+#include "tools/common/args.h"
+#include <attn/attn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void run_options_help(void)
+{
+    fputs("usage: attn-run KERNEL.so --q Q.npy --k K.npy --v V.npy [options]\n"
+          "Runs one layer of a compiled model on tensors from .npy files.\n\n"
+          "  --out O.npy, --lse LSE.npy   where the result and the log-sum-exp go\n"
+          "  --layer L                    layer of the schedule (default 0)\n"
+          "  --lengths A,B,...            packed: the tensors are [all tokens, heads, dim]; else [batch, tokens, heads, dim]\n"
+          "  --attr NAME=FILE.npy         per-token attribute, int32: [tokens] or [batch, tokens]\n"
+          "  --input NAME=FILE.npy        run-time input that the pattern declares\n"
+          "  --threads N                  worker threads (default 1)\n"
+          "  --isa=NAME                   baseline, avx2, avx512, avx512bf16, native (default: the best there is)\n"
+          "  --check                      compare with the oracle\n"
+          "  --random B,S[,SEED]          random tensors of B sequences of S tokens instead of --q --k --v\n\n"
+          "Exit status: 0 done, 1 the oracle disagrees, 2 bad usage, a bad file or an unsupported shape.\n",
+          stdout);
+}
+
+/* Options of the interface that come with the KV cache or with other devices. */
+static bool refuse_later(const char *word, args *a)
+{
+    static const char *const later[] = {"--steps", "--page-size", "--rollback", "--budget"};
+    const char *value;
+    for (size_t i = 0; i < ATTNC_COUNT(later); i++)
+        if (args_option(a, word, later[i], &value)) {
+            tool_fail(a->err, "%s: this version has no KV cache; it runs a layer in one call", later[i]);
+            return true;
+        }
+    return false;
+}
+
+static bool parse_named(const char *option, char *text, named_file *list, size_t *n, tool_error *err)
+{
+    char *equals = strchr(text, '=');
+    if (!equals || equals == text || !equals[1]) return tool_fail(err, "%s needs NAME=FILE.npy, not '%s'", option, text);
+    if (*n == RUN_MAX_NAMED) return tool_fail(err, "more than %d times %s", RUN_MAX_NAMED, option);
+    *equals = 0;
+    for (size_t i = 0; i < *n; i++)
+        if (!strcmp(list[i].name, text)) return tool_fail(err, "%s %s is given twice", option, text);
+    list[(*n)++] = (named_file){text, equals + 1};
+    return true;
+}
+
+static bool parse_random(run_options *o, const char *text, tool_error *err)
+{
+    int64_t *list;
+    size_t n;
+    if (!args_ints("--random", text, 0, 1 << 30, &list, &n, err)) return false;
+    bool ok = (n == 2 || n == 3) && list[0] >= 1;
+    if (ok) o->batch = list[0], o->tokens = list[1], o->seed = n == 3 ? list[2] : 1;
+    free(list);
+    o->random = true;
+    return ok || tool_fail(err, "--random needs B,S or B,S,SEED with at least one sequence, not '%s'", text);
+}
+
+static bool parse_isa(run_options *o, const char *name, tool_error *err)
+{
+    o->isa = attn_isa_parse(name);
+    if (o->isa >= 0) return true;
+    return tool_fail(err, "--isa must be baseline, avx2, avx512, avx512bf16 or native, not '%s'", name);
+}
+
+static bool parse_device(const char *name, tool_error *err)
+{
+    if (!strcmp(name, "cpu")) return true;
+    return tool_fail(err, "--device=%s: this version has no GPU backend; there is cpu", name);
+}
+
+static bool parse_string(run_options *o, args *a, const char *word)
+{
+    const struct {
+        const char *name;
+        const char **value;
+    } strings[] = {{"--q", &o->q}, {"--k", &o->k}, {"--v", &o->v}, {"--out", &o->out}, {"--lse", &o->lse}};
+    for (size_t i = 0; i < ATTNC_COUNT(strings); i++)
+        if (args_option(a, word, strings[i].name, strings[i].value)) return true;
+    return false;
+}
+
+static bool parse_value(run_options *o, args *a, const char *word)
+{
+    const char *v;
+    if (args_option(a, word, "--layer", &v)) return !a->failed && args_int("--layer", v, 0, INT32_MAX, &o->layer, a->err);
+    if (args_option(a, word, "--threads", &v)) return !a->failed && args_int("--threads", v, 1, 1024, &o->threads, a->err);
+    if (args_option(a, word, "--isa", &v)) return !a->failed && parse_isa(o, v, a->err);
+    if (args_option(a, word, "--device", &v)) return !a->failed && parse_device(v, a->err);
+    if (args_option(a, word, "--random", &v)) return !a->failed && parse_random(o, v, a->err);
+    if (args_option(a, word, "--attr", &v)) return !a->failed && parse_named("--attr", (char *)v, o->attrs, &o->n_attrs, a->err);
+    if (args_option(a, word, "--input", &v)) return !a->failed && parse_named("--input", (char *)v, o->inputs, &o->n_inputs, a->err);
+    if (args_option(a, word, "--lengths", &v)) {
+        free(o->lengths);
+        o->lengths = NULL;
+        return !a->failed && args_ints("--lengths", v, 0, 1 << 30, &o->lengths, &o->n_lengths, a->err);
+    }
+    return tool_fail(a->err, "unknown option '%s'; attn-run --help lists the options", word);
+}
+
+static bool parse_word(run_options *o, args *a, const char *word)
+{
+    if (!strcmp(word, "--help")) return o->help = true;
+    if (!strcmp(word, "--check")) return o->check = true;
+    if (refuse_later(word, a)) return false;
+    if (parse_string(o, a, word)) return !a->failed;
+    if (word[0] == '-') return parse_value(o, a, word);
+    if (o->module) return tool_fail(a->err, "one module at a time; there is also '%s'", word);
+    o->module = word;
+    return true;
+}
+
+static bool check_together(const run_options *o, tool_error *err)
+{
+    if (!o->module) return tool_fail(err, "no kernel given; attn-run --help says what there is");
+    bool some = o->q || o->k || o->v, all = o->q && o->k && o->v;
+    if (o->random && some) return tool_fail(err, "--random takes the place of --q, --k and --v");
+    if (!o->random && !all) return tool_fail(err, "--q, --k and --v are needed (or --random B,S)");
+    if (o->random && o->lengths) return tool_fail(err, "--random makes sequences of one length; --lengths does not go with it");
+    return true;
+}
+
+bool run_options_parse(int argc, char **argv, run_options *o, tool_error *err)
+{
+    *o = (run_options){.isa = -1, .threads = 1};
+    args a = {argc, 1, argv, err, false};
+    for (const char *word; (word = args_next(&a));)
+        if (!parse_word(o, &a, word)) return false;
+    return o->help || check_together(o, err);
+}
+
+void run_options_free(run_options *o) { free(o->lengths); }

@@ -1,0 +1,355 @@
+/* coverage.c - what a pattern's ranges say about a text of n tokens.
+ *
+ * Heads and layers whose ranges are the same expressions, once h, g and layer are put in, are counted once and multiplied. Pairs
+ * are summed row by row, tiles from the intervals of each row of tiles: O(n) evaluations, never O(n^2). */
+#include "tools/attnc/coverage.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_VARIETIES = 1 << 16, MAX_ROW_EVALUATIONS = 1 << 24 };
+
+/* One way heads see: the three lists for some (layer, head). */
+typedef struct variety {
+    expr *ends; /* lo, hi of may, then must, then live */
+    int64_t weight;
+    expr_program *program[3]; /* by ranges_list */
+} variety;
+
+/* The heads of one KV head: what any of them can see lives. */
+typedef struct group {
+    uint32_t *varieties, n;
+    int64_t weight;
+} group;
+
+typedef struct counter {
+    arena *arena;
+    const ir_module *m;
+    const pattern *p;
+    const ranges *r;
+    uint32_t n_list[3]; /* intervals of may, must, live */
+    VEC(variety) varieties;
+    VEC(group) groups;
+    bool (*data)[2];
+    expr_value *values, *results;
+    key_interval *list;
+    uint32_t n_items; /* of list */
+    coverage_options o;
+    coverage out;
+} counter;
+
+static const interval *list_of(const ranges *r, int which)
+{
+    return which == RANGES_MAY ? r->may : which == RANGES_MUST ? r->must : r->live;
+}
+
+static uint32_t n_ends(const counter *c) { return 2 * (c->n_list[0] + c->n_list[1] + c->n_list[2]); }
+
+/* ---- varieties of heads ------------------------------------------------------------------------------------------------------- */
+
+static bool reads(const counter *c, expr_var v)
+{
+    for (int which = 0; which < 3; which++)
+        for (uint32_t i = 0; i < c->n_list[which]; i++) {
+            const interval *x = &list_of(c->r, which)[i];
+            if (expr_reads_var(c->m->pool, x->lo, v) || expr_reads_var(c->m->pool, x->hi, v)) return true;
+        }
+    return false;
+}
+
+/* A table whose values are only there at run time, or NULL. */
+static const table *runtime_table(const counter *c, expr e, bool *seen)
+{
+    if (!e || seen[e]) return NULL;
+    seen[e] = true;
+    const expr_node node = *expr_get(c->m->pool, e);
+    if (node.op == EXPR_ELEM || node.op == EXPR_ELEM_MIN || node.op == EXPR_ELEM_MAX) {
+        const table *t = &c->m->symbols.tables.at[node.index];
+        if (!t->value) return t;
+    }
+    for (uint32_t i = 0; i < node.nargs; i++) {
+        const table *t = runtime_table(c, node.arg[i], seen);
+        if (t) return t;
+    }
+    return NULL;
+}
+
+static const table *find_runtime_table(const counter *c)
+{
+    bool *seen = ARENA_ARRAY(c->arena, bool, expr_count(c->m->pool));
+    const table *t = NULL;
+    for (int which = 0; which < 3; which++)
+        for (uint32_t i = 0; i < c->n_list[which] && !t; i++) {
+            const interval *x = &list_of(c->r, which)[i];
+            t = runtime_table(c, x->lo, seen);
+            if (!t) t = runtime_table(c, x->hi, seen);
+        }
+    return t;
+}
+
+static expr put_in(const counter *c, expr e, int64_t layer, int64_t h)
+{
+    const shape *s = &c->p->shape;
+    expr_pool *p = c->m->pool;
+    e = expr_substitute(p, e, VAR_LAYER, expr_int(p, layer));
+    e = expr_substitute(p, e, VAR_H, expr_int(p, h));
+    return expr_substitute(p, e, VAR_G, expr_int(p, h * s->kv_heads / s->q_heads));
+}
+
+static void make_programs(counter *c, variety *v)
+{
+    const expr *at = v->ends;
+    for (int which = 0; which < 3; which++) {
+        v->program[which] = expr_program_create(c->arena, c->m->pool, at, 2 * c->n_list[which]);
+        at += 2 * c->n_list[which];
+    }
+}
+
+/* Index of the variety of this head, made when it is new. */
+static uint32_t find_variety(counter *c, int64_t layer, int64_t h)
+{
+    uint32_t n = n_ends(c), at = 0;
+    expr *ends = ARENA_ARRAY(c->arena, expr, n + 1);
+    for (int which = 0; which < 3; which++)
+        for (uint32_t i = 0; i < c->n_list[which]; i++) {
+            ends[at++] = put_in(c, list_of(c->r, which)[i].lo, layer, h);
+            ends[at++] = put_in(c, list_of(c->r, which)[i].hi, layer, h);
+        }
+    for (uint32_t i = 0; i < c->varieties.n; i++)
+        if (!memcmp(c->varieties.at[i].ends, ends, n * sizeof *ends)) return i;
+    variety v = {.ends = ends};
+    make_programs(c, &v);
+    VEC_PUSH(c->arena, &c->varieties, v);
+    return (uint32_t)c->varieties.n - 1;
+}
+
+static void add_group(counter *c, const uint32_t *varieties, uint32_t n, int64_t weight)
+{
+    for (size_t i = 0; i < c->groups.n; i++) {
+        group *g = &c->groups.at[i];
+        if (g->n == n && !memcmp(g->varieties, varieties, n * sizeof *varieties)) {
+            g->weight += weight;
+            return;
+        }
+    }
+    group g = {ARENA_ARRAY(c->arena, uint32_t, n), n, weight};
+    memcpy(g.varieties, varieties, n * sizeof *varieties);
+    VEC_PUSH(c->arena, &c->groups, g);
+}
+
+static void add_kv_head(counter *c, int64_t layer, int64_t g, int64_t weight)
+{
+    const shape *s = &c->p->shape;
+    int64_t size = s->q_heads / s->kv_heads;
+    uint32_t *list = ARENA_ARRAY(c->arena, uint32_t, (size_t)size), n = 0;
+    for (int64_t h = g * size; h < (g + 1) * size; h++) {
+        uint32_t v = find_variety(c, layer, h), i = 0;
+        c->varieties.at[v].weight += weight;
+        while (i < n && list[i] != v) i++;
+        if (i == n) list[n++] = v;
+    }
+    add_group(c, list, n, weight);
+}
+
+/* Which (layer, KV head) pairs to look at: all, or one for all that cannot differ. */
+static void collect(counter *c, uint32_t index)
+{
+    const shape *s = &c->p->shape;
+    bool by_layer = reads(c, VAR_LAYER), by_head = reads(c, VAR_H) || reads(c, VAR_G);
+    int64_t layers = 0;
+    for (uint32_t l = 0; l < c->m->layers; l++)
+        layers += c->m->schedule[l] == index;
+    if ((by_layer ? layers : 1) * (by_head ? s->q_heads : 1) > MAX_VARIETIES) {
+        c->out.unknown = "too many heads that may differ";
+        return;
+    }
+    for (uint32_t l = 0, seen = 0; l < c->m->layers; l++) {
+        if (c->m->schedule[l] != index || (seen++ && !by_layer)) continue;
+        int64_t same_layers = by_layer ? 1 : layers;
+        for (int64_t g = 0; g < (by_head ? s->kv_heads : 1); g++)
+            add_kv_head(c, l, g, same_layers * (by_head ? 1 : s->kv_heads));
+    }
+    c->out.known = true;
+}
+
+/* ---- intervals ------------------------------------------------------------------------------------------------------------------ */
+
+static int by_lo(const void *a, const void *b)
+{
+    const key_interval *x = a, *y = b;
+    return (x->lo > y->lo) - (x->lo < y->lo);
+}
+
+/* Adds the list's intervals, cut to [0, n_keys), to c->list. */
+static void evaluate(counter *c, const variety *v, ranges_list which, int64_t q0, int64_t q1, int64_t n_keys)
+{
+    expr_env env = {.var[VAR_Q0] = q0, .var[VAR_Q1] = q1, .data = (const bool(*)[2])c->data};
+    expr_program_run(v->program[which], &env, c->values, c->results);
+    for (uint32_t i = 0; i < c->n_list[which]; i++) {
+        int64_t lo = c->results[2 * i].i, hi = c->results[2 * i + 1].i;
+        if (lo < 0) lo = 0;
+        if (hi > n_keys - 1) hi = n_keys - 1;
+        if (lo <= hi) c->list[c->n_items++] = (key_interval){lo, hi};
+    }
+}
+
+/* Sorts c->list and joins what touches. */
+static void merge(counter *c)
+{
+    uint32_t n = 0;
+    if (c->n_items > 1) qsort(c->list, c->n_items, sizeof *c->list, by_lo);
+    for (uint32_t i = 0; i < c->n_items; i++) {
+        key_interval x = c->list[i];
+        if (n && x.lo <= c->list[n - 1].hi + 1)
+            c->list[n - 1].hi = x.hi > c->list[n - 1].hi ? x.hi : c->list[n - 1].hi;
+        else
+            c->list[n++] = x;
+    }
+    c->n_items = n;
+}
+
+static void keys_of(counter *c, const variety *v, ranges_list which, int64_t q0, int64_t q1, int64_t n_keys)
+{
+    c->n_items = 0;
+    evaluate(c, v, which, q0, q1, n_keys);
+    merge(c);
+}
+
+static int64_t count_keys(const counter *c)
+{
+    int64_t n = 0;
+    for (uint32_t i = 0; i < c->n_items; i++)
+        n += c->list[i].hi - c->list[i].lo + 1;
+    return n;
+}
+
+/* Key tiles that the list touches, or fills. The last tile may be short. */
+static int64_t count_tiles(const counter *c, bool filled)
+{
+    int64_t size = c->o.tile_keys, n = 0, next = 0; /* next: first tile not counted yet */
+    for (uint32_t i = 0; i < c->n_items; i++) {
+        key_interval x = c->list[i];
+        int64_t first = filled ? (x.lo + size - 1) / size : x.lo / size;
+        int64_t last = filled && x.hi < c->o.n - 1 ? (x.hi + 1) / size - 1 : x.hi / size;
+        if (first < next) first = next;
+        if (last < first) continue;
+        n += last - first + 1;
+        next = last + 1;
+    }
+    return n;
+}
+
+/* ---- counts --------------------------------------------------------------------------------------------------------------------- */
+
+static void count_tile_rows(counter *c)
+{
+    int64_t n = c->o.n, rows = c->o.tile_rows, columns = (n + c->o.tile_keys - 1) / c->o.tile_keys;
+    for (size_t i = 0; i < c->varieties.n; i++) {
+        const variety *v = &c->varieties.at[i];
+        for (int64_t q0 = 0; q0 < n; q0 += rows) {
+            int64_t q1 = q0 + rows < n ? q0 + rows - 1 : n - 1;
+            keys_of(c, v, RANGES_MAY, q0, q1, n);
+            int64_t touched = count_tiles(c, false);
+            if (!c->out.exact_pairs) c->out.pairs_visible += v->weight * count_keys(c) * (q1 - q0 + 1);
+            keys_of(c, v, RANGES_MUST, q0, q1, n);
+            int64_t full = count_tiles(c, true);
+            c->out.tiles_full += v->weight * full;
+            c->out.tiles_partial += v->weight * (touched - full);
+            c->out.tiles_all += v->weight * columns;
+        }
+        c->out.pairs_all += v->weight * n * n;
+    }
+}
+
+static void count_pairs(counter *c)
+{
+    for (size_t i = 0; i < c->varieties.n; i++)
+        for (int64_t q = 0; q < c->o.n; q++) {
+            keys_of(c, &c->varieties.at[i], RANGES_MAY, q, q, c->o.n);
+            c->out.pairs_visible += c->varieties.at[i].weight * count_keys(c);
+        }
+}
+
+static int64_t live_keys(counter *c, int64_t n)
+{
+    int64_t sum = 0;
+    for (size_t i = 0; i < c->groups.n; i++) {
+        const group *g = &c->groups.at[i];
+        c->n_items = 0;
+        for (uint32_t j = 0; j < g->n; j++)
+            evaluate(c, &c->varieties.at[g->varieties[j]], RANGES_LIVE, n, n, n);
+        merge(c);
+        sum += g->weight * count_keys(c);
+    }
+    return sum;
+}
+
+static void count_live(counter *c, bool row_by_row)
+{
+    int64_t token = (c->p->shape.dim + c->p->shape.dim_v) * (c->p->shape.type == DTYPE_F32 ? 4 : 2), peak = 0, heads = 0;
+    for (size_t i = 0; i < c->groups.n; i++)
+        heads += c->groups.at[i].weight;
+    c->out.full_bytes = heads * c->o.n * token;
+    c->out.live_bytes = live_keys(c, c->o.n) * token;
+    for (int64_t n = 1; row_by_row && n <= c->o.n; n++) {
+        int64_t live = live_keys(c, n);
+        peak = live > peak ? live : peak;
+    }
+    c->out.live_peak_bytes = row_by_row ? peak * token : -1;
+}
+
+/* May a step end before token n: nobody before it sees it or a later one. */
+static bool can_split(counter *c, int64_t n)
+{
+    for (size_t i = 0; i < c->varieties.n; i++) {
+        keys_of(c, &c->varieties.at[i], RANGES_MAY, 0, n - 1, RANGES_INFINITY);
+        if (c->n_items && c->list[c->n_items - 1].hi >= n) return false;
+    }
+    return true;
+}
+
+static void prepare(counter *c)
+{
+    size_t values = 1, items = 1;
+    for (size_t i = 0; i < c->varieties.n; i++)
+        for (int which = 0; which < 3; which++) {
+            size_t n = expr_program_size(c->varieties.at[i].program[which]);
+            values = n > values ? n : values;
+        }
+    for (int which = 0; which < 3; which++)
+        items = 2 * c->n_list[which] + 2 > items ? 2 * c->n_list[which] + 2 : items;
+    c->values = ARENA_ARRAY(c->arena, expr_value, values);
+    c->results = ARENA_ARRAY(c->arena, expr_value, items);
+    size_t widest = 1;
+    for (size_t i = 0; i < c->groups.n; i++)
+        widest = c->groups.at[i].n > widest ? c->groups.at[i].n : widest;
+    c->list = ARENA_ARRAY(c->arena, key_interval, items * widest);
+    c->data = (bool(*)[2])arena_array(c->arena, c->r->n_data + 1, sizeof *c->data);
+    for (uint32_t i = 0; i < c->r->n_data; i++)
+        c->data[i][0] = true; /* nothing is known of the data: may, not must */
+}
+
+coverage coverage_compute(arena *a, const ir_module *m, uint32_t index, const coverage_options *o)
+{
+    const pattern *p = m->patterns.at[index];
+    counter c = {.arena = a, .m = m, .p = p, .r = p->ranges, .o = *o};
+    c.n_list[RANGES_MAY] = p->ranges->n_may;
+    c.n_list[RANGES_MUST] = p->ranges->n_must;
+    c.n_list[RANGES_LIVE] = p->ranges->n_live;
+    const table *t = find_runtime_table(&c);
+    if (t) {
+        c.out.unknown = arena_printf(a, "depends on the input %s", t->name);
+        return c.out;
+    }
+    collect(&c, index);
+    if (!c.out.known) return c.out;
+    prepare(&c);
+    bool row_by_row = (int64_t)c.varieties.n * o->n <= MAX_ROW_EVALUATIONS;
+    c.out.exact_pairs = row_by_row && p->ranges->exact_rows;
+    c.out.exact_live = !p->ranges->n_data && !p->ranges->n_undecided;
+    count_tile_rows(&c);
+    if (c.out.exact_pairs) count_pairs(&c);
+    count_live(&c, row_by_row);
+    for (int64_t n = 1; row_by_row && n < o->n; n++)
+        c.out.boundaries += can_split(&c, n);
+    return c.out;
+}

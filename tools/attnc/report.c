@@ -1,0 +1,296 @@
+/* report.c - --report: what the compiler proved and chose, per layer kind; for people and, with --json, for machines. */
+#include "tools/attnc/report.h"
+#include "tools/attnc/coverage.h"
+#include <inttypes.h>
+
+typedef struct totals {
+    int64_t pairs_visible, pairs_all, live, peak, full;
+    bool all_known, exact_pairs, peak_known;
+} totals;
+
+typedef struct report {
+    arena *arena;
+    const ir_module *m;
+    const report_options *o;
+    text *to;
+    totals totals;
+} report;
+
+static const schedule *widest(const report *r, uint32_t kind)
+{
+    return &r->o->variants[r->o->n_variants - 1].kernels[kind]->schedule;
+}
+
+static coverage cover(const report *r, uint32_t kind)
+{
+    const schedule *s = widest(r, kind);
+    coverage_options c = {.n = r->o->context, .tile_rows = s->lanes ? s->lanes : 64, .tile_keys = s->key_block ? s->key_block : 128};
+    return coverage_compute(r->arena, r->m, kind, &c);
+}
+
+static void add_totals(totals *t, const coverage *c)
+{
+    t->all_known &= c->known;
+    t->exact_pairs &= c->exact_pairs;
+    t->peak_known &= c->live_peak_bytes >= 0;
+    t->pairs_visible += c->pairs_visible, t->pairs_all += c->pairs_all;
+    t->live += c->live_bytes, t->peak += c->live_peak_bytes, t->full += c->full_bytes;
+}
+
+static double percent(int64_t part, int64_t all) { return all ? 100 * (double)part / (double)all : 0; }
+
+static uint32_t count_layers(const ir_module *m, uint32_t kind)
+{
+    uint32_t n = 0;
+    for (uint32_t l = 0; l < m->layers; l++)
+        n += m->schedule[l] == kind;
+    return n;
+}
+
+/* ---- text ------------------------------------------------------------------------------------------------------------------------ */
+
+static const char *bytes_text(arena *a, int64_t bytes)
+{
+    const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double x = (double)bytes;
+    size_t u = 0;
+    while (x >= 1024 && u + 1 < ATTNC_COUNT(units))
+        x /= 1024, u++;
+    return u ? arena_printf(a, "%.1f %s", x, units[u]) : arena_printf(a, "%" PRId64 " B", bytes);
+}
+
+/* "0-2, 4-6, 8": at most ten pieces. */
+static void print_layers(const report *r, uint32_t kind)
+{
+    uint32_t pieces = 0;
+    for (uint32_t l = 0; l < r->m->layers; l++) {
+        if (r->m->schedule[l] != kind) continue;
+        uint32_t last = l;
+        while (last + 1 < r->m->layers && r->m->schedule[last + 1] == kind)
+            last++;
+        if (pieces++ == 10) {
+            text_add(r->to, ", ...");
+            return;
+        }
+        text_printf(r->to, "%s%u", pieces > 1 ? ", " : "", l);
+        if (last > l) text_printf(r->to, "-%u", last);
+        l = last;
+    }
+}
+
+static void print_pairs(const report *r, const coverage *c, const schedule *s)
+{
+    text_printf(r->to, "  pairs      %s%.2f %% visible\n", c->exact_pairs ? "" : "at most ", percent(c->pairs_visible, c->pairs_all));
+    text_printf(r->to, "  tiles      %.2f %% computed: %.2f %% full (no mask code), %.2f %% partial, of %u x %u\n",
+                percent(c->tiles_full + c->tiles_partial, c->tiles_all), percent(c->tiles_full, c->tiles_all),
+                percent(c->tiles_partial, c->tiles_all), s->lanes, s->key_block);
+}
+
+static void print_cache(const report *r, const coverage *c)
+{
+    text_printf(r->to, "  KV cache   %s%s of %s (%.2f %%)", c->exact_live ? "" : "at most ", bytes_text(r->arena, c->live_bytes),
+                bytes_text(r->arena, c->full_bytes), percent(c->live_bytes, c->full_bytes));
+    if (c->live_peak_bytes >= 0 && c->live_peak_bytes != c->live_bytes)
+        text_printf(r->to, ", %s at most on the way", bytes_text(r->arena, c->live_peak_bytes));
+    text_add(r->to, "\n");
+}
+
+static void print_steps(const report *r, const coverage *c)
+{
+    int64_t places = r->o->context - 1;
+    text_add(r->to, "  steps      ");
+    if (c->live_peak_bytes < 0)
+        text_add(r->to, "not looked at for a text this long\n");
+    else if (c->boundaries == places)
+        text_add(r->to, "may end anywhere\n");
+    else if (!c->exact_live)
+        text_add(r->to, "may end where the tokens' data allow it\n");
+    else if (!c->boundaries)
+        text_add(r->to, "all tokens at once (later ones are seen)\n");
+    else
+        text_printf(r->to, "may end at %" PRId64 " of %" PRId64 " places\n", c->boundaries, places);
+}
+
+static void print_expressions(const report *r, const char *name, const expr *list, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        text_printf(r->to, "  %-10s ", i ? "" : name);
+        expr_print(r->m->pool, list[i], r->to);
+        text_add(r->to, "\n");
+    }
+}
+
+static void print_schedules(const report *r, uint32_t kind)
+{
+    for (size_t i = 0; i < r->o->n_variants; i++) {
+        const schedule *s = &r->o->variants[i].kernels[kind]->schedule;
+        text_printf(r->to, "  %-10s %-15s %u rows x %u keys, QK %u x %u, PV %u x %u, rim %u x %u%s\n", i ? "" : "schedule",
+                    target_get(r->o->variants[i].target)->name, s->lanes, s->key_block, s->qk_keys, s->qk_vectors, s->pv_dims,
+                    s->pv_vectors, s->narrow_keys, s->narrow_dims, s->dot_bf16 ? ", bf16 pairs" : "");
+    }
+}
+
+static void print_kind(report *r, uint32_t kind)
+{
+    const pattern *p = r->m->patterns.at[kind];
+    coverage c = cover(r, kind);
+    add_totals(&r->totals, &c);
+    text_printf(r->to, "\n%s: %u layer%s (", p->name, count_layers(r->m, kind), count_layers(r->m, kind) == 1 ? "" : "s");
+    print_layers(r, kind);
+    text_printf(r->to, "), heads %" PRId64 " / %" PRId64 ", dim %" PRId64, p->shape.q_heads, p->shape.kv_heads, p->shape.dim);
+    if (p->shape.dim_v != p->shape.dim) text_printf(r->to, " / %" PRId64, p->shape.dim_v);
+    text_printf(r->to, ", %s\n", dtype_name(p->shape.type));
+    print_expressions(r, "mask", &p->mask, 1);
+    print_expressions(r, "scores", p->scores, p->n_scores);
+    if (p->sink) print_expressions(r, "sink", &p->sink, 1);
+    if (c.known) {
+        print_pairs(r, &c, widest(r, kind));
+        print_cache(r, &c);
+        print_steps(r, &c);
+    } else {
+        text_printf(r->to, "  pairs      not known here: %s\n", c.unknown);
+    }
+    print_expressions(r, "undecided", p->ranges->undecided, p->ranges->n_undecided);
+    for (uint32_t i = 0; i < p->ranges->n_data; i++)
+        print_expressions(r, "run time", &p->ranges->data[i].atom, 1);
+    print_schedules(r, kind);
+}
+
+static void print_totals(const report *r)
+{
+    const totals *t = &r->totals;
+    text_add(r->to, "\nmodel\n");
+    if (!t->all_known) {
+        text_add(r->to, "  pairs      not known here for every kind\n");
+        return;
+    }
+    text_printf(r->to, "  pairs      %s%.2f %% visible\n", t->exact_pairs ? "" : "at most ", percent(t->pairs_visible, t->pairs_all));
+    text_printf(r->to, "  KV cache   %s of %s (%.2f %%)", bytes_text(r->arena, t->live), bytes_text(r->arena, t->full),
+                percent(t->live, t->full));
+    if (t->peak_known && t->peak != t->live) text_printf(r->to, ", %s at most on the way", bytes_text(r->arena, t->peak));
+    text_add(r->to, "\n");
+}
+
+static void print_text(report *r)
+{
+    text_printf(r->to, "%s: %u layers, one text of %" PRId64 " tokens\n", r->m->name, r->m->layers, r->o->context);
+    for (uint32_t i = 0; i < r->m->patterns.n; i++)
+        print_kind(r, i);
+    if (r->m->patterns.n > 1) print_totals(r);
+}
+
+/* ---- json ------------------------------------------------------------------------------------------------------------------------ */
+
+static void json_string(text *to, const char *s)
+{
+    text_add(to, "\"");
+    for (; *s; s++) {
+        if (*s == '"' || *s == '\\')
+            text_printf(to, "\\%c", *s);
+        else if ((unsigned char)*s < 0x20)
+            text_printf(to, "\\u%04x", *s);
+        else
+            text_addn(to, s, 1);
+    }
+    text_add(to, "\"");
+}
+
+static void json_expressions(const report *r, const char *name, const expr *list, uint32_t n)
+{
+    text_printf(r->to, ", \"%s\": [", name);
+    for (uint32_t i = 0; i < n; i++) {
+        text t = {.arena = r->arena};
+        expr_print(r->m->pool, list[i], &t);
+        text_add(r->to, i ? ", " : "");
+        json_string(r->to, text_get(&t));
+    }
+    text_add(r->to, "]");
+}
+
+static void json_number(const report *r, const char *name, int64_t x) { text_printf(r->to, ", \"%s\": %" PRId64, name, x); }
+static void json_bool(const report *r, const char *name, bool x) { text_printf(r->to, ", \"%s\": %s", name, x ? "true" : "false"); }
+
+static void json_coverage(const report *r, const coverage *c)
+{
+    json_bool(r, "known", c->known);
+    if (!c->known) return;
+    json_number(r, "pairs_visible", c->pairs_visible);
+    json_number(r, "pairs_all", c->pairs_all);
+    json_bool(r, "pairs_exact", c->exact_pairs);
+    json_number(r, "tiles_full", c->tiles_full);
+    json_number(r, "tiles_partial", c->tiles_partial);
+    json_number(r, "tiles_all", c->tiles_all);
+    json_number(r, "kv_bytes", c->live_bytes);
+    json_bool(r, "kv_exact", c->exact_live);
+    json_number(r, "kv_bytes_full", c->full_bytes);
+    if (c->live_peak_bytes < 0) return;
+    json_number(r, "kv_bytes_peak", c->live_peak_bytes);
+    json_number(r, "step_boundaries", c->boundaries);
+}
+
+static void json_layers(const report *r, uint32_t kind)
+{
+    const char *comma = "";
+    text_add(r->to, ", \"layers\": [");
+    for (uint32_t l = 0; l < r->m->layers; l++)
+        if (r->m->schedule[l] == kind) text_printf(r->to, "%s%u", comma, l), comma = ", ";
+    text_add(r->to, "]");
+}
+
+static void json_schedules(const report *r, uint32_t kind)
+{
+    text_add(r->to, ", \"schedules\": [");
+    for (size_t i = 0; i < r->o->n_variants; i++) {
+        const schedule *s = &r->o->variants[i].kernels[kind]->schedule;
+        text_printf(r->to, "%s{\"target\": \"%s\"", i ? ", " : "", target_get(r->o->variants[i].target)->name);
+        json_number(r, "lanes", s->lanes);
+        json_number(r, "vector", s->vector);
+        json_number(r, "key_block", s->key_block);
+        text_printf(r->to, ", \"qk\": [%u, %u], \"pv\": [%u, %u], \"narrow\": [%u, %u]}", s->qk_keys, s->qk_vectors, s->pv_dims,
+                    s->pv_vectors, s->narrow_keys, s->narrow_dims);
+    }
+    text_add(r->to, "]");
+}
+
+static void json_kind(const report *r, uint32_t kind)
+{
+    const pattern *p = r->m->patterns.at[kind];
+    coverage c = cover(r, kind);
+    text_add(r->to, "{\"name\": ");
+    json_string(r->to, p->name);
+    json_layers(r, kind);
+    json_number(r, "q_heads", p->shape.q_heads);
+    json_number(r, "kv_heads", p->shape.kv_heads);
+    json_number(r, "dim", p->shape.dim);
+    json_number(r, "dim_v", p->shape.dim_v);
+    text_printf(r->to, ", \"dtype\": \"%s\"", dtype_name(p->shape.type));
+    json_expressions(r, "mask", &p->mask, 1);
+    json_expressions(r, "scores", p->scores, p->n_scores);
+    json_expressions(r, "undecided", p->ranges->undecided, p->ranges->n_undecided);
+    json_coverage(r, &c);
+    json_schedules(r, kind);
+    text_add(r->to, "}");
+}
+
+static void print_json(const report *r)
+{
+    text_add(r->to, "{\"model\": ");
+    json_string(r->to, r->m->name);
+    text_printf(r->to, ", \"layers\": %u", r->m->layers);
+    json_number(r, "context", r->o->context);
+    text_add(r->to, ", \"kinds\": [");
+    for (uint32_t i = 0; i < r->m->patterns.n; i++) {
+        text_add(r->to, i ? ",\n  " : "\n  ");
+        json_kind(r, i);
+    }
+    text_add(r->to, "\n]}\n");
+}
+
+void report_print(arena *a, const ir_module *m, const report_options *o, text *to)
+{
+    report r = {.arena = a, .m = m, .o = o, .to = to, .totals = {.all_known = true, .exact_pairs = true, .peak_known = true}};
+    if (o->json)
+        print_json(&r);
+    else
+        print_text(&r);
+}
