@@ -1,0 +1,48 @@
+/* analysis.h - inside ir/pattern only: what the parts of the range analysis share (docs/analysis.md). */
+#ifndef ATTNC_IR_PATTERN_ANALYSIS_H
+#define ATTNC_IR_PATTERN_ANALYSIS_H
+
+#include "ir/pattern/linear.h"
+#include "ir/pattern/ranges.h"
+
+/* Keys lo..hi (0: open) when a condition that is the same for all pairs of the tile holds. */
+typedef struct piece {
+    expr lo, hi, when;
+} piece;
+typedef struct piece_list {
+    const piece *at;
+    uint32_t n;
+} piece_list;
+
+/* may, must and live of one condition, indexed by ranges_list. */
+typedef struct lists {
+    piece_list of[3];
+} lists;
+
+typedef struct analysis {
+    expr_pool *pool;
+    arena *arena;
+    expr always, q, q0, q1;
+    size_t first_count; /* of the pool, to bound what one mask may cost */
+    unsigned splits;    /* of the comparison being looked at */
+    bool widened;
+    VEC(expr) undecided;
+    VEC(data_atom) data;
+} analysis;
+
+/* ---- ranges_lists.c -------------------------------------------------------------------------------------------------- */
+piece_list list_all(const analysis *a);
+piece_list list_none(void);
+piece_list list_one(const analysis *a, piece x);
+piece_list list_meet(analysis *a, ranges_list kind, piece_list x, piece_list y);
+piece_list list_join(analysis *a, ranges_list kind, piece_list x, piece_list y);
+bool piece_fits(const analysis *a, const piece *x); /* ends stay in 64 bits and of reasonable size */
+
+/* ---- ranges_atom.c --------------------------------------------------------------------------------------------------- */
+/* Lists of d >= 0, d free of min, max, abs and if over rows or keys. *decided is cleared when they are not exact. */
+lists atom_lists(analysis *a, expr d, bool *decided);
+
+/* ---- ranges_bounds.c ------------------------------------------------------------------------------------------------- */
+data_atom bounds_of_atom(analysis *a, expr atom);
+
+#endif
