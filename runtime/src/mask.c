@@ -1,0 +1,189 @@
+/* mask.c - joins the module's answers about tiles, blocks and pairs. */
+#include "mask.h"
+
+static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+
+uint32_t attni_mask_heads(const attn_kind_desc *kind) { return kind->flags & ATTN_KIND_HEADS_DIFFER ? kind->q_heads : 1; }
+
+void attni_mask_open(mask *m, memory *mem, const attn_kind_desc *kind, uint32_t n_attrs, uint32_t layer,
+                     const void *const *inputs)
+{
+    const spans none = {.mem = mem};
+    *m = (mask){.mem = mem, .kind = kind, .n_attrs = n_attrs, .head_may = none, .head_must = none, .rest = none};
+    m->block_may = m->block_must = m->piece_may = m->piece_must = m->joined = none;
+    m->attr = attni_alloc(mem, (size_t)n_attrs + 1, 4 * sizeof *m->attr);
+    m->pairs = attni_alloc(mem, (size_t)kind->n_may + kind->n_must + 1, 2 * sizeof *m->pairs);
+    m->data = attni_alloc(mem, (size_t)kind->n_data + 1, 2);
+    m->args = (attn_range_args){.size = sizeof m->args, .layer = layer, .inputs = inputs, .attr = m->attr};
+}
+
+void attni_mask_close(mask *m)
+{
+    spans *const lists[] = {&m->head_may,  &m->head_must, &m->rest,       &m->block_may,
+                            &m->block_must, &m->piece_may, &m->piece_must, &m->joined};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) attni_spans_free(lists[i]);
+    attni_free(m->mem, m->attr);
+    attni_free(m->mem, m->pairs);
+    attni_free(m->mem, m->data);
+}
+
+void attni_mask_bind(mask *m, const attn_seq *seq, const int32_t *key_bounds)
+{
+    m->seq = seq;
+    m->key_bounds = key_bounds;
+}
+
+/* Minimum and maximum of values[lo .. hi). */
+static void extremes(const int32_t *values, int64_t lo, int64_t hi, int32_t out[2])
+{
+    out[0] = out[1] = values[lo];
+    for (int64_t i = lo + 1; i < hi; i++) {
+        if (values[i] < out[0]) out[0] = values[i];
+        if (values[i] > out[1]) out[1] = values[i];
+    }
+}
+
+static int64_t block_count(const attn_seq *seq) { return (seq->n_keys + MASK_BLOCK - 1) / MASK_BLOCK; }
+
+int32_t *attni_mask_key_bounds(memory *mem, const attn_seq *seq, uint32_t n_attrs)
+{
+    int64_t blocks = block_count(seq);
+    int32_t *bounds = attni_alloc(mem, (size_t)blocks * n_attrs + 1, 2 * sizeof *bounds);
+    for (uint32_t a = 0; bounds && a < n_attrs; a++)
+        for (int64_t b = 0; b < blocks; b++)
+            extremes(seq->k_attr[a], b * MASK_BLOCK, min64((b + 1) * MASK_BLOCK, seq->n_keys), bounds + 2 * (a * blocks + b));
+    return bounds;
+}
+
+/* ---- one head ------------------------------------------------------------------------------------------------------------ */
+
+static void set_rows(mask *m, int64_t row0, int64_t row1)
+{
+    m->args.q0 = m->seq->pos + row0;
+    m->args.q1 = m->seq->pos + row1;
+    for (uint32_t a = 0; a < m->n_attrs; a++) {
+        int32_t e[2];
+        extremes(m->seq->q_attr[a], row0, row1 + 1, e);
+        m->attr[4 * a] = e[0];
+        m->attr[4 * a + 1] = e[1];
+    }
+}
+
+static void set_head(mask *m, uint32_t head)
+{
+    m->args.h = head;
+    m->args.g = head / (m->kind->q_heads / m->kind->kv_heads);
+}
+
+/* Keys lo .. hi - 1, which lie in one block of MASK_BLOCK. A whole block's bounds also hold for a part of it. */
+static void set_keys(mask *m, int64_t lo, int64_t hi, bool fine)
+{
+    m->args.k0 = lo;
+    m->args.k1 = hi - 1;
+    int64_t blocks = block_count(m->seq), block = lo / MASK_BLOCK;
+    for (uint32_t a = 0; a < m->n_attrs; a++) {
+        int32_t e[2];
+        const int32_t *known = fine || !m->key_bounds ? NULL : m->key_bounds + 2 * (a * blocks + block);
+        if (!known) extremes(m->seq->k_attr[a], lo, hi, e);
+        m->attr[4 * a + 2] = known ? known[0] : e[0];
+        m->attr[4 * a + 3] = known ? known[1] : e[1];
+    }
+}
+
+static void collect(const int64_t *pairs, uint32_t n, int64_t lo, int64_t hi, spans *out)
+{
+    out->n = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        int64_t first = max64(pairs[2 * i], lo), last = min64(pairs[2 * i + 1], hi - 1);
+        if (first <= last) attni_spans_insert(out, first, last + 1);
+    }
+}
+
+/* ranges for the rows and head that are set, cut to [lo, hi). data NULL: nothing is known of the atoms. */
+static void ask_ranges(mask *m, const uint8_t *data, int64_t lo, int64_t hi, spans *may, spans *must)
+{
+    m->args.data = data;
+    m->kind->ranges(&m->args, m->pairs);
+    collect(m->pairs, m->kind->n_may, lo, hi, may);
+    collect(m->pairs + 2 * m->kind->n_may, m->kind->n_must, lo, hi, must);
+}
+
+static void ask_block(mask *m, int64_t lo, int64_t hi, bool fine)
+{
+    set_keys(m, lo, hi, fine);
+    m->kind->bounds(&m->args, m->data);
+    ask_ranges(m, m->data, lo, hi, &m->piece_may, &m->piece_must);
+    for (size_t i = 0; i < m->piece_may.n; i++) attni_spans_append(&m->block_may, m->piece_may.at[i].lo, m->piece_may.at[i].hi);
+    for (size_t i = 0; i < m->piece_must.n; i++)
+        attni_spans_append(&m->block_must, m->piece_must.at[i].lo, m->piece_must.at[i].hi);
+}
+
+/* Asks the data about what lies in may but not in must, block by block; may and must take over what it says. */
+static void ask_data(mask *m, bool fine, spans *may, spans *must)
+{
+    const int64_t step = fine ? MASK_FINE : MASK_BLOCK;
+    attni_spans_subtract(may, must, &m->rest);
+    m->block_may.n = m->block_must.n = 0;
+    for (size_t i = 0; i < m->rest.n; i++)
+        for (int64_t lo = m->rest.at[i].lo, hi; lo < m->rest.at[i].hi; lo = hi) {
+            hi = min64((lo / step + 1) * step, m->rest.at[i].hi);
+            ask_block(m, lo, hi, fine);
+        }
+    attni_spans_unite(must, &m->block_must, &m->joined);
+    attni_spans_copy(must, &m->joined);
+    attni_spans_unite(must, &m->block_may, may);
+}
+
+static void ask_head(mask *m, uint32_t head, const spans *within, bool fine, spans *may, spans *must)
+{
+    set_head(m, head);
+    ask_ranges(m, NULL, 0, m->seq->n_keys, may, must);
+    if (within) {
+        attni_spans_intersect(may, within, &m->joined);
+        attni_spans_copy(may, &m->joined);
+        attni_spans_intersect(must, within, &m->joined);
+        attni_spans_copy(must, &m->joined);
+    }
+    if (!m->kind->n_data) return;
+    ask_data(m, false, may, must);
+    if (fine) ask_data(m, true, may, must);
+}
+
+/* ---- tiles, pairs, rows --------------------------------------------------------------------------------------------------- */
+
+void attni_mask_ask(mask *m, mask_rows rows, const spans *within, bool fine, spans *may, spans *must)
+{
+    set_rows(m, rows.row0, rows.row1);
+    ask_head(m, rows.head, within, fine, may, must);
+    if (!(m->kind->flags & ATTN_KIND_HEADS_DIFFER)) return;
+    for (uint32_t h = 1; h < rows.heads && !m->mem->failed; h++) {
+        ask_head(m, rows.head + h, within, fine, &m->head_may, &m->head_must);
+        attni_spans_unite(may, &m->head_may, &m->joined);
+        attni_spans_copy(may, &m->joined);
+        attni_spans_intersect(must, &m->head_must, &m->joined);
+        attni_spans_copy(must, &m->joined);
+    }
+}
+
+bool attni_mask_visible(mask *m, int64_t row, uint32_t head, int64_t key)
+{
+    set_rows(m, row, row);
+    set_head(m, head);
+    set_keys(m, key, key + 1, true);
+    return m->kind->visible(&m->args) != 0;
+}
+
+int64_t attni_mask_count(mask *m, int64_t row, uint32_t head, spans *may, spans *must)
+{
+    attni_mask_ask(m, (mask_rows){row, row, head, 1}, NULL, true, may, must);
+    int64_t n = attni_spans_count(must);
+    if (m->kind->flags & ATTN_KIND_EXACT_ROWS) return n;
+    attni_spans_subtract(may, must, &m->rest);
+    for (size_t i = 0; i < m->rest.n; i++)
+        for (int64_t k = m->rest.at[i].lo; k < m->rest.at[i].hi; k++) {
+            set_keys(m, k, k + 1, true);
+            n += m->kind->visible(&m->args) != 0;
+        }
+    return n;
+}

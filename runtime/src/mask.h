@@ -1,0 +1,53 @@
+/* mask.h - questions to a kind's compiled mask, for the rows of one sequence.
+ *
+ * The module answers in closed form for a tile (ranges), bounds data atoms on a block of keys (bounds), and decides one pair
+ * (visible). Here the answers are joined: over heads where heads differ, over blocks of keys where data speaks. */
+#ifndef ATTN_SRC_MASK_H
+#define ATTN_SRC_MASK_H
+
+#include "spans.h"
+
+enum {
+    MASK_BLOCK = 64, /* keys for which attribute bounds are kept */
+    MASK_FINE = 16   /* keys of a block when a block of MASK_BLOCK stays undecided */
+};
+
+typedef struct mask_rows {
+    int64_t row0, row1; /* of the sequence, both included */
+    uint32_t head, heads;
+} mask_rows;
+
+typedef struct mask {
+    memory *mem;
+    const attn_kind_desc *kind;
+    uint32_t n_attrs;
+    const attn_seq *seq;
+    const int32_t *key_bounds; /* attni_mask_key_bounds of the sequence; NULL when no data atoms or no attributes */
+    attn_range_args args;
+    int64_t *attr;  /* 4 per attribute: what args.attr points to */
+    int64_t *pairs; /* what ranges writes */
+    uint8_t *data;
+    spans head_may, head_must, rest, block_may, block_must, piece_may, piece_must, joined;
+} mask;
+
+/* All lists come from mem, whose `failed` is the only error. inputs: per input of the module, or NULL. */
+void attni_mask_open(mask *m, memory *mem, const attn_kind_desc *kind, uint32_t n_attrs, uint32_t layer,
+                     const void *const *inputs);
+void attni_mask_close(mask *m);
+void attni_mask_bind(mask *m, const attn_seq *seq, const int32_t *key_bounds);
+
+/* Minimum and maximum of each attribute over each block of MASK_BLOCK keys: [attribute][block][2]. */
+int32_t *attni_mask_key_bounds(memory *mem, const attn_seq *seq, uint32_t n_attrs);
+
+/* may: the keys that some row might see; must: those that all rows see. Cut to the sequence's keys and to `within` (NULL: all).
+ * fine: what blocks leave undecided is asked again in smaller blocks. */
+void attni_mask_ask(mask *m, mask_rows rows, const spans *within, bool fine, spans *may, spans *must);
+
+bool attni_mask_visible(mask *m, int64_t row, uint32_t head, int64_t key); /* the pair itself */
+/* How many keys this row sees, exactly. */
+int64_t attni_mask_count(mask *m, int64_t row, uint32_t head, spans *may, spans *must);
+
+/* Heads for which the mask must be asked one by one: all where heads differ, else one stands for all. */
+uint32_t attni_mask_heads(const attn_kind_desc *kind);
+
+#endif

@@ -1,0 +1,80 @@
+/* plan_parts.c - cuts the keys of long tiles, so that few rows can keep many workers busy.
+ *
+ * A tile is cut when it alone is more than a fair share of the work: then its parts run as items of their own, each writes its
+ * running sums into a slot, and the last to finish merges them in order (forward.c). */
+#include "plan.h"
+
+enum {
+    SHARES = 4,      /* pieces of work a worker should at least find */
+    PART_KEYS = 256, /* fewer keys a part are not worth the merge */
+    ROUND_KEYS = 16, /* long narrow segments are cut at multiples of this */
+    MAX_PARTS = 256
+};
+
+static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* How many keys of s a part takes that still has room for `room` lanes times keys. */
+static int64_t keys_that_fit(const attn_kernel_desc *k, const attn_segment *s, int64_t room)
+{
+    int64_t length = s->k1 - s->k0, keys = (room + s->lanes - 1) / s->lanes;
+    int64_t step = s->lanes == (int32_t)k->lanes && !s->masked ? k->key_step : length >= PART_KEYS ? ROUND_KEYS : 1;
+    return min64((keys + step - 1) / step * step, length);
+}
+
+/* Copies the tile's segments to the end of the list, cut so that each part has its share. */
+static void cut_tile(drafts *d, tile *t, int32_t parts)
+{
+    const attn_kernel_desc *k = d->plan->kernel;
+    const int32_t first = t->segment0, last = t->segment0 + t->segments;
+    attn_segment s = d->segments.at[first];
+    int64_t done = 0;
+    t->cut0 = (int32_t)d->cuts.n;
+    for (int32_t i = first, p = 0; i < last && p < parts; p++) {
+        part piece = {.segment0 = (int32_t)d->segments.n};
+        const int64_t until = t->w.cost * (p + 1) / parts;
+        while (i < last && done < until) {
+            attn_segment taken = s;
+            taken.k1 = s.k0 + keys_that_fit(k, &s, until - done);
+            LIST_ADD(d->mem, &d->segments, taken);
+            piece.segments++;
+            done += (taken.k1 - taken.k0) * s.lanes;
+            s.k0 = taken.k1;
+            if (s.k0 == s.k1 && ++i < last) s = d->segments.at[i];
+        }
+        if (piece.segments) LIST_ADD(d->mem, &d->cuts, piece);
+    }
+    t->parts = (int32_t)((int64_t)d->cuts.n - t->cut0);
+}
+
+/* The work of the whole call: every strip's tiles, shared ones as often as they run. */
+static int64_t total_cost(const drafts *d)
+{
+    int64_t cost = 0;
+    for (size_t i = 0; i < d->strips.n; i++)
+        for (size_t j = 0; j < d->strips.at[i].tiles; j++) cost += d->tiles.at[d->strips.at[i].tile0 + j].w.cost;
+    return cost;
+}
+
+static int64_t lanes_in_use(const drafts *d, const tile *t)
+{
+    int32_t lanes = (int32_t)d->plan->kernel->vector;
+    for (int32_t i = 0; i < t->segments; i++) {
+        const attn_segment *s = &d->segments.at[t->segment0 + i];
+        if (s->lane0 + s->lanes > lanes) lanes = s->lane0 + s->lanes;
+    }
+    return lanes;
+}
+
+void attni_cut_tiles(drafts *d, uint32_t max_parts)
+{
+    const attn_plan *p = d->plan;
+    if (max_parts == 1 || (!max_parts && p->workers <= 1) || !p->kernel->merge) return;
+    const int64_t share = total_cost(d) / ((int64_t)p->workers * SHARES) + 1;
+    for (size_t i = 0; i < d->tiles.n && !d->mem->failed; i++) {
+        tile *t = &d->tiles.at[i];
+        int64_t parts = max_parts;
+        if (!max_parts) parts = min64((t->w.cost + share - 1) / share, t->w.cost / (PART_KEYS * lanes_in_use(d, t)));
+        if (parts > MAX_PARTS) parts = MAX_PARTS;
+        if (parts > 1 && t->segments) cut_tile(d, t, (int32_t)parts);
+    }
+}

@@ -1,0 +1,95 @@
+/* plan_ranges.c - the keys of one tile of query rows, as segments.
+ *
+ *     rows of the tile        must                    -> wide segments, no mask, all lanes, whole key steps
+ *     rows of each vector     must without those      -> narrow segments, no mask
+ *                             may without must        -> narrow segments, masked
+ *
+ * So a diagonal costs what its vectors of lanes see, not what the tile's corner rows see. A tile with few lanes in use has no wide
+ * segments: they would compute for idle lanes. */
+#include "plan.h"
+
+enum { SHORT_OPEN = 16 }; /* unmasked keys beside masked ones that are not worth a segment of their own */
+
+static void add_segment(drafts *d, tile *t, span keys, int32_t lane0, int32_t lanes, int32_t used, bool masked)
+{
+    attn_segment s = {.k0 = keys.lo, .k1 = keys.hi, .lane0 = lane0, .lanes = lanes, .masked = masked};
+    LIST_ADD(d->mem, &d->segments, s);
+    t->segments++;
+    t->w.cost += (keys.hi - keys.lo) * lanes;
+    t->pairs += (keys.hi - keys.lo) * used;
+}
+
+/* Wide segments take whole key steps of what all rows see; d->full is what they took. */
+static void add_wide(drafts *d, tile *t, int32_t used)
+{
+    const attn_kernel_desc *k = d->plan->kernel;
+    d->full.n = 0;
+    for (size_t i = 0; i < d->must.n; i++) {
+        span keys = d->must.at[i];
+        keys.hi -= (keys.hi - keys.lo) % k->key_step;
+        if (keys.lo == keys.hi) continue;
+        attni_spans_append(&d->full, keys.lo, keys.hi);
+        add_segment(d, t, keys, 0, (int32_t)k->lanes, used, false);
+    }
+}
+
+/* Moves short unmasked pieces that touch masked ones to those; both lists stay sorted. With `all` every piece moves: a kernel whose
+ * only vector is the whole tile takes unmasked keys in whole steps. */
+static void join_short(drafts *d, bool all)
+{
+    spans *open = &d->open, *masked = &d->masked;
+    size_t kept = 0;
+    for (size_t i = 0, j = 0; i < open->n; i++) {
+        span s = open->at[i];
+        while (j < masked->n && masked->at[j].hi < s.lo) j++;
+        bool touches = (j < masked->n && masked->at[j].lo <= s.hi);
+        if (all || (touches && s.hi - s.lo < SHORT_OPEN)) attni_spans_insert(masked, s.lo, s.hi);
+        else open->at[kept++] = s;
+        if (j > masked->n) j = masked->n;
+    }
+    open->n = kept;
+}
+
+/* The rows and heads in lanes lane0 .. lane1 of the tile. */
+static mask_rows rows_of_lanes(const tile *t, uint32_t head, int32_t heads, int32_t lane0, int32_t lane1)
+{
+    int32_t r0 = lane0 / heads, r1 = lane1 / heads;
+    mask_rows rows = {.row0 = t->row + r0, .row1 = t->row + r1, .head = head, .heads = (uint32_t)heads};
+    if (r0 == r1) {
+        rows.head = head + (uint32_t)(lane0 % heads);
+        rows.heads = (uint32_t)(lane1 - lane0 + 1);
+    }
+    return rows;
+}
+
+static void add_vector(drafts *d, tile *t, uint32_t head, int32_t heads, int32_t lane0, const spans *within)
+{
+    const attn_kernel_desc *k = d->plan->kernel;
+    int32_t vector = (int32_t)k->vector, used = t->rows * heads - lane0;
+    if (used > vector) used = vector;
+    attni_mask_ask(&d->mask, rows_of_lanes(t, head, heads, lane0, lane0 + used - 1), within, true, &d->row_may, &d->row_must);
+    attni_spans_subtract(&d->row_may, &d->row_must, &d->masked);
+    attni_spans_copy(&d->open, &d->row_must);
+    join_short(d, k->lanes == k->vector);
+    for (size_t i = 0; i < d->open.n; i++) add_segment(d, t, d->open.at[i], lane0, vector, used, false);
+    for (size_t i = 0; i < d->masked.n; i++) add_segment(d, t, d->masked.at[i], lane0, vector, used, true);
+}
+
+void attni_tile_segments(drafts *d, tile *t, uint32_t head, uint32_t heads)
+{
+    const attn_kernel_desc *k = d->plan->kernel;
+    int32_t used = t->rows * (int32_t)heads, vector = (int32_t)k->vector;
+    int32_t vectors = (used + vector - 1) / vector, all = (int32_t)(k->lanes / k->vector);
+    t->segment0 = (int32_t)d->segments.n;
+    t->segments = 0;
+    t->w.cost = t->pairs = 0;
+    const spans *within = NULL;
+    if (4 * vectors >= 3 * all) {
+        mask_rows rows = {t->row, t->row + t->rows - 1, head, heads};
+        attni_mask_ask(&d->mask, rows, NULL, false, &d->may, &d->must);
+        add_wide(d, t, used);
+        attni_spans_subtract(&d->may, &d->full, &d->within);
+        within = &d->within;
+    }
+    for (int32_t v = 0; v < vectors && !d->mem->failed; v++) add_vector(d, t, head, (int32_t)heads, v * vector, within);
+}
