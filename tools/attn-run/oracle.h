@@ -1,0 +1,34 @@
+/* oracle.h - what the pattern means, computed from the module's own text by the interpreter, and how far off a result may be. */
+#ifndef ATTN_RUN_ORACLE_H
+#define ATTN_RUN_ORACLE_H
+
+#include "ir/kernel/interp.h"
+#include "tools/attn-run/tensors.h"
+
+/* The problem as the interpreter takes it: doubles, sequence by sequence. */
+typedef struct oracle {
+    arena *arena;
+    ir_module *module;
+    const kernel *kernel;
+    const pattern *pattern;
+    const double **tables; /* per table of the module; NULL for constant ones */
+    interp_sequence *seqs; /* o and lse: the oracle's results */
+    float *plain_o, *plain_lse; /* a plain computation in the kernel's precision, all sequences */
+} oracle;
+
+/* Result of a comparison; `where` says the worst element. */
+typedef struct comparison {
+    double error, allowed;
+    bool ok;
+    char where[96];
+} comparison;
+
+bool oracle_compute(oracle *o, const problem *p, tool_error *err);
+comparison oracle_compare_o(const oracle *o, const problem *p, const float *got);
+comparison oracle_compare_lse(const oracle *o, const problem *p, const float *got);
+void oracle_free(oracle *o);
+
+/* plain.c: the same formula in f32 by plain loops, the weights rounded to the storage type. Its error is the yardstick. */
+void plain_compute(oracle *o, const problem *p);
+
+#endif
