@@ -5,16 +5,19 @@
  *     attn_module *m;  attn_plan *p;  attn_pool *pool;
  *     attn_module_load("kernel.so", NULL, &m, &err);
  *     attn_pool_create(4, NULL, &pool, &err);
- *     attn_plan_create(m, &(attn_plan_config){.size = sizeof(attn_plan_config), .layer = 0, .n_seqs = 1, .q_lens = &len}, &p, &err);
+ *     attn_plan_create(m, &(attn_plan_config){.size = sizeof(attn_plan_config), .isa = -1, .workers = 4, .n_seqs = 1, .q_lens = &len},
+ *                      &p, &err);
  *     attn_forward(p, &(attn_tensors){.size = sizeof(attn_tensors), .q = &q, .k = &k, .v = &v, .o = &o}, pool, &err);
  *
  * Conventions
  *   Shapes     q [.., tokens, query heads, dim], k [.., tokens, KV heads, dim], v [.., tokens, KV heads, dim_v],
  *              o [.., tokens, query heads, dim_v], lse [.., tokens, query heads] (f32, natural logarithm, sink included).
  *              `..` is the batch: [batch, tokens, heads, dim] with sequences of one length, or [tokens, heads, dim] with the
- *              sequences one behind the other. Padding is never stored.
+ *              sequences one behind the other. Padding is never stored. A sequence may be shorter than its batch tensor: what lies
+ *              behind its length is neither read nor written.
  *   Tensors    DLPack's DLTensor, in CPU memory; the last dimension must be contiguous, other strides are free (element-aligned, not
- *              negative, o and lse must not overlap themselves). Never copied, never kept after the call.
+ *              negative, o and lse must not overlap themselves). Never copied, never kept after the call; the data of inputs given
+ *              to a plan is kept by address, and must live as long as the plan is used.
  *   Errors     functions return a status and leave everything as it was; `err` (may be NULL) gets a sentence.
  *   Ownership  *_create makes, *_destroy frees (NULL is fine). Memory comes from the caller's allocator (NULL: malloc).
  *              A module outlives its plans.
@@ -80,7 +83,7 @@ ATTN_API const attn_kernel_desc *attn_module_kernel(const attn_module *m, uint32
 /* Instruction sets by name: "baseline", "avx2", "avx512", "avx512bf16", "native". -1 for an unknown name. */
 ATTN_API int attn_isa_parse(const char *name);
 ATTN_API const char *attn_isa_name(uint32_t isa);
-ATTN_API int attn_isa_available(uint32_t isa); /* does this processor (and system) run it */
+ATTN_API int attn_isa_available(uint32_t isa); /* does this processor (and system) run it; "native" is taken on trust */
 
 /* ---- threads -------------------------------------------------------------------------------------------------------------- */
 
@@ -106,7 +109,7 @@ typedef struct attn_plan_config {
     const int32_t *const *k_attrs; /* the same for keys; NULL: as q_attrs (then k_lens must be q_lens) */
     const DLTensor *const *inputs; /* per input of the module; needed here when the kind is ATTN_KIND_MASK_INPUTS, else may be NULL */
     uint32_t workers;         /* most workers that will run it; 0: 1. Long rows of a small batch are cut for them */
-    int32_t isa;              /* attn_isa, or -1: the best this processor runs */
+    int32_t isa;              /* attn_isa (0 is the baseline), or -1: the best this processor runs */
     const attn_allocator *allocator;
     uint32_t max_parts;       /* most parts a tile's keys are cut into; 0: chosen. (tests) */
     uint32_t group;           /* heads that share a tile; 0: chosen. (tests) */
@@ -125,7 +128,7 @@ typedef struct attn_plan_stats {
     uint64_t bytes;          /* memory of the plan, workspaces included */
     const char *kernel;      /* name of the kernel */
 } attn_plan_stats;
-/* pairs_visible is counted here, row by row: not for a hot path. */
+/* pairs_visible is counted here, row by row, with working memory from the plan's allocator: not for a hot path. */
 ATTN_API ATTN_CHECKED attn_status attn_plan_get_stats(const attn_plan *p, attn_plan_stats *out);
 
 /* May a step boundary stand at position n of a sequence of `total` tokens (no visible pair query < n <= key)? attrs: per attribute of

@@ -1,0 +1,361 @@
+/* fake_module.h - a module written by hand in C: masks with their ranges, and a kernel that checks what the plan asks of it.
+ *
+ * The masks' `see` functions are the definition; ranges, bounds and visible are what a compiler would have proved. The kernel walks
+ * segments exactly as docs/kernel-abi.md says, counts its visits of every (row, head, key), and computes plain attention in f32. */
+#ifndef ATTNC_TEST_FAKE_MODULE_H
+#define ATTNC_TEST_FAKE_MODULE_H
+
+#include <attn/attn.h>
+#include <math.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- masks ------------------------------------------------------------------------------------------------------------------ */
+
+typedef struct fake_pair { /* what a mask may look at */
+    int64_t q, k, h, layer;
+    int32_t q_attr, k_attr;
+    const int32_t *table; /* 8 x 8 */
+} fake_pair;
+
+typedef struct fake_mask {
+    const char *name;
+    uint32_t flags, n_may, n_must, n_data;
+    bool attr, table;
+    attn_ranges_fn *ranges;
+    attn_bounds_fn *bounds;
+    bool (*see)(const fake_pair *p);
+} fake_mask;
+
+#define FAKE_FAR ((int64_t)1 << 62)
+
+static void put(int64_t *out, int i, int64_t lo, int64_t hi)
+{
+    out[2 * i] = lo;
+    out[2 * i + 1] = hi;
+}
+static bool may_atom(const attn_range_args *a) { return a->data ? a->data[0] : true; }
+static bool must_atom(const attn_range_args *a) { return a->data ? a->data[1] : false; }
+
+static bool see_all(const fake_pair *p) { return p->k >= 0; }
+static void ranges_all(const attn_range_args *a, int64_t *out)
+{
+    (void)a;
+    put(out, 0, -FAKE_FAR, FAKE_FAR);
+    put(out, 1, -FAKE_FAR, FAKE_FAR);
+}
+
+static bool see_causal(const fake_pair *p) { return p->k <= p->q; }
+static void ranges_causal(const attn_range_args *a, int64_t *out)
+{
+    put(out, 0, -FAKE_FAR, a->q1);
+    put(out, 1, -FAKE_FAR, a->q0);
+}
+
+/* A window of 21 keys, and the first 3 keys always: two intervals that meet, unsorted. */
+static bool see_streaming(const fake_pair *p) { return p->k <= p->q && (p->q - p->k < 21 || p->k < 3); }
+static void ranges_streaming(const attn_range_args *a, int64_t *out)
+{
+    put(out, 0, a->q0 - 20, a->q1);
+    put(out, 1, 0, 2 < a->q1 ? 2 : a->q1);
+    put(out, 2, a->q1 - 20, a->q0);
+    put(out, 3, 0, 2 < a->q0 ? 2 : a->q0);
+}
+
+static bool see_chunk(const fake_pair *p) { return p->k <= p->q && p->k / 24 == p->q / 24; }
+static void ranges_chunk(const attn_range_args *a, int64_t *out)
+{
+    put(out, 0, a->q0 / 24 * 24, a->q1);
+    put(out, 1, a->q1 / 24 * 24, a->q0);
+}
+
+/* Undecided: the analysis cannot invert the remainder. */
+static bool see_stride(const fake_pair *p) { return p->k <= p->q && (p->q - p->k) % 3 == 0; }
+static void ranges_stride(const attn_range_args *a, int64_t *out) { put(out, 0, 0, a->q1); }
+
+static bool see_documents(const fake_pair *p) { return p->k <= p->q && p->q_attr == p->k_attr; }
+static void ranges_documents(const attn_range_args *a, int64_t *out)
+{
+    put(out, 0, 0, may_atom(a) ? a->q1 : -1);
+    put(out, 1, 0, must_atom(a) ? a->q0 : -1);
+}
+static void bounds_equal(const attn_range_args *a, uint8_t *data)
+{
+    data[0] = a->attr[0] <= a->attr[3] && a->attr[2] <= a->attr[1];
+    data[1] = a->attr[0] == a->attr[1] && a->attr[2] == a->attr[3] && a->attr[0] == a->attr[2];
+}
+
+/* Causal, or within one image (attribute >= 0) in both directions. */
+static bool see_images(const fake_pair *p) { return p->k <= p->q || (p->q_attr == p->k_attr && p->q_attr >= 0); }
+static void ranges_images(const attn_range_args *a, int64_t *out)
+{
+    put(out, 0, 0, a->q1);
+    put(out, 1, 0, may_atom(a) ? FAKE_FAR : -1);
+    put(out, 2, 0, a->q0);
+    put(out, 3, 0, must_atom(a) ? FAKE_FAR : -1);
+}
+static void bounds_images(const attn_range_args *a, uint8_t *data)
+{
+    bounds_equal(a, data);
+    data[0] = data[0] && a->attr[1] >= 0;
+    data[1] = data[1] && a->attr[0] >= 0;
+}
+
+/* A window for each head: 1, 4, 16, none. */
+static int64_t head_window(int64_t h) { return h % 4 == 3 ? FAKE_FAR : (int64_t)1 << (2 * (h % 4)); }
+static bool see_heads(const fake_pair *p) { return p->k <= p->q && p->q - p->k < head_window(p->h); }
+static void ranges_heads(const attn_range_args *a, int64_t *out)
+{
+    put(out, 0, a->q0 - head_window(a->h) + 1, a->q1);
+    put(out, 1, a->q1 - head_window(a->h) + 1, a->q0);
+}
+
+static bool see_layers(const fake_pair *p) { return p->k <= p->q && p->q - p->k < 3 + 30 * p->layer; }
+static void ranges_layers(const attn_range_args *a, int64_t *out)
+{
+    put(out, 0, a->q0 - 2 - 30 * a->layer, a->q1);
+    put(out, 1, a->q1 - 2 - 30 * a->layer, a->q0);
+}
+
+/* A run-time table of blocks of 16 rows and 16 keys. */
+static bool see_blocks(const fake_pair *p) { return p->table[p->q / 16 % 8 * 8 + p->k / 16 % 8] != 0; }
+static void ranges_blocks(const attn_range_args *a, int64_t *out)
+{
+    put(out, 0, 0, may_atom(a) ? FAKE_FAR : -1);
+    put(out, 1, 0, must_atom(a) ? FAKE_FAR : -1);
+}
+static void bounds_blocks(const attn_range_args *a, uint8_t *data)
+{
+    data[0] = 0, data[1] = 1;
+    for (int64_t q = a->q0 / 16; q <= a->q1 / 16; q++)
+        for (int64_t k = a->k0 / 16; k <= a->k1 / 16; k++) {
+            uint8_t bit = ((const int32_t *)a->inputs[0])[q % 8 * 8 + k % 8] != 0;
+            data[0] |= bit, data[1] &= bit;
+        }
+}
+
+static const fake_mask fake_masks[] = {
+    {"all", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_all, NULL, see_all},
+    {"causal", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_causal, NULL, see_causal},
+    {"streaming", ATTN_KIND_EXACT_ROWS, 2, 2, 0, false, false, ranges_streaming, NULL, see_streaming},
+    {"chunk", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_chunk, NULL, see_chunk},
+    {"stride", 0, 1, 0, 0, false, false, ranges_stride, NULL, see_stride},
+    {"documents", 0, 1, 1, 1, true, false, ranges_documents, bounds_equal, see_documents},
+    {"images", 0, 2, 2, 1, true, false, ranges_images, bounds_images, see_images},
+    {"heads", ATTN_KIND_EXACT_ROWS | ATTN_KIND_HEADS_DIFFER, 1, 1, 0, false, false, ranges_heads, NULL, see_heads},
+    {"layers", ATTN_KIND_EXACT_ROWS | ATTN_KIND_LAYERS_DIFFER, 1, 1, 0, false, false, ranges_layers, NULL, see_layers},
+    {"blocks", ATTN_KIND_MASK_INPUTS, 1, 1, 1, false, true, ranges_blocks, bounds_blocks, see_blocks},
+};
+enum { FAKE_MASKS = sizeof fake_masks / sizeof *fake_masks };
+
+/* ---- the module and what its kernel saw --------------------------------------------------------------------------------------- */
+
+enum { FAKE_DIM = 3, FAKE_DIM_V = 2, FAKE_LOG = 1 << 15, FAKE_WORKSPACE = 200 };
+
+/* One at a time: kernels get no user data, so this is the test's own global. */
+static struct fake {
+    const fake_mask *mask;
+    attn_kernel_desc kernel;
+    attn_kind_desc kind;
+    attn_module_desc module;
+    attn_input_desc input;
+    const attn_kernel_desc *kernels[1];
+    const attn_kind_desc *kinds[1];
+    const attn_input_desc *inputs[1];
+    const char *attrs[1];
+    uint32_t schedule[3];
+    uint8_t **visits; /* per sequence: [row][head][key]; NULL: not recorded */
+    attn_item log[FAKE_LOG]; /* items in the order of their start */
+    int64_t cost[FAKE_LOG];
+    atomic_int items, errors;
+    atomic_llong segments, pairs;
+} fake;
+
+#define FAKE_CHECK(cond) \
+    do { \
+        if (!(cond) && atomic_fetch_add(&fake.errors, 1) < 10) printf("%s:%d: the kernel's contract is broken: %s\n", __FILE__, __LINE__, #cond); \
+    } while (0)
+
+static bool fake_sees(const attn_seq *seq, const void *const *inputs, int64_t layer, int64_t row, int64_t h, int64_t key)
+{
+    fake_pair p = {.q = seq->pos + row, .k = key, .h = h, .layer = layer};
+    if (fake.mask->attr) p.q_attr = seq->q_attr[0][row], p.k_attr = seq->k_attr[0][key];
+    if (fake.mask->table) p.table = inputs[0];
+    return fake.mask->see(&p);
+}
+
+static int32_t fake_visible(const attn_range_args *a)
+{
+    fake_pair p = {.q = a->q0, .k = a->k0, .h = a->h, .layer = a->layer};
+    if (fake.mask->attr) {
+        FAKE_CHECK(a->attr[0] == a->attr[1] && a->attr[2] == a->attr[3]);
+        p.q_attr = (int32_t)a->attr[0], p.k_attr = (int32_t)a->attr[2];
+    }
+    if (fake.mask->table) p.table = a->inputs[0];
+    return fake.mask->see(&p);
+}
+
+/* ---- the kernel ------------------------------------------------------------------------------------------------------------- */
+
+typedef struct fake_lane { /* running sums of one lane */
+    float m, l, o[FAKE_DIM_V];
+} fake_lane;
+
+static float load_f32(const char *p)
+{
+    float x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+
+static void fake_add(fake_lane *lane, float s, const float *v)
+{
+    float m = fmaxf(lane->m, s), old = lane->m == -INFINITY ? 0 : expf(lane->m - m), p = expf(s - m);
+    lane->l = lane->l * old + p;
+    for (int i = 0; i < FAKE_DIM_V; i++) lane->o[i] = lane->o[i] * old + p * v[i];
+    lane->m = m;
+}
+
+static void fake_store(const attn_kernel_args *a, const attn_item *item, int lane, const fake_lane *x)
+{
+    const attn_seq *seq = &a->seqs[item->seq];
+    const int64_t row = item->row + lane / item->heads, h = item->head + lane % item->heads;
+    for (int i = 0; i < FAKE_DIM_V; i++) {
+        float o = x->l > 0 ? x->o[i] / x->l : 0;
+        memcpy(a->o + seq->o_offset + row * a->o_row_stride + h * a->o_head_stride + 4 * i, &o, 4);
+    }
+    float lse = x->l > 0 ? x->m + logf(x->l) : -INFINITY;
+    if (a->lse) memcpy(a->lse + seq->lse_offset + row * a->lse_row_stride + h * a->lse_head_stride, &lse, 4);
+}
+
+static void fake_check_item(const attn_kernel_args *a, const attn_item *item)
+{
+    const attn_kernel_desc *k = &fake.kernel;
+    const int32_t group = (int32_t)(fake.kind.q_heads / fake.kind.kv_heads);
+    FAKE_CHECK(a->size == sizeof *a && a->abi == ATTN_ABI_VERSION);
+    FAKE_CHECK(item->heads >= 1 && item->heads <= (int32_t)k->max_group && item->rows >= 1);
+    FAKE_CHECK(item->rows * item->heads <= (int32_t)k->lanes);
+    FAKE_CHECK(item->head / group == (item->head + item->heads - 1) / group);
+    FAKE_CHECK(item->row >= 0 && item->row + item->rows <= a->seqs[item->seq].n_q);
+    FAKE_CHECK(item->part >= 0 && item->part < item->parts);
+}
+
+static void fake_check_segment(const attn_item *item, const attn_segment *s, const attn_seq *seq)
+{
+    const attn_kernel_desc *k = &fake.kernel;
+    FAKE_CHECK(s->k0 >= 0 && s->k0 < s->k1 && s->k1 <= seq->n_keys);
+    if (s->lanes == (int32_t)k->lanes && !s->masked) {
+        FAKE_CHECK(s->lane0 == 0 && (s->k1 - s->k0) % k->key_step == 0);
+    } else {
+        FAKE_CHECK(s->lanes == (int32_t)k->vector && s->lane0 % (int32_t)k->vector == 0);
+        FAKE_CHECK(s->lane0 < item->rows * item->heads);
+    }
+}
+
+static void fake_visit(const attn_kernel_args *a, const attn_item *item, const attn_segment *s, int lane, fake_lane *x)
+{
+    const attn_seq *seq = &a->seqs[item->seq];
+    const int64_t row = item->row + lane / item->heads, h = item->head + lane % item->heads;
+    const int64_t g = h / (fake.kind.q_heads / fake.kind.kv_heads);
+    const char *q = a->q + seq->q_offset + row * a->q_row_stride + h * a->q_head_stride;
+    for (int64_t key = s->k0; key < s->k1; key++) {
+        bool sees = fake_sees(seq, a->inputs, a->layer, row, h, key);
+        if (fake.visits) {
+            uint8_t *seen = &fake.visits[item->seq][(row * fake.kind.q_heads + h) * seq->n_keys + key];
+            FAKE_CHECK(!*seen);
+            *seen = 1;
+        }
+        FAKE_CHECK(sees || s->masked);
+        if (!sees) continue;
+        const char *k = seq->k_pages[key / a->page_tokens] + a->k_offset + key % a->page_tokens * a->k_token_stride + g * a->k_head_stride;
+        const char *v = seq->v_pages[key / a->page_tokens] + a->v_offset + key % a->page_tokens * a->v_token_stride + g * a->v_head_stride;
+        float dot = 0, values[FAKE_DIM_V];
+        for (int i = 0; i < FAKE_DIM; i++) dot += load_f32(q + 4 * i) * load_f32(k + 4 * i);
+        for (int i = 0; i < FAKE_DIM_V; i++) values[i] = load_f32(v + 4 * i);
+        fake_add(x, dot, values);
+    }
+}
+
+static void fake_run(const attn_kernel_args *a, const attn_item *item, void *workspace)
+{
+    fake_check_item(a, item);
+    FAKE_CHECK((uintptr_t)workspace % 64 == 0);
+    memset(workspace, (int)item->row, FAKE_WORKSPACE); /* shared workspaces would race: the thread sanitizer looks */
+    fake_lane lanes[64];
+    const int used = item->rows * item->heads;
+    for (int i = 0; i < used; i++) lanes[i] = (fake_lane){.m = -INFINITY};
+    int64_t cost = 0, pairs = 0;
+    for (int32_t i = 0; i < item->segments; i++) {
+        const attn_segment *s = &a->segments[item->segment0 + i];
+        fake_check_segment(item, s, &a->seqs[item->seq]);
+        cost += (s->k1 - s->k0) * s->lanes;
+        for (int lane = s->lane0; lane < s->lane0 + s->lanes && lane < used; lane++) {
+            fake_visit(a, item, s, lane, &lanes[lane]);
+            pairs += s->k1 - s->k0;
+        }
+    }
+    int n = atomic_fetch_add(&fake.items, 1);
+    if (n < FAKE_LOG) fake.log[n] = *item, fake.cost[n] = cost;
+    atomic_fetch_add(&fake.segments, item->segments);
+    atomic_fetch_add(&fake.pairs, pairs);
+    if (item->parts == 1) {
+        for (int i = 0; i < used; i++) fake_store(a, item, i, &lanes[i]);
+    } else {
+        memcpy(a->parts + (uint64_t)(item->part_slot + item->part) * fake.kernel.part_bytes, lanes, (size_t)used * sizeof *lanes);
+    }
+}
+
+static void fake_merge(const attn_kernel_args *a, const attn_item *item, void *workspace)
+{
+    memset(workspace, 1, FAKE_WORKSPACE);
+    FAKE_CHECK(item->parts > 1 && item->part == 0);
+    for (int i = 0; i < item->rows * item->heads; i++) {
+        fake_lane sum = {.m = -INFINITY};
+        for (int32_t p = 0; p < item->parts; p++) {
+            fake_lane x;
+            memcpy(&x, a->parts + (uint64_t)(item->part_slot + p) * fake.kernel.part_bytes + (size_t)i * sizeof x, sizeof x);
+            if (x.m == -INFINITY) continue;
+            float m = fmaxf(sum.m, x.m), s0 = sum.m == -INFINITY ? 0 : expf(sum.m - m), s1 = expf(x.m - m);
+            sum.l = sum.l * s0 + x.l * s1;
+            for (int d = 0; d < FAKE_DIM_V; d++) sum.o[d] = sum.o[d] * s0 + x.o[d] * s1;
+            sum.m = m;
+        }
+        fake_store(a, item, i, &sum);
+    }
+}
+
+/* ---- assembly --------------------------------------------------------------------------------------------------------------- */
+
+typedef struct fake_shape {
+    uint32_t lanes, vector, key_step, max_group, q_heads, kv_heads;
+} fake_shape;
+
+static const attn_module_desc *fake_make(const fake_mask *mask, fake_shape s)
+{
+    fake.mask = mask;
+    fake.kernel = (attn_kernel_desc){.size = sizeof fake.kernel, .isa = ATTN_ISA_BASELINE, .lanes = s.lanes, .vector = s.vector,
+                                     .key_step = s.key_step, .max_group = s.max_group, .workspace = FAKE_WORKSPACE,
+                                     .part_bytes = s.lanes * sizeof(fake_lane), .run = fake_run, .merge = fake_merge,
+                                     .name = "fake_f32", .schedule = "none"};
+    fake.kernels[0] = &fake.kernel;
+    fake.kind = (attn_kind_desc){.size = sizeof fake.kind, .flags = mask->flags, .name = mask->name, .q_heads = s.q_heads,
+                                 .kv_heads = s.kv_heads, .dim = FAKE_DIM, .dim_v = FAKE_DIM_V, .dtype = ATTN_F32,
+                                 .n_may = mask->n_may, .n_must = mask->n_must, .n_data = mask->n_data, .n_kernels = 1,
+                                 .ranges = mask->ranges, .bounds = mask->bounds, .visible = fake_visible, .kernels = fake.kernels};
+    fake.kinds[0] = &fake.kind;
+    fake.input = (attn_input_desc){.size = sizeof fake.input, .is_int = 1, .name = "blocks", .rank = 2, .extent = {8, 8}};
+    fake.inputs[0] = &fake.input;
+    fake.attrs[0] = "doc";
+    fake.module = (attn_module_desc){.size = sizeof fake.module, .abi = ATTN_ABI_VERSION, .name = "fake", .compiler = "by hand",
+                                     .n_layers = 3, .n_kinds = 1, .n_inputs = mask->table, .n_attrs = mask->attr,
+                                     .schedule = fake.schedule, .kinds = fake.kinds, .inputs = fake.inputs, .attrs = fake.attrs};
+    fake.items = fake.errors = 0;
+    fake.segments = fake.pairs = 0;
+    fake.visits = NULL;
+    return &fake.module;
+}
+
+#endif
