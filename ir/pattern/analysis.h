@@ -25,10 +25,14 @@ typedef struct analysis {
     expr always, q, q0, q1;
     size_t first_count; /* of the pool, to bound what one mask may cost */
     unsigned splits;    /* of the comparison being looked at */
+    unsigned proofs;    /* tried so far, for the same reason */
     bool widened;
     VEC(expr) undecided;
     VEC(data_atom) data;
 } analysis;
+
+/* A mask that is too much work: what is left of it stays undecided. */
+enum { MAX_GROWTH = 400000, MAX_PROOFS = 100000 };
 
 /* ---- ranges_lists.c -------------------------------------------------------------------------------------------------- */
 piece_list list_all(const analysis *a);

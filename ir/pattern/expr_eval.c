@@ -233,8 +233,19 @@ void expr_program_run(const expr_program *x, const expr_env *env, expr_value *va
     for (size_t i = 0; i < x->n_roots; i++) results[i] = values[x->roots[i]];
 }
 
+/* Small trees without the bookkeeping. */
+enum { SMALL_TREE = 200 };
+static expr_value eval_small(const expr_pool *p, expr e, const expr_env *env)
+{
+    const expr_node *n = expr_get(p, e);
+    expr_value args[EXPR_MAX_ARGS];
+    for (unsigned i = 0; i < n->nargs; i++) args[i] = eval_small(p, n->arg[i], env);
+    return node_value(p, n, env, args);
+}
+
 expr_value expr_eval(const expr_pool *p, expr e, const expr_env *env)
 {
+    if (expr_tree_size(p, e) <= SMALL_TREE) return eval_small(p, e, env);
     uint32_t *slot = slots_for(&e, 1);
     step *steps = calloc(mark(p, slot, &e, 1), sizeof *steps);
     expr_value result, *values = calloc((size_t)e + 1, sizeof *values);

@@ -1,20 +1,10 @@
-/* expr_rewrite.c - rebuilding expressions bottom-up with something changed. Operands have smaller ids, so it is a loop. */
+/* expr_rewrite.c - rebuilding expressions bottom-up with something changed.
+ *
+ * The walk has a stack of its own (long chains) and touches only what is below the root: a mask of thousands of comparisons is rewritten
+ * comparison by comparison, and each must cost what it measures, not what the pool does. */
 #include "ir/pattern/pool.h"
 
 #include <string.h>
-
-/* made[e] for everything below root, 0 where not needed yet. */
-static expr *needed(const expr_pool *p, expr root)
-{
-    expr *made = ARENA_ARRAY(p->arena, expr, (size_t)root + 1);
-    made[root] = root;
-    for (expr e = root; e > 0; e--) {
-        if (!made[e]) continue;
-        const expr_node *n = expr_get(p, e);
-        for (unsigned i = 0; i < n->nargs; i++) made[n->arg[i]] = n->arg[i];
-    }
-    return made;
-}
 
 /* The node with its operands replaced by made[operand]. */
 static expr rebuild(expr_pool *p, expr e, const expr *made)
@@ -31,13 +21,59 @@ static expr rebuild(expr_pool *p, expr e, const expr *made)
     return expr_make(p, (expr_op)n.op, n.arg, n.nargs);
 }
 
+typedef struct rewrite {
+    expr what, by; /* what = 0: decide by range instead */
+} rewrite;
+
+static expr decide(expr_pool *p, expr e);
+
+static expr rewrite_node(expr_pool *p, const rewrite *r, expr e)
+{
+    expr x = rebuild(p, e, p->made);
+    return r->what ? x : decide(p, x);
+}
+
+/* 0: e is to be rebuilt from its operands. */
+static expr known_already(const rewrite *r, expr e)
+{
+    if (e == r->what) return r->by;
+    return e < r->what ? e : 0; /* what contains another expression has a greater id */
+}
+
+static bool push_operands(expr_pool *p, expr e)
+{
+    const expr_node *n = expr_get(p, e);
+    size_t before = p->todo.n;
+    for (unsigned i = 0; i < n->nargs; i++)
+        if (!p->made[n->arg[i]]) VEC_PUSH(p->arena, &p->todo, n->arg[i]);
+    return p->todo.n > before;
+}
+
+static expr rewrite_all(expr_pool *p, const rewrite *r, expr root)
+{
+    if (p->made_cap <= root) {
+        p->made_cap = p->count * 2;
+        p->made = ARENA_ARRAY(p->arena, expr, p->made_cap);
+    }
+    VEC_PUSH(p->arena, &p->todo, root);
+    while (p->todo.n) {
+        expr e = p->todo.at[p->todo.n - 1], x = p->made[e] ? p->made[e] : known_already(r, e);
+        if (!x && push_operands(p, e)) continue;
+        p->todo.n--;
+        if (p->made[e]) continue;
+        p->made[e] = x ? x : rewrite_node(p, r, e);
+        VEC_PUSH(p->arena, &p->done, e);
+    }
+    expr result = p->made[root];
+    for (size_t i = 0; i < p->done.n; i++) p->made[p->done.at[i]] = 0;
+    p->done.n = 0;
+    return result;
+}
+
 expr expr_replace(expr_pool *p, expr root, expr what, expr by)
 {
-    if (what > root) return root;
-    expr *made = needed(p, root);
-    for (expr e = what; e <= root; e++)
-        if (made[e]) made[e] = e == what ? by : rebuild(p, e, made);
-    return made[root];
+    ATTNC_CHECK(what);
+    return rewrite_all(p, &(rewrite){what, by}, root);
 }
 
 expr expr_substitute(expr_pool *p, expr e, expr_var v, expr by)
@@ -78,10 +114,4 @@ static expr decide(expr_pool *p, expr e)
     return a.lo >= 0 && a.hi < b.lo ? n.arg[0] : e;
 }
 
-expr expr_simplify_by_range(expr_pool *p, expr root)
-{
-    expr *made = needed(p, root);
-    for (expr e = 1; e <= root; e++)
-        if (made[e]) made[e] = decide(p, rebuild(p, e, made));
-    return made[root];
-}
+expr expr_simplify_by_range(expr_pool *p, expr root) { return rewrite_all(p, &(rewrite){0, 0}, root); }

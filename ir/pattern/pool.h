@@ -39,6 +39,10 @@ struct expr_pool {
     size_t count;
     expr *buckets;
     size_t n_buckets;
+    /* for expr_rewrite.c: made[e] is 0 between rewrites */
+    expr *made;
+    size_t made_cap;
+    VEC(expr) todo, done;
 };
 
 typedef struct expr_op_info {

@@ -9,7 +9,7 @@
 #include "ir/pattern/analysis.h"
 #include "ir/pattern/pool.h"
 
-enum { ROW_OR_KEY = DEPENDS_ROW | DEPENDS_KEY, MAX_SPLITS = 64, MAX_GROWTH = 400000 };
+enum { ROW_OR_KEY = DEPENDS_ROW | DEPENDS_KEY, MAX_SPLITS = 64 };
 
 static lists condition_lists(analysis *a, expr e, bool positive);
 static lists compare(analysis *a, expr e, bool positive);
@@ -95,7 +95,10 @@ static lists split_pick(analysis *a, expr d, expr pick, bool *decided)
     return by_cases(a, expr_binary(a->pool, EXPR_LE, greatest ? y : x, greatest ? x : y), &first, &second);
 }
 
-static bool too_much(analysis *a) { return expr_count(a->pool) - a->first_count > MAX_GROWTH; }
+static bool too_much(const analysis *a)
+{
+    return expr_count(a->pool) - a->first_count > MAX_GROWTH || a->proofs >= MAX_PROOFS;
+}
 
 static lists at_least_zero(analysis *a, expr d, bool *decided)
 {

@@ -44,15 +44,20 @@ bool piece_fits(const analysis *a, const piece *x)
     return expr_range(a->pool, x->when, EXPR_MAX_POSITION, &r) && small(a, x->lo) && small(a, x->hi) && small(a, x->when);
 }
 
+static bool proves(analysis *a, expr x, expr y)
+{
+    return x == y || (++a->proofs < MAX_PROOFS && expr_proves_le(a->pool, x, y));
+}
+
 static expr greater(analysis *a, expr x, expr y)
 {
-    if (expr_proves_le(a->pool, x, y)) return y;
-    return expr_proves_le(a->pool, y, x) ? x : expr_binary(a->pool, EXPR_MAX, x, y);
+    if (proves(a, x, y)) return y;
+    return proves(a, y, x) ? x : expr_binary(a->pool, EXPR_MAX, x, y);
 }
 static expr lesser(analysis *a, expr x, expr y)
 {
-    if (expr_proves_le(a->pool, x, y)) return x;
-    return expr_proves_le(a->pool, y, x) ? y : expr_binary(a->pool, EXPR_MIN, x, y);
+    if (proves(a, x, y)) return x;
+    return proves(a, y, x) ? y : expr_binary(a->pool, EXPR_MIN, x, y);
 }
 
 /* No key lies in it, for any tile. */
@@ -61,15 +66,15 @@ static bool is_empty(analysis *a, const piece *x)
     int_range r;
     if (expr_range(a->pool, x->when, EXPR_MAX_POSITION, &r) && r.hi == 0) return true;
     if (x->hi && expr_range(a->pool, x->hi, EXPR_MAX_POSITION, &r) && r.hi < 0) return true;
-    return x->lo && x->hi && expr_proves_le(a->pool, expr_binary(a->pool, EXPR_ADD, x->hi, expr_int(a->pool, 1)), x->lo);
+    return x->lo && x->hi && proves(a, expr_binary(a->pool, EXPR_ADD, x->hi, expr_int(a->pool, 1)), x->lo);
 }
 
 /* ---- union ----------------------------------------------------------------------------------------------------------- */
 static bool covers(analysis *a, const piece *big, const piece *x)
 {
     if (big->when != a->always && big->when != x->when) return false;
-    if (big->lo && !(x->lo && expr_proves_le(a->pool, big->lo, x->lo))) return false;
-    return !big->hi || (x->hi && expr_proves_le(a->pool, x->hi, big->hi));
+    if (big->lo && !(x->lo && proves(a, big->lo, x->lo))) return false;
+    return !big->hi || (x->hi && proves(a, x->hi, big->hi));
 }
 
 /* Two intervals as one, when that is exactly their union. */
