@@ -25,6 +25,14 @@ static bool constant_of(const expr_pool *p, expr e, double *out)
     return true;
 }
 
+/* e = 0 - x: gives x, else 0. */
+static expr negated(const expr_pool *p, expr e)
+{
+    const expr_node *n = expr_get(p, e);
+    double zero;
+    return n->op == EXPR_FSUB && constant_of(p, n->arg[0], &zero) && zero == 0 ? n->arg[1] : 0;
+}
+
 /* a * b, where 0 stands for the number 1. */
 static expr times(expr_pool *p, expr a, expr b)
 {
@@ -80,6 +88,7 @@ static expr multiply_with(expr_pool *p, expr e, memo *m)
     expr free_of_charge = absorb(p, e, m);
     if (free_of_charge) return free_of_charge;
     const expr_node n = *expr_get(p, e);
+    if (negated(p, e)) return expr_binary(p, EXPR_FSUB, n.arg[0], multiply_with(p, n.arg[1], m));
     for (uint32_t i = 0; n.op == EXPR_FMUL && i < 2; i++)
         if (!(expr_depends(p, n.arg[i]) & (DEPENDS_KEY | DEPENDS_SCORE | DEPENDS_ROW)))
             return expr_binary(p, EXPR_FMUL, multiply_with(p, n.arg[i], m), n.arg[1 - i]);
@@ -277,8 +286,8 @@ static folded fold_linear(expr_pool *p, linear l)
         if (constant_of(p, r.query, &one) && one == 1) r.query = 0;
         rest = f.key ? expr_binary(p, EXPR_FMUL, s, f.key) : s;
     }
-    r.map = add(p, EXPR_FADD, rest, l.b ? to_base2(p, l.b) : 0);
-    r.map = or_zero(p, r.map);
+    expr b = l.b ? to_base2(p, l.b) : 0, minus = b ? negated(p, b) : 0;
+    r.map = or_zero(p, rest && minus ? add(p, EXPR_FSUB, rest, minus) : add(p, EXPR_FADD, rest, b));
     return r;
 }
 
