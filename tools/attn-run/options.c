@@ -1,7 +1,6 @@
 /* options.c - the command line of attn-run. */
 #include "tools/attn-run/options.h"
 #include "tools/common/args.h"
-#include <attn/attn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +39,7 @@ static bool parse_named(const char *option, char *text, named_file *list, size_t
 {
     char *equals = strchr(text, '=');
     if (!equals || equals == text || !equals[1]) return tool_fail(err, "%s needs NAME=FILE.npy, not '%s'", option, text);
-    if (*n == RUN_MAX_NAMED) return tool_fail(err, "more than %d times %s", RUN_MAX_NAMED, option);
+    if (*n == PROBLEM_MAX_NAMED) return tool_fail(err, "more than %d times %s", PROBLEM_MAX_NAMED, option);
     *equals = 0;
     for (size_t i = 0; i < *n; i++)
         if (!strcmp(list[i].name, text)) return tool_fail(err, "%s %s is given twice", option, text);
@@ -54,9 +53,10 @@ static bool parse_random(run_options *o, const char *text, tool_error *err)
     size_t n;
     if (!args_ints("--random", text, 0, 1 << 30, &list, &n, err)) return false;
     bool ok = (n == 2 || n == 3) && list[0] >= 1;
-    if (ok) o->batch = list[0], o->tokens = list[1], o->seed = n == 3 ? list[2] : 1;
+    problem_source *s = &o->source;
+    s->random = true;
+    if (ok) s->batch = list[0], s->q_tokens = s->k_tokens = list[1], s->seed = n == 3 ? list[2] : 1;
     free(list);
-    o->random = true;
     return ok || tool_fail(err, "--random needs B,S or B,S,SEED with at least one sequence, not '%s'", text);
 }
 
@@ -78,7 +78,7 @@ static bool parse_string(run_options *o, args *a, const char *word)
     const struct {
         const char *name;
         const char **value;
-    } strings[] = {{"--q", &o->q}, {"--k", &o->k}, {"--v", &o->v}, {"--out", &o->out}, {"--lse", &o->lse}};
+    } strings[] = {{"--q", &o->source.q}, {"--k", &o->source.k}, {"--v", &o->source.v}, {"--out", &o->out}, {"--lse", &o->lse}};
     for (size_t i = 0; i < ATTNC_COUNT(strings); i++)
         if (args_option(a, word, strings[i].name, strings[i].value)) return true;
     return false;
@@ -87,17 +87,19 @@ static bool parse_string(run_options *o, args *a, const char *word)
 static bool parse_value(run_options *o, args *a, const char *word)
 {
     const char *v;
-    if (args_option(a, word, "--layer", &v)) return !a->failed && args_int("--layer", v, 0, INT32_MAX, &o->layer, a->err);
+    if (args_option(a, word, "--layer", &v)) return !a->failed && args_int("--layer", v, 0, INT32_MAX, &o->source.layer, a->err);
     if (args_option(a, word, "--threads", &v)) return !a->failed && args_int("--threads", v, 1, 1024, &o->threads, a->err);
     if (args_option(a, word, "--isa", &v)) return !a->failed && parse_isa(o, v, a->err);
     if (args_option(a, word, "--device", &v)) return !a->failed && parse_device(v, a->err);
     if (args_option(a, word, "--random", &v)) return !a->failed && parse_random(o, v, a->err);
-    if (args_option(a, word, "--attr", &v)) return !a->failed && parse_named("--attr", (char *)v, o->attrs, &o->n_attrs, a->err);
-    if (args_option(a, word, "--input", &v)) return !a->failed && parse_named("--input", (char *)v, o->inputs, &o->n_inputs, a->err);
+    if (args_option(a, word, "--attr", &v)) return !a->failed && parse_named("--attr", (char *)v, o->source.attrs, &o->source.n_attrs, a->err);
+    if (args_option(a, word, "--input", &v)) return !a->failed && parse_named("--input", (char *)v, o->source.inputs, &o->source.n_inputs, a->err);
     if (args_option(a, word, "--lengths", &v)) {
         free(o->lengths);
         o->lengths = NULL;
-        return !a->failed && args_ints("--lengths", v, 0, 1 << 30, &o->lengths, &o->n_lengths, a->err);
+        if (a->failed || !args_ints("--lengths", v, 0, 1 << 30, &o->lengths, &o->source.n_lengths, a->err)) return false;
+        o->source.lengths = o->lengths;
+        return true;
     }
     return tool_fail(a->err, "unknown option '%s'; attn-run --help lists the options", word);
 }
@@ -117,10 +119,11 @@ static bool parse_word(run_options *o, args *a, const char *word)
 static bool check_together(const run_options *o, tool_error *err)
 {
     if (!o->module) return tool_fail(err, "no kernel given; attn-run --help says what there is");
-    bool some = o->q || o->k || o->v, all = o->q && o->k && o->v;
-    if (o->random && some) return tool_fail(err, "--random takes the place of --q, --k and --v");
-    if (!o->random && !all) return tool_fail(err, "--q, --k and --v are needed (or --random B,S)");
-    if (o->random && o->lengths) return tool_fail(err, "--random makes sequences of one length; --lengths does not go with it");
+    const problem_source *s = &o->source;
+    bool some = s->q || s->k || s->v, all = s->q && s->k && s->v;
+    if (s->random && some) return tool_fail(err, "--random takes the place of --q, --k and --v");
+    if (!s->random && !all) return tool_fail(err, "--q, --k and --v are needed (or --random B,S)");
+    if (s->random && s->lengths) return tool_fail(err, "--random makes sequences of one length; --lengths does not go with it");
     return true;
 }
 

@@ -3,7 +3,7 @@
 #define ATTN_RUN_ORACLE_H
 
 #include "ir/kernel/interp.h"
-#include "tools/attn-run/tensors.h"
+#include "tools/common/problem.h"
 
 /* The problem as the interpreter takes it: doubles, sequence by sequence. */
 typedef struct oracle {

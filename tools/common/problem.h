@@ -1,9 +1,27 @@
-/* tensors.h - everything a run reads: q, k, v in the pattern's type, lengths, attributes, inputs; from files or at random. */
-#ifndef ATTN_RUN_TENSORS_H
-#define ATTN_RUN_TENSORS_H
+/* problem.h - everything a run reads: q, k, v in the pattern's type, lengths, attributes, inputs; from files or at random. */
+#ifndef ATTNC_TOOLS_PROBLEM_H
+#define ATTNC_TOOLS_PROBLEM_H
 
-#include "tools/attn-run/options.h"
+#include "tools/common/file.h"
 #include <attn/attn.h>
+
+enum { PROBLEM_MAX_NAMED = 64 };
+
+typedef struct named_file { /* NAME=FILE */
+    const char *name, *file;
+} named_file;
+
+/* Where a problem comes from. */
+typedef struct problem_source {
+    int64_t layer;
+    const char *q, *k, *v;  /* .npy files */
+    const int64_t *lengths; /* packed; NULL: [batch, tokens, heads, dim] */
+    size_t n_lengths;
+    named_file attrs[PROBLEM_MAX_NAMED], inputs[PROBLEM_MAX_NAMED];
+    size_t n_attrs, n_inputs;
+    bool random; /* what no file gives is made from the seed */
+    int64_t batch, q_tokens, k_tokens, seed;
+} problem_source;
 
 /* A tensor in the storage type, and its values as floats (rounded to that type already). */
 typedef struct tensor {
@@ -25,7 +43,7 @@ typedef struct problem {
     tensor *inputs;               /* f32 inputs: stored and values; int inputs: stored is int32, values floats */
 } problem;
 
-bool problem_load(problem *p, const attn_module_desc *m, const run_options *o, tool_error *err);
+bool problem_load(problem *p, const attn_module_desc *m, const problem_source *o, tool_error *err);
 void problem_free(problem *p);
 
 bool tensor_create(tensor *t, const int64_t *extent, uint32_t rank, uint32_t dtype, tool_error *err); /* zeros */

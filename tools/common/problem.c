@@ -1,5 +1,5 @@
-/* tensors.c - everything a run reads: from files, or made at random from a seed. */
-#include "tools/attn-run/tensors.h"
+/* problem.c - everything a run reads: from files, or made at random from a seed. */
+#include "tools/common/problem.h"
 #include "tools/common/half.h"
 #include "tools/common/npy.h"
 #include <inttypes.h>
@@ -108,20 +108,20 @@ static bool load_tensor(problem *p, tensor *t, const char *path, int64_t heads, 
     return ok;
 }
 
-static bool load_tensors(problem *p, const run_options *o, tool_error *err)
+static bool load_tensors(problem *p, const problem_source *o, tool_error *err)
 {
     const attn_kind_desc *d = p->kind;
     return load_tensor(p, &p->q, o->q, d->q_heads, d->dim, err) && load_tensor(p, &p->k, o->k, d->kv_heads, d->dim, err) &&
            load_tensor(p, &p->v, o->v, d->kv_heads, d->dim_v, err);
 }
 
-static bool make_tensors(problem *p, const run_options *o, uint64_t *state, tool_error *err)
+static bool make_tensors(problem *p, const problem_source *o, uint64_t *state, tool_error *err)
 {
     const attn_kind_desc *d = p->kind;
     tensor *const list[3] = {&p->q, &p->k, &p->v};
     const int64_t heads[3] = {d->q_heads, d->kv_heads, d->kv_heads}, dim[3] = {d->dim, d->dim, d->dim_v};
     for (int i = 0; i < 3; i++) {
-        int64_t extent[4] = {o->batch, o->tokens, heads[i], dim[i]};
+        int64_t extent[4] = {o->batch, i ? o->k_tokens : o->q_tokens, heads[i], dim[i]};
         if (!tensor_create(list[i], extent, 4, d->dtype, err)) return false;
         random_tensor(list[i], state);
         tensor_round(list[i], d->dtype);
@@ -131,7 +131,7 @@ static bool make_tensors(problem *p, const run_options *o, uint64_t *state, tool
 
 /* ---- lengths ------------------------------------------------------------------------------------------------------------------- */
 
-static bool find_lengths(problem *p, const run_options *o, tool_error *err)
+static bool find_lengths(problem *p, const problem_source *o, tool_error *err)
 {
     p->n_seqs = p->packed ? (uint32_t)o->n_lengths : (uint32_t)p->q.extent[0];
     p->q_lens = calloc(p->n_seqs + 1u, sizeof(int64_t));
@@ -197,7 +197,7 @@ static void take_last(const problem *p, const int32_t *keys, int32_t *queries)
     }
 }
 
-static bool fill_attr(problem *p, const run_options *o, uint32_t i, uint64_t *state, tool_error *err)
+static bool fill_attr(problem *p, const problem_source *o, uint32_t i, uint64_t *state, tool_error *err)
 {
     const char *name = p->module->attrs[i], *path = find_file(o->attrs, o->n_attrs, name);
     p->q_attrs[i] = calloc((size_t)p->total_q + 1, sizeof(int32_t));
@@ -218,7 +218,7 @@ static bool has_name(const char *const *names, uint32_t n, const char *name)
     return false;
 }
 
-static bool fill_attrs(problem *p, const run_options *o, uint64_t *state, tool_error *err)
+static bool fill_attrs(problem *p, const problem_source *o, uint64_t *state, tool_error *err)
 {
     uint32_t n = p->module->n_attrs;
     for (size_t i = 0; i < o->n_attrs; i++)
@@ -264,7 +264,7 @@ static void random_input(const problem *p, const attn_input_desc *d, tensor *t, 
     }
 }
 
-static bool fill_input(problem *p, const run_options *o, uint32_t i, uint64_t *state, tool_error *err)
+static bool fill_input(problem *p, const problem_source *o, uint32_t i, uint64_t *state, tool_error *err)
 {
     const attn_input_desc *d = p->module->inputs[i];
     tensor *t = &p->inputs[i];
@@ -277,7 +277,7 @@ static bool fill_input(problem *p, const run_options *o, uint32_t i, uint64_t *s
     return true;
 }
 
-static bool fill_inputs(problem *p, const run_options *o, uint64_t *state, tool_error *err)
+static bool fill_inputs(problem *p, const problem_source *o, uint64_t *state, tool_error *err)
 {
     uint32_t n = p->module->n_inputs;
     for (size_t i = 0; i < o->n_inputs; i++) {
@@ -295,7 +295,7 @@ static bool fill_inputs(problem *p, const run_options *o, uint64_t *state, tool_
 
 /* ---- all of it ----------------------------------------------------------------------------------------------------------------------- */
 
-bool problem_load(problem *p, const attn_module_desc *m, const run_options *o, tool_error *err)
+bool problem_load(problem *p, const attn_module_desc *m, const problem_source *o, tool_error *err)
 {
     *p = (problem){.module = m, .packed = o->lengths != NULL};
     if (o->layer >= m->n_layers) return tool_fail(err, "--layer %" PRId64 ": the model has layers 0 to %u", o->layer, m->n_layers - 1);

@@ -1,0 +1,85 @@
+/* options.c - the command line of attn-bench. */
+#include "tools/attn-bench/options.h"
+#include "tools/common/args.h"
+#include <attn/attn.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { DEFAULT_LENGTH = 1024, DEFAULT_REPEAT = 7 };
+
+void bench_options_help(void)
+{
+    fputs("usage: attn-bench KERNEL.so --op=prefill [options]\n"
+          "Times one layer on random tensors, beside a burst of multiply-adds and a plain read timed between the repeats.\n\n"
+          "  --layer L       layer of the schedule (default 0)\n"
+          "  --batch B       sequences (default 1)\n"
+          "  --q-len M       queries of each (default 1024)\n"
+          "  --kv-len N      keys of each (default M); the queries are the last M positions\n"
+          "  --threads T     (default 1; one thread is timed in its own processor time, more by the clock)\n"
+          "  --repeat R      (default 7; medians are printed)\n"
+          "  --isa=NAME      baseline, avx2, avx512, avx512bf16, native (default: the best there is)\n"
+          "  --csv           a header and one row for machines\n",
+          stdout);
+}
+
+static bool parse_op(const char *op, tool_error *err)
+{
+    if (!strcmp(op, "prefill")) return true;
+    if (!strcmp(op, "decode") || !strcmp(op, "step"))
+        return tool_fail(err, "--op=%s: this version has no KV cache; there is prefill", op);
+    return tool_fail(err, "--op must be prefill, decode or step, not '%s'", op);
+}
+
+static bool parse_isa(bench_options *o, const char *name, tool_error *err)
+{
+    o->isa = attn_isa_parse(name);
+    if (o->isa >= 0) return true;
+    return tool_fail(err, "--isa must be baseline, avx2, avx512, avx512bf16 or native, not '%s'", name);
+}
+
+static bool parse_number(bench_options *o, args *a, const char *word, bool *found)
+{
+    const struct {
+        const char *name;
+        int64_t *value, lo, hi;
+    } numbers[] = {{"--layer", &o->layer, 0, INT32_MAX},   {"--batch", &o->batch, 1, 1 << 20},  {"--q-len", &o->q_len, 1, 1 << 26},
+                   {"--kv-len", &o->kv_len, 1, 1 << 26},   {"--threads", &o->threads, 1, 1024}, {"--repeat", &o->repeat, 1, 100000}};
+    const char *v;
+    for (size_t i = 0; i < ATTNC_COUNT(numbers); i++)
+        if (args_option(a, word, numbers[i].name, &v)) {
+            *found = true;
+            return !a->failed && args_int(numbers[i].name, v, numbers[i].lo, numbers[i].hi, numbers[i].value, a->err);
+        }
+    *found = false;
+    return true;
+}
+
+static bool parse_word(bench_options *o, args *a, const char *word)
+{
+    const char *v;
+    bool found;
+    if (!strcmp(word, "--help")) return o->help = true;
+    if (!strcmp(word, "--csv")) return o->csv = true;
+    if (!parse_number(o, a, word, &found) || found) return found && !a->err->text[0];
+    if (args_option(a, word, "--op", &v)) return !a->failed && parse_op(v, a->err);
+    if (args_option(a, word, "--isa", &v)) return !a->failed && parse_isa(o, v, a->err);
+    if (args_option(a, word, "--page-size", &v)) return tool_fail(a->err, "--page-size: this version has no KV cache");
+    if (args_option(a, word, "--device", &v))
+        return !a->failed && (!strcmp(v, "cpu") || tool_fail(a->err, "--device=%s: this version has no GPU backend; there is cpu", v));
+    if (word[0] == '-') return tool_fail(a->err, "unknown option '%s'; attn-bench --help lists the options", word);
+    if (o->module) return tool_fail(a->err, "one module at a time; there is also '%s'", word);
+    o->module = word;
+    return true;
+}
+
+bool bench_options_parse(int argc, char **argv, bench_options *o, tool_error *err)
+{
+    *o = (bench_options){.isa = -1, .batch = 1, .q_len = DEFAULT_LENGTH, .threads = 1, .repeat = DEFAULT_REPEAT};
+    args a = {argc, 1, argv, err, false};
+    for (const char *word; (word = args_next(&a));)
+        if (!parse_word(o, &a, word)) return false;
+    if (o->help) return true;
+    if (!o->module) return tool_fail(err, "no kernel given; attn-bench --help says what there is");
+    if (!o->kv_len) o->kv_len = o->q_len;
+    return o->kv_len >= o->q_len || tool_fail(err, "--kv-len must be at least --q-len: the queries are the last positions");
+}

@@ -1,0 +1,18 @@
+/* options.h - the command line of attn-bench as data. */
+#ifndef ATTN_BENCH_OPTIONS_H
+#define ATTN_BENCH_OPTIONS_H
+
+#include "tools/common/file.h"
+#include <stdint.h>
+
+typedef struct bench_options {
+    const char *module;
+    int64_t layer, batch, q_len, kv_len, threads, repeat;
+    int32_t isa; /* -1: the best */
+    bool csv, help;
+} bench_options;
+
+bool bench_options_parse(int argc, char **argv, bench_options *o, tool_error *err);
+void bench_options_help(void);
+
+#endif
