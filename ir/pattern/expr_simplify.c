@@ -116,7 +116,7 @@ static expr make_add(expr_pool *p, expr a, expr b)
 {
     int64_t c, d, sum;
     expr x;
-    if (expr_is_const(p, a, &c)) return expr_binary(p, EXPR_ADD, b, a);
+    if (expr_is_const(p, a, &c)) return expr_is_const(p, b, &d) ? 0 : expr_binary(p, EXPR_ADD, b, a);
     if (expr_is_const(p, b, &c)) {
         if (c == 0) return a;
         if (is_op(p, a, EXPR_SUB) && expr_is_const(p, pool_arg(p, a, 0), &d) && !__builtin_add_overflow(c, d, &sum))
@@ -154,7 +154,7 @@ static expr make_mul(expr_pool *p, expr a, expr b)
 {
     int64_t c, d, product;
     expr x;
-    if (expr_is_const(p, a, &c)) return expr_binary(p, EXPR_MUL, b, a);
+    if (expr_is_const(p, a, &c)) return expr_is_const(p, b, &d) ? 0 : expr_binary(p, EXPR_MUL, b, a); /* 0: does not fit */
     if (!expr_is_const(p, b, &c)) return 0;
     if (c == 0) return b;
     if (c == 1) return a;

@@ -248,6 +248,8 @@ enum { ROWS_EXACT = 1, LIVE_EXACT = 2, EXACT = 3, SOUND = 0 };
     MASK(not_blocks, SOUND, "not bits[q / 10, k / 8] * -2.0 > 0.5", !(s->world.grid[q / 10 * GRID_COLUMNS + k / 8] * -2 > 0.5)) \
     MASK(row_phase, ROWS_EXACT, "k <= q and q % 8 < 3", k <= q && q % 8 < 3) \
     MASK(floor_of_difference, ROWS_EXACT, "(q - k) / 8 == 1", fl(q - k, 8) == 1) \
+    MASK(remainder_by_attribute, SOUND, "k % (abs(doc.q) + 2) < 2", k % (labs(s->world.doc[q]) + 2) < 2) \
+    MASK(quotient_by_attribute, SOUND, "(k - 9) / (abs(doc.q) + 2) < 2", fl(k - 9, labs(s->world.doc[q]) + 2) < 2) \
     MASK(remainder_of_negative, SOUND, "(k - q) % 5 == 2", md(k - q, 5) == 2)
 
 #define MASK(name, exact, text, truth) \
