@@ -172,11 +172,13 @@ static struct fake {
     int64_t cost[FAKE_LOG];
     atomic_int items, errors;
     atomic_llong segments, pairs;
+    void (*on_item)(void); /* called from the kernel; NULL: nothing */
 } fake;
 
 #define FAKE_CHECK(cond) \
     do { \
-        if (!(cond) && atomic_fetch_add(&fake.errors, 1) < 10) printf("%s:%d: the kernel's contract is broken: %s\n", __FILE__, __LINE__, #cond); \
+        if (!(cond) && atomic_fetch_add(&fake.errors, 1) < 10) \
+            printf("%s:%d: the kernel's contract is broken: %s\n", __FILE__, __LINE__, #cond); \
     } while (0)
 
 static bool fake_sees(const attn_seq *seq, const void *const *inputs, int64_t layer, int64_t row, int64_t h, int64_t key)
@@ -282,6 +284,7 @@ static void fake_visit(const attn_kernel_args *a, const attn_item *item, const a
 static void fake_run(const attn_kernel_args *a, const attn_item *item, void *workspace)
 {
     fake_check_item(a, item);
+    if (fake.on_item) fake.on_item();
     FAKE_CHECK((uintptr_t)workspace % 64 == 0);
     memset(workspace, (int)item->row, FAKE_WORKSPACE); /* shared workspaces would race: the thread sanitizer looks */
     fake_lane lanes[64];
@@ -355,6 +358,7 @@ static const attn_module_desc *fake_make(const fake_mask *mask, fake_shape s)
     fake.items = fake.errors = 0;
     fake.segments = fake.pairs = 0;
     fake.visits = NULL;
+    fake.on_item = NULL;
     return &fake.module;
 }
 
