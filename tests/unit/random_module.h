@@ -192,7 +192,7 @@ static double *rm_reals(random_module *r, arena *a, int64_t n)
     return x;
 }
 
-static random_input *random_input_create(random_module *r, arena *a)
+static inline random_input *random_input_create(random_module *r, arena *a)
 {
     random_input *in = ARENA_NEW(a, random_input);
     const shape *s = &r->shape;
