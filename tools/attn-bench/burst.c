@@ -26,7 +26,7 @@ static const float factor = 0.999f, addend = 0.001f;
 #define EACH24(X) EACH12(X) X(12) X(13) X(14) X(15) X(16) X(17) X(18) X(19) X(20) X(21) X(22) X(23)
 #define TEXT(x) #x
 
-/* Without FMA: six chains of products, six of sums; sums are lowered again by the next round's product of their own kind. */
+/* Without FMA: six chains of products and six of sums. */
 #define SSE_START(i) "movaps %%xmm12, %%xmm" TEXT(i) "\n\t"
 #define SSE_MUL(i) "mulps %%xmm12, %%xmm" TEXT(i) "\n\t"
 #define SSE_ADDS \

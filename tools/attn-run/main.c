@@ -3,7 +3,9 @@
 #include "tools/attn-run/oracle.h"
 #include "tools/common/call.h"
 #include "tools/common/npy.h"
+#include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 typedef struct run {
     const run_options *o;
@@ -43,6 +45,25 @@ static int check_results(run *r)
     return of_o.ok && of_lse.ok ? RUN_DONE : RUN_MISMATCH;
 }
 
+/* The result beside a recorded one. */
+static int compare_file(run *r)
+{
+    npy_array want;
+    tensor o = call_result_like(&r->problem.q, r->problem.kind->dim_v);
+    if (!npy_read(r->o->expect, &want, r->err) || !npy_make_f32(r->o->expect, &want, r->err)) return RUN_USAGE;
+    bool fits = want.rank == o.rank && !memcmp(want.extent, o.extent, o.rank * sizeof *o.extent);
+    double worst = 0;
+    for (int64_t i = 0; fits && i < want.count; i++) {
+        double e = fabs((double)want.f32[i] - r->call.out[i]);
+        if (!(e <= worst)) worst = e; /* NaN is worst of all */
+    }
+    npy_free(&want);
+    if (!fits) return tool_fail(r->err, "'%s' has another shape than the result", r->o->expect), RUN_USAGE;
+    bool ok = worst <= r->o->tolerance;
+    printf("expect: %s: max error %.2e, allowed %.2e\n", ok ? "ok" : "WRONG", worst, r->o->tolerance);
+    return ok ? RUN_DONE : RUN_MISMATCH;
+}
+
 /* What ran, for a call that neither writes nor checks anything. */
 static void print_summary(const run *r)
 {
@@ -62,8 +83,9 @@ static int run_all(run *r)
     if (!call_run(&r->call, r->err) || !write_results(r)) return RUN_USAGE;
     if (s->random)
         printf("random input: %lld x %lld tokens, seed %lld\n", (long long)s->batch, (long long)s->q_tokens, (long long)s->seed);
-    if (r->o->check) return check_results(r);
-    if (!r->o->out && !r->o->lse) print_summary(r);
+    int checked = r->o->check ? check_results(r) : RUN_DONE, compared = r->o->expect ? compare_file(r) : RUN_DONE;
+    if (checked || compared) return checked > compared ? checked : compared;
+    if (!r->o->check && !r->o->expect && !r->o->out && !r->o->lse) print_summary(r);
     return RUN_DONE;
 }
 

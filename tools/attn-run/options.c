@@ -17,8 +17,9 @@ void run_options_help(void)
           "  --threads N                  worker threads (default 1)\n"
           "  --isa=NAME                   baseline, avx2, avx512, avx512bf16, native (default: the best there is)\n"
           "  --check                      compare with the oracle\n"
+          "  --expect O.npy               compare with a recorded result; --tolerance X (default 1e-4)\n"
           "  --random B,S[,SEED]          random tensors of B sequences of S tokens instead of --q --k --v\n\n"
-          "Exit status: 0 done, 1 the oracle disagrees, 2 bad usage, a bad file or an unsupported shape.\n",
+          "Exit status: 0 done, 1 a comparison failed, 2 bad usage, a bad file or an unsupported shape.\n",
           stdout);
 }
 
@@ -67,6 +68,14 @@ static bool parse_isa(run_options *o, const char *name, tool_error *err)
     return tool_fail(err, "--isa must be baseline, avx2, avx512, avx512bf16 or native, not '%s'", name);
 }
 
+static bool parse_tolerance(run_options *o, const char *text, tool_error *err)
+{
+    char *end;
+    o->tolerance = strtod(text, &end);
+    if (end != text && !*end && o->tolerance >= 0) return true;
+    return tool_fail(err, "--tolerance must be a number that is not negative, not '%s'", text);
+}
+
 static bool parse_device(const char *name, tool_error *err)
 {
     if (!strcmp(name, "cpu")) return true;
@@ -78,7 +87,7 @@ static bool parse_string(run_options *o, args *a, const char *word)
     const struct {
         const char *name;
         const char **value;
-    } strings[] = {{"--q", &o->source.q}, {"--k", &o->source.k}, {"--v", &o->source.v}, {"--out", &o->out}, {"--lse", &o->lse}};
+    } strings[] = {{"--q", &o->source.q}, {"--k", &o->source.k}, {"--v", &o->source.v}, {"--out", &o->out}, {"--lse", &o->lse}, {"--expect", &o->expect}};
     for (size_t i = 0; i < ATTNC_COUNT(strings); i++)
         if (args_option(a, word, strings[i].name, strings[i].value)) return true;
     return false;
@@ -91,6 +100,7 @@ static bool parse_value(run_options *o, args *a, const char *word)
     if (args_option(a, word, "--threads", &v)) return !a->failed && args_int("--threads", v, 1, 1024, &o->threads, a->err);
     if (args_option(a, word, "--isa", &v)) return !a->failed && parse_isa(o, v, a->err);
     if (args_option(a, word, "--device", &v)) return !a->failed && parse_device(v, a->err);
+    if (args_option(a, word, "--tolerance", &v)) return !a->failed && parse_tolerance(o, v, a->err);
     if (args_option(a, word, "--random", &v)) return !a->failed && parse_random(o, v, a->err);
     if (args_option(a, word, "--attr", &v)) return !a->failed && parse_named("--attr", (char *)v, o->source.attrs, &o->source.n_attrs, a->err);
     if (args_option(a, word, "--input", &v)) return !a->failed && parse_named("--input", (char *)v, o->source.inputs, &o->source.n_inputs, a->err);
@@ -129,7 +139,7 @@ static bool check_together(const run_options *o, tool_error *err)
 
 bool run_options_parse(int argc, char **argv, run_options *o, tool_error *err)
 {
-    *o = (run_options){.isa = -1, .threads = 1};
+    *o = (run_options){.isa = -1, .threads = 1, .tolerance = 1e-4};
     args a = {argc, 1, argv, err, false};
     for (const char *word; (word = args_next(&a));)
         if (!parse_word(o, &a, word)) return false;

@@ -6,10 +6,11 @@
 
 enum { RUN_DONE = 0, RUN_MISMATCH = 1, RUN_USAGE = 2 };
 typedef struct run_options {
-    const char *module, *out, *lse;
+    const char *module, *out, *lse, *expect;
     problem_source source;
     int64_t *lengths; /* what source.lengths points to */
     int64_t threads;
+    double tolerance; /* of --expect */
     int32_t isa; /* -1: the best */
     bool check, help;
 } run_options;

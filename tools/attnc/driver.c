@@ -25,6 +25,7 @@ typedef struct session {
     const char *air; /* the definition, after lower-pattern */
     backend_variant variants[OPTIONS_MAX_TARGETS];
     file_output outputs[2];
+    bool bad_usage;
     jmp_buf too_large;
 } session;
 
@@ -127,12 +128,15 @@ static bool run_passes(session *s, ir_module *m, const char *passes, target_id t
                       .verify_each = o->verify_each,
                       .pass_ms = s->times.pass};
     const char *wrong = passes_run(m, &p);
-    if (wrong) diag_report(&s->diags, DIAG_ID_UNSUPPORTED, SPAN_NONE, "%s", wrong);
+    if (wrong) { /* --passes in an order that does not work */
+        fprintf(stderr, "attnc: error: %s\n", wrong);
+        s->bad_usage = true;
+    }
     return !wrong;
 }
 
 /* A target's own kernels: clones in a view of the module, so that `schedule` may choose differently for each. */
-static bool schedule_for(session *s, size_t index, bool schedule)
+static bool schedule_for(session *s, size_t index, bool wanted)
 {
     ir_module *m = s->module, *view = ARENA_NEW(s->arena, ir_module);
     *view = *m;
@@ -141,7 +145,7 @@ static bool schedule_for(session *s, size_t index, bool schedule)
     for (size_t i = 0; i < m->kernels.n; i++)
         VEC_PUSH(s->arena, &view->kernels, kernel_clone(m, m->kernels.at[i], m->kernels.at[i]->name));
     s->variants[index] = (backend_variant){s->o->targets[index], view->kernels.at};
-    return !schedule || run_passes(s, view, pass_name(PASS_schedule), s->o->targets[index]);
+    return !wanted || run_passes(s, view, pass_name(PASS_schedule), s->o->targets[index]);
 }
 
 static bool compile_kernels(session *s)
@@ -347,10 +351,10 @@ int driver_run(const options *o)
     s->times.start = time_now();
     s->arena = arena_create(SESSION_LIMIT, on_exhausted, s);
     s->diags.arena = s->arena;
-    bool ok = run(s);
+    int status = run(s) ? EXIT_DONE : s->bad_usage ? EXIT_USAGE : EXIT_MISTAKES;
     for (size_t i = 0; i < ATTNC_COUNT(s->outputs); i++)
         file_output_abandon(&s->outputs[i]);
     arena_destroy(s->arena);
     free(s);
-    return ok ? EXIT_DONE : EXIT_MISTAKES;
+    return status;
 }

@@ -8,7 +8,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { MAX_CELLS = 256, TILES = 16, PANEL_TARGET = 280, MAX_HEAD_PANELS = 3, MAX_LINES = 4, MAX_COLUMNS = 3 };
+enum { MAX_CELLS = 256, TILES = 16, PANEL_TARGET = 280, MAX_HEAD_PANELS = 3, MAX_PANELS = 24, MAX_LINES = 4, MAX_COLUMNS = 3 };
 
 static const double margin = 28, gap = 40, axis = 34, title_line = 13, header = 62;
 
@@ -95,11 +95,11 @@ static const char *name_heads(page *p, const expr *masks, int64_t n, expr e)
     return text_get(&t);
 }
 
-static void add_panel(page *p, uint32_t kind, int64_t layer, int64_t head, const char *heads)
+static void add_panel(page *p, panel x, expr mask)
 {
-    panel x = {.kind = kind, .layer = layer, .head = head, .heads = heads};
     text t = {.arena = p->arena};
-    expr_print(p->m->pool, p->m->patterns.at[kind]->mask, &t);
+    if (p->panels.n == MAX_PANELS) return;
+    expr_print(p->m->pool, mask, &t);
     break_lines(p, &x, text_get(&t));
     VEC_PUSH(p->arena, &p->panels, x);
 }
@@ -109,7 +109,7 @@ static void add_kind(page *p, uint32_t kind, int64_t layer)
 {
     const pattern *t = p->m->patterns.at[kind];
     if (!expr_reads_var(p->m->pool, t->mask, VAR_H) && !expr_reads_var(p->m->pool, t->mask, VAR_G)) {
-        add_panel(p, kind, layer, 0, NULL);
+        add_panel(p, (panel){.kind = kind, .layer = layer}, t->mask);
         return;
     }
     expr *masks = ARENA_ARRAY(p->arena, expr, (size_t)t->shape.q_heads);
@@ -121,7 +121,8 @@ static void add_kind(page *p, uint32_t kind, int64_t layer)
         while (masks[first] != masks[h])
             first++;
         if (first < h) continue;
-        add_panel(p, kind, layer, h, name_heads(p, masks, t->shape.q_heads, masks[h]));
+        panel x = {.kind = kind, .layer = layer, .head = h, .heads = name_heads(p, masks, t->shape.q_heads, masks[h])};
+        add_panel(p, x, masks[h]);
         made++;
     }
 }
@@ -316,7 +317,7 @@ static double draw_legend(page *p, double y)
 
 static void draw_page(page *p)
 {
-    int64_t columns = min_int((int64_t)p->panels.n, MAX_COLUMNS), rows = ((int64_t)p->panels.n + columns - 1) / columns;
+    int64_t columns = p->panels.n == 4 ? 2 : min_int((int64_t)p->panels.n, MAX_COLUMNS), rows = ((int64_t)p->panels.n + columns - 1) / columns;
     double wide = axis + p->side, high = title_height(p) + p->side, top = margin + header;
     p->scene.width = 2 * margin + wide * (double)columns + gap * (double)(columns - 1);
     if (p->scene.width < 360) p->scene.width = 360;

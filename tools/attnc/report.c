@@ -5,7 +5,7 @@
 
 typedef struct totals {
     int64_t pairs_visible, pairs_all, live, peak, full;
-    bool all_known, exact_pairs, peak_known;
+    bool all_known, exact_pairs, exact_live, peak_known;
 } totals;
 
 typedef struct report {
@@ -32,6 +32,7 @@ static void add_totals(totals *t, const coverage *c)
 {
     t->all_known &= c->known;
     t->exact_pairs &= c->exact_pairs;
+    t->exact_live &= c->exact_live;
     t->peak_known &= c->live_peak_bytes >= 0;
     t->pairs_visible += c->pairs_visible, t->pairs_all += c->pairs_all;
     t->live += c->live_bytes, t->peak += c->live_peak_bytes, t->full += c->full_bytes;
@@ -165,8 +166,8 @@ static void print_totals(const report *r)
         return;
     }
     text_printf(r->to, "  pairs      %s%.2f %% visible\n", t->exact_pairs ? "" : "at most ", percent(t->pairs_visible, t->pairs_all));
-    text_printf(r->to, "  KV cache   %s of %s (%.2f %%)", bytes_text(r->arena, t->live), bytes_text(r->arena, t->full),
-                percent(t->live, t->full));
+    text_printf(r->to, "  KV cache   %s%s of %s (%.2f %%)", t->exact_live ? "" : "at most ", bytes_text(r->arena, t->live),
+                bytes_text(r->arena, t->full), percent(t->live, t->full));
     if (t->peak_known && t->peak != t->live) text_printf(r->to, ", %s at most on the way", bytes_text(r->arena, t->peak));
     text_add(r->to, "\n");
 }
@@ -288,7 +289,7 @@ static void print_json(const report *r)
 
 void report_print(arena *a, const ir_module *m, const report_options *o, text *to)
 {
-    report r = {.arena = a, .m = m, .o = o, .to = to, .totals = {.all_known = true, .exact_pairs = true, .peak_known = true}};
+    report r = {.arena = a, .m = m, .o = o, .to = to, .totals = {.all_known = true, .exact_pairs = true, .exact_live = true, .peak_known = true}};
     if (o->json)
         print_json(&r);
     else

@@ -1,0 +1,68 @@
+#!/bin/sh
+# demo.sh - the main job, once through: set up, build, compile the shipped models, run real activations, compare, draw.
+# Results lie in build/demo. May be run any number of times.
+set -eu
+root=$(cd "$(dirname "$0")/.." && pwd)
+cd "$root"
+demo=build/demo
+
+say() { printf '\n== %s\n' "$*"; }
+
+say "set-up (scripts/setup.sh)"
+sh scripts/setup.sh
+
+say "build (cmake, ninja; folder build/)"
+[ -f build/CMakeCache.txt ] || cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release
+cmake --build build --target attnc attn-run attn-bench
+attnc=build/tools/attnc
+run=build/tools/attn-run
+mkdir -p "$demo"
+
+# First layer of every kind, out of the report: "local: 36 layers (0-2, 4-6, ...".
+first_layers() { "$attnc" "$1" --report --context=64 | sed -n 's/^[A-Za-z0-9_]*: [0-9]* layers\{0,1\} (\([0-9]*\).*/\1/p'; }
+
+# Largest error of the random check over all kinds of a model, or the word that says what went wrong.
+check_model() { # so, layers
+    for layer in $2; do
+        "$run" "$1" --layer "$layer" --random 2,80,7 --check || return 1
+    done
+}
+
+say "compile the shipped models for every CPU variant, check each kind of layer on random input against the f64 oracle"
+printf '%-16s %-18s %10s %9s %14s\n' model kinds compile size 'largest error'
+failed=0
+for file in examples/*.attn; do
+    name=$(basename "$file" .attn)
+    "$attnc" "$file" -o "$demo/$name.so" --time 2>"$demo/$name.time"
+    layers=$(first_layers "$file")
+    kinds=$("$attnc" "$file" --report --context=64 | sed -n 's/^\([A-Za-z0-9_]*\): [0-9]* layers\{0,1\} (.*/\1/p' | tr '\n' ' ')
+    ms=$(sed -n 's/^ *total  *\([0-9.]* ms\).*/\1/p' "$demo/$name.time")
+    size=$(($(wc -c <"$demo/$name.so") / 1024))
+    if check_model "$demo/$name.so" "$layers" >"$demo/$name.check" 2>&1; then
+        error=$(sed -n 's/.*check o: ok: max error \([0-9.e+-]*\),.*/\1/p' "$demo/$name.check" | sort -g | tail -n 1)
+    else
+        error=WRONG
+        failed=1
+        cat "$demo/$name.check" >&2
+    fi
+    printf '%-16s %-18s %10s %5s KiB %14s\n' "$name" "$kinds" "$ms" "$size" "$error"
+done
+
+say "real input: layer 2 of the sentence encoder all-MiniLM-L6 on three sentences of 13, 8 and 15 tokens"
+echo "+ attn-run minilm.so --layer 2 --lengths 13,8,15 --q q.npy --k k.npy --v v.npy --check --expect o.npy"
+data=examples/minilm
+"$run" "$demo/minilm.so" --layer 2 --lengths 13,8,15 --q $data/q.npy --k $data/k.npy --v $data/v.npy --out "$demo/minilm_o.npy" \
+    --check --expect $data/o.npy --tolerance 3.5e-5 || failed=1
+
+say "pictures of the masks with their tile classes"
+for name in llama4_scout gpt_oss gemma3_image modernbert streaming_llm longformer bigbird duo_attention; do
+    "$attnc" "examples/$name.attn" --picture="$demo/$name.svg"
+    "$attnc" "examples/$name.attn" --picture="$demo/$name.png"
+    echo "$demo/$name.svg  $demo/$name.png"
+done
+
+say "what was proved about Llama 4 at 131072 tokens"
+"$attnc" examples/llama4_scout.attn --report --context=131072
+
+[ $failed = 0 ] || { echo "demo: something is WRONG, see above" >&2; exit 1; }
+say "done; everything lies in $demo"
