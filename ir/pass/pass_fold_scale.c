@@ -9,8 +9,11 @@
  *   s = map s { s * 0.125 }      ==>   s = map s { s + -1.4427 * float(q - k) }
  *   s = map s { s - float(q - k) }
  *
- * f is the composed map. If f = s * A + B with A, B free of s, the factors of A that do not depend on the key move to the
- * queries. Else (softcap) a factor that stands at every use of s moves: f(c * s) = (f)(c q . k). Sums over dim are linear. */
+ * f is the composed map; sums over dim are linear, so a factor of s may stand at the queries.
+ *   f = s * A + B, A free of the key     A moves.
+ *   else                                 a factor c that stands at every use of s moves: f(c s). What is left is written in units of
+ *                                        log2 e where that costs nothing: g(L s) = L f(s) for sums, min, max, choices; then L
+ *                                        moves as well. Where it does not (tanh), L goes to the constants outside. */
 #include "ir/pass/pass_internal.h"
 
 static const double log2_e = 1.4426950408889634074;
@@ -177,45 +180,6 @@ static linear linear_of(expr_pool *p, expr f)
     return linear_known(p, of, f);
 }
 
-/* e = row * key: the factors that the query can take, and the rest. 0: one. */
-typedef struct factors {
-    expr row, key;
-} factors;
-
-static factors factors_known(const expr_pool *p, const factors *of, expr e)
-{
-    return expr_depends(p, e) & DEPENDS_KEY ? of[e] : (factors){.row = e};
-}
-
-static factors factors_step(expr_pool *p, const factors *of, expr e)
-{
-    const expr_node n = *expr_get(p, e);
-    if (n.op == EXPR_FMUL) {
-        factors x = factors_known(p, of, n.arg[0]), y = factors_known(p, of, n.arg[1]);
-        return (factors){times(p, x.row, y.row), times(p, x.key, y.key)};
-    }
-    if (n.op == EXPR_FDIV && !(expr_depends(p, n.arg[1]) & DEPENDS_KEY)) {
-        factors x = factors_known(p, of, n.arg[0]);
-        return (factors){expr_binary(p, EXPR_FDIV, x.row ? x.row : expr_float(p, 1), n.arg[1]), x.key};
-    }
-    return (factors){.key = e};
-}
-
-static factors factors_of(expr_pool *p, expr a)
-{
-    factors *of = ARENA_ARRAY(expr_arena(p), factors, (size_t)a + 1);
-    bool *part = ARENA_ARRAY(expr_arena(p), bool, (size_t)a + 1);
-    part[a] = true;
-    for (expr e = a; e; e--) {
-        const expr_node *n = expr_get(p, e);
-        if (n->op != EXPR_FMUL && n->op != EXPR_FDIV) continue;
-        for (uint32_t i = 0; part[e] && i < n->nargs; i++) part[n->arg[i]] = true;
-    }
-    for (expr e = 1; e <= a; e++)
-        if (part[e] && expr_depends(p, e) & DEPENDS_KEY) of[e] = factors_step(p, of, e);
-    return factors_known(p, of, a);
-}
-
 /* ---- f(c * s) ------------------------------------------------------------------------------------------------------------------ */
 
 /* The only operation of f that uses s; 0 when there are several, or f is s. */
@@ -268,6 +232,88 @@ static expr peel_factor(expr_pool *p, expr *f)
     return n.op == EXPR_FMUL ? other : expr_binary(p, EXPR_FDIV, expr_float(p, 1), other);
 }
 
+/* ---- g(L s) = L f(s), L = log2 e ------------------------------------------------------------------------------------------------------ */
+
+typedef struct units {
+    expr_pool *p;
+    memo scaled; /* of what is free of s: times L */
+    expr *to;    /* per part of f: g; 0: there is none */
+} units;
+
+static expr unit_of(units *u, expr e) { return reads_score(u->p, e) ? u->to[e] : multiply_with(u->p, e, &u->scaled); }
+
+/* A condition keeps its truth when both sides of its comparisons grow alike (L > 0). */
+static expr unit_of_condition(units *u, expr e) { return reads_score(u->p, e) ? u->to[e] : e; }
+
+static expr unit_binary(units *u, expr_op op, expr a, expr b) { return a && b ? expr_binary(u->p, op, a, b) : 0; }
+
+static expr unit_step(units *u, expr e)
+{
+    expr_pool *p = u->p;
+    const expr_node n = *expr_get(p, e);
+    expr a = n.nargs ? n.arg[0] : 0, b = n.nargs > 1 ? n.arg[1] : 0;
+    switch ((expr_op)n.op) {
+    case EXPR_VAR: return e;
+    case EXPR_FADD:
+    case EXPR_FSUB:
+    case EXPR_FMIN:
+    case EXPR_FMAX:
+    case EXPR_FLT:
+    case EXPR_FLE:
+    case EXPR_FEQ: return unit_binary(u, (expr_op)n.op, unit_of(u, a), unit_of(u, b));
+    case EXPR_FABS: return u->to[a] ? expr_unary(p, EXPR_FABS, u->to[a]) : 0;
+    case EXPR_FMUL:
+        if (!reads_score(p, b)) return unit_binary(u, EXPR_FMUL, u->to[a], b);
+        return reads_score(p, a) ? 0 : unit_binary(u, EXPR_FMUL, a, u->to[b]);
+    case EXPR_FDIV: return reads_score(p, b) ? 0 : unit_binary(u, EXPR_FDIV, u->to[a], b);
+    case EXPR_NOT: return u->to[a] ? expr_unary(p, EXPR_NOT, u->to[a]) : 0;
+    case EXPR_AND:
+    case EXPR_OR: return unit_binary(u, (expr_op)n.op, unit_of_condition(u, a), unit_of_condition(u, b));
+    case EXPR_IF: {
+        expr cond = unit_of_condition(u, a), x = unit_of(u, b), y = unit_of(u, n.arg[2]);
+        return cond && x && y ? expr_if(p, cond, x, y) : 0;
+    }
+    case EXPR_NONE:
+    case EXPR_CONST:
+    case EXPR_ATTR:
+    case EXPR_DATA:
+    case EXPR_ELEM:
+    case EXPR_ELEM_MIN:
+    case EXPR_ELEM_MAX:
+    case EXPR_LT:
+    case EXPR_LE:
+    case EXPR_EQ:
+    case EXPR_ADD:
+    case EXPR_SUB:
+    case EXPR_MUL:
+    case EXPR_DIV:
+    case EXPR_MOD:
+    case EXPR_MIN:
+    case EXPR_MAX:
+    case EXPR_ABS:
+    case EXPR_FLOOR:
+    case EXPR_FLOAT:
+    case EXPR_EXP:
+    case EXPR_EXP2:
+    case EXPR_LN:
+    case EXPR_LOG2:
+    case EXPR_SQRT:
+    case EXPR_TANH: return 0; /* not of this kind, or not of floats */
+    case EXPR_OP_COUNT: break;
+    }
+    ATTNC_UNREACHABLE();
+}
+
+/* g, or 0. */
+static expr in_units(expr_pool *p, expr f)
+{
+    const bool *part = score_parts(p, f);
+    units u = {.p = p, .scaled = memo_create(p, f), .to = ARENA_ARRAY(expr_arena(p), expr, (size_t)f + 1)};
+    for (expr e = 1; e <= f; e++)
+        if (part[e]) u.to[e] = unit_step(&u, e);
+    return u.to[f];
+}
+
 /* ---- the whole of the logits ---------------------------------------------------------------------------------------------------- */
 
 typedef struct folded {
@@ -278,15 +324,10 @@ typedef struct folded {
 static folded fold_linear(expr_pool *p, linear l)
 {
     folded r = {0};
-    expr s = expr_variable(p, VAR_S), rest = 0;
-    if (l.a) {
-        factors f = factors_of(p, l.a);
-        double one;
-        r.query = to_base2(p, f.row ? f.row : expr_float(p, 1));
-        if (constant_of(p, r.query, &one) && one == 1) r.query = 0;
-        rest = f.key ? expr_binary(p, EXPR_FMUL, s, f.key) : s;
-    }
-    expr b = l.b ? to_base2(p, l.b) : 0, minus = b ? negated(p, b) : 0;
+    double one;
+    expr b = l.b ? to_base2(p, l.b) : 0, minus = b ? negated(p, b) : 0, rest = l.a ? expr_variable(p, VAR_S) : 0;
+    if (l.a) r.query = to_base2(p, l.a);
+    if (l.a && constant_of(p, r.query, &one) && one == 1) r.query = 0;
     r.map = or_zero(p, rest && minus ? add(p, EXPR_FSUB, rest, minus) : add(p, EXPR_FADD, rest, b));
     return r;
 }
@@ -295,14 +336,17 @@ static folded fold_other(expr_pool *p, expr f)
 {
     folded r = {0};
     for (expr c; (c = peel_factor(p, &f));) r.query = times(p, r.query, c);
-    r.map = to_base2(p, f);
+    expr g = in_units(p, f);
+    if (g) r.query = r.query ? to_base2(p, r.query) : expr_float(p, log2_e);
+    r.map = g ? g : to_base2(p, f);
     return r;
 }
 
 static folded fold(expr_pool *p, expr f)
 {
     linear l = linear_of(p, f);
-    return l.ok ? fold_linear(p, l) : fold_other(p, f);
+    bool of_row = l.ok && !(l.a && expr_depends(p, l.a) & DEPENDS_KEY);
+    return of_row ? fold_linear(p, l) : fold_other(p, f);
 }
 
 /* ---- on the kernel -------------------------------------------------------------------------------------------------------------- */

@@ -121,7 +121,12 @@ static expr rm_softcap(random_module *r, expr s)
 static expr rm_score(random_module *r, expr s, bool last)
 {
     expr far = expr_unary(r->p, EXPR_FLOAT, rm_distance(r));
-    switch (rm_below(r, 10)) {
+    expr eight = expr_float(r->p, 8), low = expr_float(r->p, -8);
+    switch (rm_below(r, 14)) {
+    case 10: return rm_bin(r, EXPR_FMAX, low, rm_bin(r, EXPR_FMIN, eight, rm_bin(r, EXPR_FDIV, rm_float(r), s)));
+    case 11: return rm_bin(r, EXPR_FSUB, rm_float(r), s);
+    case 12: return rm_bin(r, EXPR_FMAX, expr_unary(r->p, EXPR_FABS, s), rm_row_float(r));
+    case 13: return rm_bin(r, EXPR_FMAX, low, rm_bin(r, EXPR_FMIN, eight, rm_bin(r, EXPR_FMUL, s, s)));
     case 0: return rm_bin(r, EXPR_FSUB, s, rm_bin(r, EXPR_FMUL, rm_row_float(r), far));
     case 1: return rm_softcap(r, s);
     case 2: return rm_bin(r, EXPR_FMUL, s, rm_row_float(r));
@@ -129,7 +134,7 @@ static expr rm_score(random_module *r, expr s, bool last)
     case 4: return rm_bin(r, EXPR_FADD, s, rm_bias(r));
     case 5: return rm_bin(r, EXPR_FMIN, s, rm_float(r));
     case 6: return rm_bin(r, EXPR_FDIV, rm_bin(r, EXPR_FADD, rm_float(r), s), expr_float(r->p, 1.5));
-    case 7: return expr_if(r->p, rm_bin(r, EXPR_FLT, s, expr_float(r->p, 0)), rm_bin(r, EXPR_FMUL, s, expr_float(r->p, 0.1)), s);
+    case 7: return expr_if(r->p, rm_bin(r, rm_below(r, 2) ? EXPR_AND : EXPR_OR, rm_atom(r), rm_bin(r, EXPR_FLT, s, expr_float(r->p, 0.4))), rm_bin(r, EXPR_FMUL, s, expr_float(r->p, 0.1)), s);
     case 8: return rm_bin(r, EXPR_FADD, s, expr_if(r->p, rm_atom(r), expr_float(r->p, last ? -INFINITY : -3), rm_float(r)));
     default: return rm_bin(r, EXPR_FMUL, rm_bin(r, EXPR_FADD, s, rm_row_float(r)), expr_if(r->p, rm_atom(r), rm_row_float(r), rm_float(r)));
     }
