@@ -34,7 +34,7 @@ typedef struct analysis {
 /* A mask that is too much work: what is left of it stays undecided. */
 enum { MAX_GROWTH = 400000, MAX_PROOFS = 100000 };
 
-/* ---- ranges_lists.c -------------------------------------------------------------------------------------------------- */
+/* ---- ranges_lists.c ---------------------------------------------------------------------------------------------- */
 piece_list list_all(const analysis *a);
 piece_list list_none(void);
 piece_list list_one(const analysis *a, piece x);
@@ -42,11 +42,11 @@ piece_list list_meet(analysis *a, ranges_list kind, piece_list x, piece_list y);
 piece_list list_join(analysis *a, ranges_list kind, piece_list x, piece_list y);
 bool piece_fits(const analysis *a, const piece *x); /* ends stay in 64 bits and of reasonable size */
 
-/* ---- ranges_atom.c --------------------------------------------------------------------------------------------------- */
+/* ---- ranges_atom.c ----------------------------------------------------------------------------------------------- */
 /* Lists of d >= 0, d free of min, max, abs and if over rows or keys. *decided is cleared when they are not exact. */
 lists atom_lists(analysis *a, expr d, bool *decided);
 
-/* ---- ranges_bounds.c ------------------------------------------------------------------------------------------------- */
+/* ---- ranges_bounds.c --------------------------------------------------------------------------------------------- */
 data_atom bounds_of_atom(analysis *a, expr atom);
 
 #endif

@@ -5,7 +5,7 @@
 #include <string.h>
 
 const expr_op_info expr_op_table[EXPR_OP_COUNT] = {
-#define EXPR(ident, spelling, form, result, operand, operands) \
+#define EXPR(ident, spelling, form, result, operand, operands)                                                         \
     [EXPR_##ident] = {spelling, FORM_##form, RULE_##result, RULE_##operand, operands},
 #include "ir/pattern/expr_ops.def"
 #undef EXPR
@@ -19,7 +19,7 @@ static const struct {
 #undef VAR
 };
 
-/* ---- the pool -------------------------------------------------------------------------------------------------------- */
+/* ---- the pool ---------------------------------------------------------------------------------------------------- */
 static uint32_t node_hash(const expr_node *n)
 {
     uint64_t h = n->op * 31u + n->type * 7u + n->side;
@@ -112,10 +112,7 @@ static void fill_facts(expr_pool *p, expr e, expr_entry *x)
     x->range = range_of_node(p, n, ranges, EXPR_MAX_POSITION);
 }
 
-expr pool_find(const expr_pool *p, const expr_node *node)
-{
-    return p->buckets[bucket_of(p, node, node_hash(node))];
-}
+expr pool_find(const expr_pool *p, const expr_node *node) { return p->buckets[bucket_of(p, node, node_hash(node))]; }
 
 expr pool_intern(expr_pool *p, const expr_node *node)
 {
@@ -144,7 +141,7 @@ size_t expr_count(const expr_pool *p) { return p->count; }
 symbols *expr_symbols(const expr_pool *p) { return p->symbols; }
 arena *expr_arena(const expr_pool *p) { return p->arena; }
 
-/* ---- leaves ---------------------------------------------------------------------------------------------------------- */
+/* ---- leaves ------------------------------------------------------------------------------------------------------ */
 static expr constant(expr_pool *p, expr_type type, expr_value v)
 {
     expr_node n = {.op = EXPR_CONST, .type = (uint8_t)type};
@@ -220,7 +217,7 @@ expr expr_elem_bound(expr_pool *p, expr_op min_or_max, uint32_t index, const exp
     return one ? expr_elem(p, index, point, n / 2) : pool_intern(p, &node);
 }
 
-/* ---- facts ----------------------------------------------------------------------------------------------------------- */
+/* ---- facts ------------------------------------------------------------------------------------------------------- */
 const char *expr_op_spelling(expr_op op) { return expr_op_table[op].spelling; }
 expr_type expr_type_of(const expr_pool *p, expr e) { return (expr_type)expr_get(p, e)->type; }
 unsigned expr_depends(const expr_pool *p, expr e) { return pool_entry(p, e)->depends; }

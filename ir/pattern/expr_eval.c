@@ -1,7 +1,7 @@
 /* expr_eval.c - the meaning of expressions: one function an operation, and straight-line programs over them.
  *
- * All operations are total (expr_ops.def). Integers that would leave 64 bits wrap here; expr_range() is what keeps that from
- * happening. */
+ * All operations are total (expr_ops.def). Integers that would leave 64 bits wrap here; expr_range() is what keeps that
+ * from happening. */
 #include "ir/pattern/pool.h"
 
 #include <math.h>
@@ -34,49 +34,81 @@ static int64_t wrap(uint64_t x) { return (int64_t)x; }
 
 static expr_value apply_int(expr_op op, int64_t a, int64_t b)
 {
-    expr_value r = {.i = 0};
     uint64_t ua = (uint64_t)a, ub = (uint64_t)b;
-    if (op == EXPR_NOT) r.i = !a;
-    else if (op == EXPR_AND) r.i = a && b;
-    else if (op == EXPR_OR) r.i = a || b;
-    else if (op == EXPR_LT) r.i = a < b;
-    else if (op == EXPR_LE) r.i = a <= b;
-    else if (op == EXPR_EQ) r.i = a == b;
-    else if (op == EXPR_ADD) r.i = wrap(ua + ub);
-    else if (op == EXPR_SUB) r.i = wrap(ua - ub);
-    else if (op == EXPR_MUL) r.i = wrap(ua * ub);
-    else if (op == EXPR_DIV) r.i = int_floor_div(a, b);
-    else if (op == EXPR_MOD) r.i = int_floor_mod(a, b);
-    else if (op == EXPR_MIN) r.i = a < b ? a : b;
-    else if (op == EXPR_MAX) r.i = a > b ? a : b;
-    else if (op == EXPR_ABS) r.i = a < 0 ? wrap(0 - ua) : a;
-    else if (op == EXPR_FLOAT) r.f = (double)a;
-    else ATTNC_UNREACHABLE();
-    return r;
+    switch ((int)op) {
+    case EXPR_NOT:
+        return (expr_value){.i = !a};
+    case EXPR_AND:
+        return (expr_value){.i = a && b};
+    case EXPR_OR:
+        return (expr_value){.i = a || b};
+    case EXPR_LT:
+        return (expr_value){.i = a < b};
+    case EXPR_LE:
+        return (expr_value){.i = a <= b};
+    case EXPR_EQ:
+        return (expr_value){.i = a == b};
+    case EXPR_ADD:
+        return (expr_value){.i = wrap(ua + ub)};
+    case EXPR_SUB:
+        return (expr_value){.i = wrap(ua - ub)};
+    case EXPR_MUL:
+        return (expr_value){.i = wrap(ua * ub)};
+    case EXPR_DIV:
+        return (expr_value){.i = int_floor_div(a, b)};
+    case EXPR_MOD:
+        return (expr_value){.i = int_floor_mod(a, b)};
+    case EXPR_MIN:
+        return (expr_value){.i = a < b ? a : b};
+    case EXPR_MAX:
+        return (expr_value){.i = a > b ? a : b};
+    case EXPR_ABS:
+        return (expr_value){.i = a < 0 ? wrap(0 - ua) : a};
+    case EXPR_FLOAT:
+        return (expr_value){.f = (double)a};
+    }
+    ATTNC_UNREACHABLE();
 }
 
 static expr_value apply_float(expr_op op, double a, double b)
 {
-    expr_value r = {.i = 0};
-    if (op == EXPR_FLT) r.i = a < b;
-    else if (op == EXPR_FLE) r.i = a <= b;
-    else if (op == EXPR_FEQ) r.i = a == b;
-    else if (op == EXPR_FLOOR) r.i = floor_saturated(a);
-    else if (op == EXPR_FADD) r.f = a + b;
-    else if (op == EXPR_FSUB) r.f = a - b;
-    else if (op == EXPR_FMUL) r.f = a * b;
-    else if (op == EXPR_FDIV) r.f = a / b;
-    else if (op == EXPR_FMIN) r.f = fmin(a, b);
-    else if (op == EXPR_FMAX) r.f = fmax(a, b);
-    else if (op == EXPR_FABS) r.f = fabs(a);
-    else if (op == EXPR_EXP) r.f = exp(a);
-    else if (op == EXPR_EXP2) r.f = exp2(a);
-    else if (op == EXPR_LN) r.f = log(a);
-    else if (op == EXPR_LOG2) r.f = log2(a);
-    else if (op == EXPR_SQRT) r.f = sqrt(a);
-    else if (op == EXPR_TANH) r.f = tanh(a);
-    else ATTNC_UNREACHABLE();
-    return r;
+    switch ((int)op) {
+    case EXPR_FLT:
+        return (expr_value){.i = a < b};
+    case EXPR_FLE:
+        return (expr_value){.i = a <= b};
+    case EXPR_FEQ:
+        return (expr_value){.i = a == b};
+    case EXPR_FLOOR:
+        return (expr_value){.i = floor_saturated(a)};
+    case EXPR_FADD:
+        return (expr_value){.f = a + b};
+    case EXPR_FSUB:
+        return (expr_value){.f = a - b};
+    case EXPR_FMUL:
+        return (expr_value){.f = a * b};
+    case EXPR_FDIV:
+        return (expr_value){.f = a / b};
+    case EXPR_FMIN:
+        return (expr_value){.f = fmin(a, b)};
+    case EXPR_FMAX:
+        return (expr_value){.f = fmax(a, b)};
+    case EXPR_FABS:
+        return (expr_value){.f = fabs(a)};
+    case EXPR_EXP:
+        return (expr_value){.f = exp(a)};
+    case EXPR_EXP2:
+        return (expr_value){.f = exp2(a)};
+    case EXPR_LN:
+        return (expr_value){.f = log(a)};
+    case EXPR_LOG2:
+        return (expr_value){.f = log2(a)};
+    case EXPR_SQRT:
+        return (expr_value){.f = sqrt(a)};
+    case EXPR_TANH:
+        return (expr_value){.f = tanh(a)};
+    }
+    ATTNC_UNREACHABLE();
 }
 
 expr_value expr_apply(expr_op op, const expr_value *v)
@@ -87,7 +119,7 @@ expr_value expr_apply(expr_op op, const expr_value *v)
     return apply_int(op, v[0].i, info->operands > 1 ? v[1].i : 0);
 }
 
-/* ---- leaves and tables ----------------------------------------------------------------------------------------------- */
+/* ---- leaves and tables ------------------------------------------------------------------------------------------- */
 double table_element(const table *t, const double *values, const int64_t *index)
 {
     int64_t at = 0;
@@ -98,7 +130,8 @@ double table_element(const table *t, const double *values, const int64_t *index)
     return values[at];
 }
 
-/* Least or greatest element of a box; what lies outside the table counts as 0, one NaN makes it NaN, an empty box gives 0. */
+/* Least or greatest element of a box; what lies outside the table counts as 0, one NaN makes it NaN, an empty box gives
+ * 0. */
 static double table_bound(const table *t, const double *values, const expr_value *lo_hi, bool least)
 {
     int64_t lo[TABLE_MAX_RANK], hi[TABLE_MAX_RANK], at[TABLE_MAX_RANK];
@@ -142,7 +175,8 @@ static expr_value read_table(const expr_pool *p, const expr_node *n, const expr_
 
 static expr_value leaf_value(const expr_node *n, const expr_env *env)
 {
-    if (n->op == EXPR_CONST) return n->type == TYPE_FLOAT ? (expr_value){.f = n->value.f} : (expr_value){.i = n->value.i};
+    if (n->op == EXPR_CONST)
+        return n->type == TYPE_FLOAT ? (expr_value){.f = n->value.f} : (expr_value){.i = n->value.i};
     if (n->op == EXPR_VAR) return n->index == VAR_S ? (expr_value){.f = env->s} : (expr_value){.i = env->var[n->index]};
     if (n->op == EXPR_ATTR) return (expr_value){.i = env->attr ? env->attr[n->index][n->side] : 0};
     ATTNC_CHECK(n->op == EXPR_DATA); /* nothing known: it may hold, it need not */
@@ -155,7 +189,7 @@ static expr_value node_value(const expr_pool *p, const expr_node *n, const expr_
     return n->nargs ? expr_apply((expr_op)n->op, args) : leaf_value(n, env);
 }
 
-/* ---- programs -------------------------------------------------------------------------------------------------------- */
+/* ---- programs ---------------------------------------------------------------------------------------------------- */
 typedef struct step {
     const expr_node *node;
     uint32_t arg[EXPR_MAX_ARGS]; /* earlier steps */

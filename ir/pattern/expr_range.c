@@ -14,7 +14,7 @@ static value_range float_between(double lo, double hi, bool nan)
 static const value_range does_not_fit = {.i = {INT64_MIN, INT64_MAX}, .f = {-INFINITY, INFINITY, true}, .fits = false};
 static value_range any_float(void) { return float_between(-(double)INFINITY, (double)INFINITY, true); }
 
-/* ---- leaves ---------------------------------------------------------------------------------------------------------- */
+/* ---- leaves ------------------------------------------------------------------------------------------------------ */
 static value_range variable_range(expr_var v, int64_t max_position)
 {
     if (v == VAR_S) return any_float();
@@ -48,7 +48,7 @@ static value_range leaf_range(const expr_pool *p, const expr_node *n, int64_t ma
     return table_range(&p->symbols->tables.at[n->index]);
 }
 
-/* ---- integers -------------------------------------------------------------------------------------------------------- */
+/* ---- integers ---------------------------------------------------------------------------------------------------- */
 static int64_t least(const int64_t *x, unsigned n)
 {
     int64_t r = x[0];
@@ -118,35 +118,51 @@ static value_range abs_range(int_range a)
 static value_range compare_range(expr_op op, int_range a, int_range b)
 {
     bool always, never;
-    if (op == EXPR_LT) always = a.hi < b.lo, never = a.lo >= b.hi;
-    else if (op == EXPR_LE) always = a.hi <= b.lo, never = a.lo > b.hi;
-    else always = a.lo == a.hi && b.lo == b.hi && a.lo == b.lo, never = a.hi < b.lo || b.hi < a.lo;
+    if (op == EXPR_LT)
+        always = a.hi < b.lo, never = a.lo >= b.hi;
+    else if (op == EXPR_LE)
+        always = a.hi <= b.lo, never = a.lo > b.hi;
+    else
+        always = a.lo == a.hi && b.lo == b.hi && a.lo == b.lo, never = a.hi < b.lo || b.hi < a.lo;
     return int_between(always, !never);
 }
 
 static value_range int_op_range(expr_op op, int_range a, int_range b)
 {
     switch ((int)op) { /* the operations over integers and booleans; the caller sorts out the rest */
-    case EXPR_NOT: return int_between(1 - a.hi, 1 - a.lo);
-    case EXPR_AND: return int_between(a.lo & b.lo, a.hi & b.hi);
-    case EXPR_OR: return int_between(a.lo | b.lo, a.hi | b.hi);
+    case EXPR_NOT:
+        return int_between(1 - a.hi, 1 - a.lo);
+    case EXPR_AND:
+        return int_between(a.lo & b.lo, a.hi & b.hi);
+    case EXPR_OR:
+        return int_between(a.lo | b.lo, a.hi | b.hi);
     case EXPR_LT:
     case EXPR_LE:
-    case EXPR_EQ: return compare_range(op, a, b);
-    case EXPR_ADD: return add_range(a, b, false);
-    case EXPR_SUB: return add_range(a, b, true);
-    case EXPR_MUL: return mul_range(a, b);
-    case EXPR_DIV: return div_range(a, b);
-    case EXPR_MOD: return mod_range(a, b);
-    case EXPR_MIN: return int_between(a.lo < b.lo ? a.lo : b.lo, a.hi < b.hi ? a.hi : b.hi);
-    case EXPR_MAX: return int_between(a.lo > b.lo ? a.lo : b.lo, a.hi > b.hi ? a.hi : b.hi);
-    case EXPR_ABS: return abs_range(a);
-    case EXPR_FLOAT: return float_between(nextafterf((float)a.lo, -INFINITY), nextafterf((float)a.hi, INFINITY), false);
+    case EXPR_EQ:
+        return compare_range(op, a, b);
+    case EXPR_ADD:
+        return add_range(a, b, false);
+    case EXPR_SUB:
+        return add_range(a, b, true);
+    case EXPR_MUL:
+        return mul_range(a, b);
+    case EXPR_DIV:
+        return div_range(a, b);
+    case EXPR_MOD:
+        return mod_range(a, b);
+    case EXPR_MIN:
+        return int_between(a.lo < b.lo ? a.lo : b.lo, a.hi < b.hi ? a.hi : b.hi);
+    case EXPR_MAX:
+        return int_between(a.lo > b.lo ? a.lo : b.lo, a.hi > b.hi ? a.hi : b.hi);
+    case EXPR_ABS:
+        return abs_range(a);
+    case EXPR_FLOAT:
+        return float_between(nextafterf((float)a.lo, -INFINITY), nextafterf((float)a.hi, INFINITY), false);
     }
     ATTNC_UNREACHABLE();
 }
 
-/* ---- floats: ends are widened a little, because kernels compute in f32 ------------------------------------------------ */
+/* ---- floats: ends are widened a little, because kernels compute in f32 ------------------------------------------- */
 static value_range widened(double lo, double hi, bool nan)
 {
     if (isnan(lo) || isnan(hi)) return any_float();
@@ -173,7 +189,8 @@ static value_range sum_range(float_range a, float_range b)
 
 static value_range floor_range(float_range a)
 {
-    expr_value lo = expr_apply(EXPR_FLOOR, &(expr_value){.f = a.lo}), hi = expr_apply(EXPR_FLOOR, &(expr_value){.f = a.hi});
+    expr_value lo = expr_apply(EXPR_FLOOR, &(expr_value){.f = a.lo}),
+               hi = expr_apply(EXPR_FLOOR, &(expr_value){.f = a.hi});
     if (a.nan && lo.i > 0) lo.i = 0; /* floor(nan) = 0 */
     if (a.nan && hi.i < 0) hi.i = 0;
     return int_between(lo.i, hi.i);
@@ -199,28 +216,42 @@ static value_range float_op_range(expr_op op, float_range a, float_range b)
     switch ((int)op) {
     case EXPR_FLT:
     case EXPR_FLE:
-    case EXPR_FEQ: return int_between(0, 1);
-    case EXPR_FLOOR: return floor_range(a);
-    case EXPR_FADD: return sum_range(a, b);
-    case EXPR_FSUB: return sum_range(a, (float_range){-b.hi, -b.lo, b.nan});
-    case EXPR_FMUL: return product_range(a, b);
+    case EXPR_FEQ:
+        return int_between(0, 1);
+    case EXPR_FLOOR:
+        return floor_range(a);
+    case EXPR_FADD:
+        return sum_range(a, b);
+    case EXPR_FSUB:
+        return sum_range(a, (float_range){-b.hi, -b.lo, b.nan});
+    case EXPR_FMUL:
+        return product_range(a, b);
     case EXPR_FDIV:
         if (b.lo <= 0 && b.hi >= 0) return any_float();
         return product_range(a, widened(1 / b.hi, 1 / b.lo, b.nan).f);
-    case EXPR_FMIN: return pick_range(a, b, true);
-    case EXPR_FMAX: return pick_range(a, b, false);
-    case EXPR_FABS: return float_between(a.lo > 0 ? a.lo : a.hi < 0 ? -a.hi : 0, fmax(-a.lo, a.hi), a.nan);
-    case EXPR_EXP: return rising_range(exp, a, -(double)INFINITY);
-    case EXPR_EXP2: return rising_range(exp2, a, -(double)INFINITY);
-    case EXPR_LN: return rising_range(log, a, 0);
-    case EXPR_LOG2: return rising_range(log2, a, 0);
-    case EXPR_SQRT: return rising_range(sqrt, a, 0);
-    case EXPR_TANH: return rising_range(tanh, a, -(double)INFINITY);
+    case EXPR_FMIN:
+        return pick_range(a, b, true);
+    case EXPR_FMAX:
+        return pick_range(a, b, false);
+    case EXPR_FABS:
+        return float_between(a.lo > 0 ? a.lo : a.hi < 0 ? -a.hi : 0, fmax(-a.lo, a.hi), a.nan);
+    case EXPR_EXP:
+        return rising_range(exp, a, -(double)INFINITY);
+    case EXPR_EXP2:
+        return rising_range(exp2, a, -(double)INFINITY);
+    case EXPR_LN:
+        return rising_range(log, a, 0);
+    case EXPR_LOG2:
+        return rising_range(log2, a, 0);
+    case EXPR_SQRT:
+        return rising_range(sqrt, a, 0);
+    case EXPR_TANH:
+        return rising_range(tanh, a, -(double)INFINITY);
     }
     ATTNC_UNREACHABLE();
 }
 
-/* ---- nodes ----------------------------------------------------------------------------------------------------------- */
+/* ---- nodes ------------------------------------------------------------------------------------------------------- */
 static value_range if_range(const value_range *v)
 {
     if (v[0].i.lo == 1) return v[1];

@@ -21,7 +21,7 @@ static expr fail(reader *r, const char *where, const char *what)
     return 0;
 }
 
-/* ---- tokens ---------------------------------------------------------------------------------------------------------- */
+/* ---- tokens ------------------------------------------------------------------------------------------------------ */
 static const char *skip_space(const char *s)
 {
     for (;; s++) {
@@ -61,7 +61,7 @@ static bool expect(reader *r, const char *token, const char *message)
     return false;
 }
 
-/* ---- numbers --------------------------------------------------------------------------------------------------------- */
+/* ---- numbers ----------------------------------------------------------------------------------------------------- */
 static size_t digits(const char *s)
 {
     size_t n = 0;
@@ -114,7 +114,7 @@ static expr read_number(reader *r, bool minus)
     return expr_float(r->pool, minus ? -x : x);
 }
 
-/* ---- operations ------------------------------------------------------------------------------------------------------ */
+/* ---- operations -------------------------------------------------------------------------------------------------- */
 /* The operation of this spelling and form whose operands have this type. */
 static expr_op find_op(const char *s, size_t n, int form, expr_type operand)
 {
@@ -223,7 +223,7 @@ static expr read_call(reader *r, const char *name, size_t len)
     return expr_make(r->pool, op, args, n);
 }
 
-/* ---- names ----------------------------------------------------------------------------------------------------------- */
+/* ---- names ------------------------------------------------------------------------------------------------------- */
 static const char *const var_names[VAR_COUNT] = {
 #define VAR(ident, spelling, type, depends) [VAR_##ident] = spelling,
 #include "ir/pattern/expr_vars.def"
@@ -275,7 +275,7 @@ static expr read_name(reader *r)
     return fail(r, s, "unknown name");
 }
 
-/* ---- structure ------------------------------------------------------------------------------------------------------- */
+/* ---- structure --------------------------------------------------------------------------------------------------- */
 static expr read_if(reader *r, const char *where)
 {
     expr c = parse(r, PREC_IF);
@@ -285,7 +285,8 @@ static expr read_if(reader *r, const char *where)
     expr b = parse(r, PREC_IF);
     if (!b) return 0;
     if (expr_type_of(r->pool, c) != TYPE_BOOL) return fail(r, where, "the condition is no boolean");
-    if (expr_type_of(r->pool, a) != expr_type_of(r->pool, b)) return fail(r, where, "the branches have different types");
+    if (expr_type_of(r->pool, a) != expr_type_of(r->pool, b))
+        return fail(r, where, "the branches have different types");
     return expr_if(r->pool, c, a, b);
 }
 

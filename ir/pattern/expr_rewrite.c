@@ -1,7 +1,7 @@
 /* expr_rewrite.c - rebuilding expressions bottom-up with something changed.
  *
- * The walk has a stack of its own (long chains) and touches only what is below the root: a mask of thousands of comparisons is rewritten
- * comparison by comparison, and each must cost what it measures, not what the pool does. */
+ * The walk has a stack of its own (long chains) and touches only what is below the root: a mask of thousands of
+ * comparisons is rewritten comparison by comparison, and each must cost what it measures, not what the pool does. */
 #include "ir/pattern/pool.h"
 
 #include <string.h>
@@ -17,7 +17,8 @@ static expr rebuild(expr_pool *p, expr e, const expr *made)
     }
     if (same) return e;
     if (n.op == EXPR_ELEM) return expr_elem(p, n.index, n.arg, n.nargs);
-    if (n.op == EXPR_ELEM_MIN || n.op == EXPR_ELEM_MAX) return expr_elem_bound(p, (expr_op)n.op, n.index, n.arg, n.nargs);
+    if (n.op == EXPR_ELEM_MIN || n.op == EXPR_ELEM_MAX)
+        return expr_elem_bound(p, (expr_op)n.op, n.index, n.arg, n.nargs);
     return expr_make(p, (expr_op)n.op, n.arg, n.nargs);
 }
 
@@ -81,7 +82,7 @@ expr expr_substitute(expr_pool *p, expr e, expr_var v, expr by)
     return expr_reads_var(p, e, v) ? expr_replace(p, e, expr_variable(p, v), by) : e;
 }
 
-/* ---- decisions by range ---------------------------------------------------------------------------------------------- */
+/* ---- decisions by range ------------------------------------------------------------------------------------------ */
 static bool difference(expr_pool *p, const expr_node *n, int_range *d)
 {
     return expr_range(p, expr_binary(p, EXPR_SUB, n->arg[0], n->arg[1]), EXPR_MAX_POSITION, d);

@@ -1,8 +1,9 @@
 /* expr_simplify.c - constructors: type check, constant folding, identities.
  *
- * Every rule is exact over the integers (or the reals) and makes the expression smaller, or brings a constant to the right or outwards,
- * so the rules end. A rule that would need a constant outside 64 bits does not fire. Operands keep the order they were
- * written in; a commutative operation is looked up in both orders, so that a + b and b + a are one. */
+ * Every rule is exact over the integers (or the reals) and makes the expression smaller, or brings a constant to the
+ * right or outwards, so the rules end. A rule that would need a constant outside 64 bits does not fire. Operands keep
+ * the order they were written in; a commutative operation is looked up in both orders, so that a + b and b + a are one.
+ */
 #include "ir/pattern/pool.h"
 
 #include <math.h>
@@ -52,11 +53,12 @@ bool expr_is_minus(const expr_pool *p, expr e)
     return n->op == EXPR_FSUB && is_float(p, n->arg[0], 0) && !signbit(expr_get(p, n->arg[0])->value.f);
 }
 
-/* ---- booleans -------------------------------------------------------------------------------------------------------- */
+/* ---- booleans ---------------------------------------------------------------------------------------------------- */
 static bool opposite(const expr_pool *p, expr a, expr b)
 {
     const expr_node *x = expr_get(p, a), *y = expr_get(p, b);
-    if (x->op == EXPR_NOT || y->op == EXPR_NOT) return (x->op == EXPR_NOT && x->arg[0] == b) || (y->op == EXPR_NOT && y->arg[0] == a);
+    if (x->op == EXPR_NOT || y->op == EXPR_NOT)
+        return (x->op == EXPR_NOT && x->arg[0] == b) || (y->op == EXPR_NOT && y->arg[0] == a);
     bool pair = (x->op == EXPR_LT && y->op == EXPR_LE) || (x->op == EXPR_LE && y->op == EXPR_LT);
     return pair && x->arg[0] == y->arg[1] && x->arg[1] == y->arg[0];
 }
@@ -109,7 +111,7 @@ static expr make_if(expr_pool *p, expr c, expr a, expr b)
     return 0;
 }
 
-/* ---- integers -------------------------------------------------------------------------------------------------------- */
+/* ---- integers ---------------------------------------------------------------------------------------------------- */
 static expr plus_const(expr_pool *p, expr x, int64_t c) { return expr_binary(p, EXPR_ADD, x, expr_int(p, c)); }
 
 static expr make_add(expr_pool *p, expr a, expr b)
@@ -154,7 +156,8 @@ static expr make_mul(expr_pool *p, expr a, expr b)
 {
     int64_t c, d, product;
     expr x;
-    if (expr_is_const(p, a, &c)) return expr_is_const(p, b, &d) ? 0 : expr_binary(p, EXPR_MUL, b, a); /* 0: does not fit */
+    if (expr_is_const(p, a, &c))
+        return expr_is_const(p, b, &d) ? 0 : expr_binary(p, EXPR_MUL, b, a); /* 0: does not fit */
     if (!expr_is_const(p, b, &c)) return 0;
     if (c == 0) return b;
     if (c == 1) return a;
@@ -222,7 +225,7 @@ static expr make_abs(expr_pool *p, expr a)
     return expr_is_minus(p, a) ? expr_unary(p, EXPR_ABS, pool_arg(p, a, 1)) : 0;
 }
 
-/* ---- floats ---------------------------------------------------------------------------------------------------------- */
+/* ---- floats ------------------------------------------------------------------------------------------------------ */
 static bool float_const(const expr_pool *p, expr e)
 {
     const expr_node *n = expr_get(p, e);
@@ -241,25 +244,36 @@ static expr make_float(expr_pool *p, expr_op op, const expr *a)
     return op == EXPR_FABS && is_op(p, a[0], EXPR_FABS) ? a[0] : 0;
 }
 
-/* ---- one constructor ------------------------------------------------------------------------------------------------- */
+/* ---- one constructor --------------------------------------------------------------------------------------------- */
 static expr identity(expr_pool *p, expr_op op, const expr *a)
 {
     switch ((int)op) { /* operations without identities stay as they are */
-    case EXPR_NOT: return make_not(p, a);
+    case EXPR_NOT:
+        return make_not(p, a);
     case EXPR_AND:
-    case EXPR_OR: return make_and_or(p, op, a);
+    case EXPR_OR:
+        return make_and_or(p, op, a);
     case EXPR_LT:
     case EXPR_LE:
-    case EXPR_EQ: return make_compare(p, op, a);
-    case EXPR_ADD: return make_add(p, a[0], a[1]);
-    case EXPR_SUB: return make_sub(p, a[0], a[1]);
-    case EXPR_MUL: return make_mul(p, a[0], a[1]);
-    case EXPR_DIV: return make_div(p, a[0], a[1]);
-    case EXPR_MOD: return make_mod(p, a[0], a[1]);
+    case EXPR_EQ:
+        return make_compare(p, op, a);
+    case EXPR_ADD:
+        return make_add(p, a[0], a[1]);
+    case EXPR_SUB:
+        return make_sub(p, a[0], a[1]);
+    case EXPR_MUL:
+        return make_mul(p, a[0], a[1]);
+    case EXPR_DIV:
+        return make_div(p, a[0], a[1]);
+    case EXPR_MOD:
+        return make_mod(p, a[0], a[1]);
     case EXPR_MIN:
-    case EXPR_MAX: return make_min_max(p, op, a[0], a[1]);
-    case EXPR_ABS: return make_abs(p, a[0]);
-    case EXPR_IF: return make_if(p, a[0], a[1], a[2]);
+    case EXPR_MAX:
+        return make_min_max(p, op, a[0], a[1]);
+    case EXPR_ABS:
+        return make_abs(p, a[0]);
+    case EXPR_IF:
+        return make_if(p, a[0], a[1], a[2]);
     case EXPR_FADD:
     case EXPR_FSUB:
     case EXPR_FMUL:
@@ -267,7 +281,8 @@ static expr identity(expr_pool *p, expr_op op, const expr *a)
     case EXPR_FMIN:
     case EXPR_FMAX:
     case EXPR_FABS:
-    case EXPR_FLOOR: return make_float(p, op, a);
+    case EXPR_FLOOR:
+        return make_float(p, op, a);
     }
     return 0;
 }

@@ -55,12 +55,18 @@ static void push_word(printer *w, const char *word) { push(w, word, 0, 0); }
 static void print_leaf(printer *w, const expr_node *n)
 {
     symbols *s = w->pool->symbols;
-    if (n->op == EXPR_CONST && n->type == TYPE_FLOAT) text_double(w->to, n->value.f);
-    else if (n->op == EXPR_CONST && n->type == TYPE_BOOL) text_add(w->to, n->value.i ? "true" : "false");
-    else if (n->op == EXPR_CONST) text_printf(w->to, "%lld", (long long)n->value.i);
-    else if (n->op == EXPR_VAR) text_add(w->to, var_names[n->index]);
-    else if (n->op == EXPR_ATTR) text_add(w->to, s->attrs.at[n->index]), text_add(w->to, side_names[n->side]);
-    else text_printf(w->to, "%s#%u", n->side ? "must" : "may", n->index);
+    if (n->op == EXPR_CONST && n->type == TYPE_FLOAT)
+        text_double(w->to, n->value.f);
+    else if (n->op == EXPR_CONST && n->type == TYPE_BOOL)
+        text_add(w->to, n->value.i ? "true" : "false");
+    else if (n->op == EXPR_CONST)
+        text_printf(w->to, "%lld", (long long)n->value.i);
+    else if (n->op == EXPR_VAR)
+        text_add(w->to, var_names[n->index]);
+    else if (n->op == EXPR_ATTR)
+        text_add(w->to, s->attrs.at[n->index]), text_add(w->to, side_names[n->side]);
+    else
+        text_printf(w->to, "%s#%u", n->side ? "must" : "may", n->index);
 }
 
 static void print_infix(printer *w, const expr_node *n)
@@ -75,7 +81,7 @@ static void print_infix(printer *w, const expr_node *n)
         push(w, NULL, n->arg[1], prec + 1);
         push_word(w, " "), push_word(w, expr_op_table[n->op].spelling), push_word(w, " ");
     }
-    push(w, NULL, n->arg[0], prec == PREC_COMPARE ? prec + 1 : prec); /* comparisons do not chain */
+    push(w, NULL, n->arg[0], prec);
 }
 
 static void print_list(printer *w, const expr_node *n, const char *first, const char *close)
@@ -100,14 +106,24 @@ static void print_node(printer *w, expr e)
 {
     const expr_node *n = expr_get(w->pool, e);
     switch (expr_op_table[n->op].form) {
-    case FORM_LEAF: print_leaf(w, n); break;
-    case FORM_INFIX:
-        if (expr_is_minus(w->pool, e)) push(w, NULL, n->arg[1], PREC_MINUS), push_word(w, "-");
-        else print_infix(w, n);
+    case FORM_LEAF:
+        print_leaf(w, n);
         break;
-    case FORM_PREFIX: push(w, NULL, n->arg[0], PREC_NOT), push_word(w, "not "); break;
-    case FORM_CALL: print_call(w, n); break;
-    case FORM_INDEX: print_list(w, n, "[", "]"), text_add(w->to, w->pool->symbols->tables.at[n->index].name); break;
+    case FORM_INFIX:
+        if (expr_is_minus(w->pool, e))
+            push(w, NULL, n->arg[1], PREC_MINUS), push_word(w, "-");
+        else
+            print_infix(w, n);
+        break;
+    case FORM_PREFIX:
+        push(w, NULL, n->arg[0], PREC_NOT), push_word(w, "not ");
+        break;
+    case FORM_CALL:
+        print_call(w, n);
+        break;
+    case FORM_INDEX:
+        print_list(w, n, "[", "]"), text_add(w->to, w->pool->symbols->tables.at[n->index].name);
+        break;
     case FORM_IF:
         push(w, NULL, n->arg[2], PREC_IF), push_word(w, " else ");
         push(w, NULL, n->arg[1], PREC_IF), push_word(w, " then ");

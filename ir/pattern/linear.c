@@ -20,8 +20,10 @@ void sum_add_term(sum *s, expr x, int64_t c)
         if (s->t[i].c == 0) s->t[i] = s->t[--s->n];
         return;
     }
-    if (s->n == SUM_MAX_TERMS) s->ok = false;
-    else if (c) s->t[s->n++] = (term){x, c};
+    if (s->n == SUM_MAX_TERMS)
+        s->ok = false;
+    else if (c)
+        s->t[s->n++] = (term){x, c};
 }
 
 void sum_add_sum(sum *s, const sum *o, int64_t c)
@@ -30,12 +32,14 @@ void sum_add_sum(sum *s, const sum *o, int64_t c)
     add_const(s, o->k, c);
     for (uint32_t i = 0; i < o->n; i++) {
         int64_t product;
-        if (__builtin_mul_overflow(o->t[i].c, c, &product)) s->ok = false;
-        else sum_add_term(s, o->t[i].x, product);
+        if (__builtin_mul_overflow(o->t[i].c, c, &product))
+            s->ok = false;
+        else
+            sum_add_term(s, o->t[i].x, product);
     }
 }
 
-/* ---- quotients, remainders, products --------------------------------------------------------------------------------- */
+/* ---- quotients, remainders, products ----------------------------------------------------------------------------- */
 static int64_t gcd(int64_t a, int64_t b)
 {
     while (b) {
@@ -55,9 +59,12 @@ static void take_multiples(sum *whole, sum *a, int64_t n, int64_t c)
             continue;
         }
         int64_t product;
-        if (!whole) product = 0;
-        else if (__builtin_mul_overflow(x / n, c, &product)) whole->ok = false;
-        else sum_add_term(whole, a->t[i].x, product);
+        if (!whole)
+            product = 0;
+        else if (__builtin_mul_overflow(x / n, c, &product))
+            whole->ok = false;
+        else
+            sum_add_term(whole, a->t[i].x, product);
         a->t[i] = a->t[--a->n];
     }
 }
@@ -105,8 +112,10 @@ static void add_remainder(expr_pool *p, sum *s, sum *a, int64_t n, int64_t c)
     a->k = int_floor_mod(a->k, n);
     s->ok &= a->ok;
     if (!s->ok) return;
-    if (a->n == 0) add_const(s, a->k, c);
-    else sum_add_term(s, expr_binary(p, EXPR_MOD, sum_rebuild(p, a), expr_int(p, n)), c);
+    if (a->n == 0)
+        add_const(s, a->k, c);
+    else
+        sum_add_term(s, expr_binary(p, EXPR_MOD, sum_rebuild(p, a), expr_int(p, n)), c);
 }
 
 static void add_mod(expr_pool *p, sum *s, expr a, expr b, int64_t c)
@@ -142,12 +151,16 @@ static void add_product(expr_pool *p, sum *s, expr a, expr b, int64_t c)
     }
     for (uint32_t i = 0; i < x.n; i++) {
         int64_t product;
-        if (__builtin_mul_overflow(x.t[i].c, c, &product)) s->ok = false;
-        else sum_add_term(s, expr_binary(p, EXPR_MUL, x.t[i].x, u), product);
+        if (__builtin_mul_overflow(x.t[i].c, c, &product))
+            s->ok = false;
+        else
+            sum_add_term(s, expr_binary(p, EXPR_MUL, x.t[i].x, u), product);
     }
     int64_t product;
-    if (__builtin_mul_overflow(x.k, c, &product)) s->ok = false;
-    else sum_add_sum(s, &y, product);
+    if (__builtin_mul_overflow(x.k, c, &product))
+        s->ok = false;
+    else
+        sum_add_sum(s, &y, product);
 }
 
 void sum_add(expr_pool *p, sum *s, expr e, int64_t c)
@@ -155,16 +168,25 @@ void sum_add(expr_pool *p, sum *s, expr e, int64_t c)
     if (!s->ok) return;
     expr_node n = *expr_get(p, e);
     int64_t v;
-    if (c == INT64_MIN) s->ok = false;
-    else if (n.op == EXPR_CONST) add_const(s, n.value.i, c);
-    else if (n.op == EXPR_ADD || n.op == EXPR_SUB) sum_add(p, s, n.arg[0], c), sum_add(p, s, n.arg[1], n.op == EXPR_ADD ? c : -c);
+    if (c == INT64_MIN)
+        s->ok = false;
+    else if (n.op == EXPR_CONST)
+        add_const(s, n.value.i, c);
+    else if (n.op == EXPR_ADD || n.op == EXPR_SUB)
+        sum_add(p, s, n.arg[0], c), sum_add(p, s, n.arg[1], n.op == EXPR_ADD ? c : -c);
     else if (n.op == EXPR_MUL && expr_is_const(p, n.arg[1], &v)) {
-        if (__builtin_mul_overflow(c, v, &c)) s->ok = false;
-        else sum_add(p, s, n.arg[0], c);
-    } else if (n.op == EXPR_MUL) add_product(p, s, n.arg[0], n.arg[1], c);
-    else if (n.op == EXPR_DIV) add_div(p, s, n.arg[0], n.arg[1], c);
-    else if (n.op == EXPR_MOD) add_mod(p, s, n.arg[0], n.arg[1], c);
-    else sum_add_term(s, e, c);
+        if (__builtin_mul_overflow(c, v, &c))
+            s->ok = false;
+        else
+            sum_add(p, s, n.arg[0], c);
+    } else if (n.op == EXPR_MUL)
+        add_product(p, s, n.arg[0], n.arg[1], c);
+    else if (n.op == EXPR_DIV)
+        add_div(p, s, n.arg[0], n.arg[1], c);
+    else if (n.op == EXPR_MOD)
+        add_mod(p, s, n.arg[0], n.arg[1], c);
+    else
+        sum_add_term(s, e, c);
 }
 
 sum sum_of(expr_pool *p, expr e)
@@ -195,7 +217,7 @@ expr sum_rebuild(expr_pool *p, const sum *s)
     return e ? expr_binary(p, EXPR_ADD, e, expr_int(p, s->k)) : expr_int(p, s->k);
 }
 
-/* ---- trends ---------------------------------------------------------------------------------------------------------- */
+/* ---- trends ------------------------------------------------------------------------------------------------------ */
 static trend both(trend a, trend b)
 {
     if (a == TREND_NONE || a == b) return b;
@@ -235,7 +257,7 @@ trend expr_trend(const expr_pool *p, expr e, expr x)
     return TREND_UNKNOWN;
 }
 
-/* ---- proofs ---------------------------------------------------------------------------------------------------------- */
+/* ---- proofs ------------------------------------------------------------------------------------------------------ */
 enum { PROOF_MAX_TREE = 64, PROOF_MAX_DEPTH = 5 };
 
 /* T(q1) - T(q0) >= 0 for a rising T, and the reverse for a falling one: takes such pairs out of the sum. */
@@ -297,7 +319,8 @@ static bool proves(expr_pool *p, expr a, expr b, int depth)
         if (x.hi <= y.lo) return true;
         if (x.lo > y.hi) return false;
     }
-    if (expr_tree_size(p, a) > PROOF_MAX_TREE || expr_tree_size(p, b) > PROOF_MAX_TREE || depth > PROOF_MAX_DEPTH) return false;
+    if (expr_tree_size(p, a) > PROOF_MAX_TREE || expr_tree_size(p, b) > PROOF_MAX_TREE || depth > PROOF_MAX_DEPTH)
+        return false;
     expr_node n = *expr_get(p, a), m = *expr_get(p, b);
     if (n.op == EXPR_MAX) return proves(p, n.arg[0], b, depth + 1) && proves(p, n.arg[1], b, depth + 1);
     if (m.op == EXPR_MIN) return proves(p, a, m.arg[0], depth + 1) && proves(p, a, m.arg[1], depth + 1);

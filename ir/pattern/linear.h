@@ -1,8 +1,8 @@
 /* linear.h - inside ir/pattern only: integer expressions as sums of terms, and what follows from that form.
  *
- * A sum is k + c1 * x1 + c2 * x2 + ...; a term x is a variable, floor(sum / n), sum % n, a product by something uniform, or anything else
- * as it stands. Like terms cancel. Coefficients that would leave 64 bits, and sums of more terms than fit, are refused: the
- * caller then knows nothing. */
+ * A sum is k + c1 * x1 + c2 * x2 + ...; a term x is a variable, floor(sum / n), sum % n, a product by something
+ * uniform, or anything else as it stands. Like terms cancel. Coefficients that would leave 64 bits, and sums of more
+ * terms than fit, are refused: the caller then knows nothing. */
 #ifndef ATTNC_IR_PATTERN_LINEAR_H
 #define ATTNC_IR_PATTERN_LINEAR_H
 
@@ -22,7 +22,7 @@ typedef struct sum {
 } sum;
 
 sum sum_const(int64_t k);
-sum sum_of(expr_pool *p, expr e);                   /* trees up to LINEAR_MAX_TREE */
+sum sum_of(expr_pool *p, expr e);                      /* trees up to LINEAR_MAX_TREE */
 void sum_add(expr_pool *p, sum *s, expr e, int64_t c); /* s += c * e */
 void sum_add_term(sum *s, expr x, int64_t c);          /* x is a term already */
 void sum_add_sum(sum *s, const sum *o, int64_t c);

@@ -1,7 +1,7 @@
 /* pool.h - inside ir/pattern only: what the pool knows of each expression besides its node.
  *
- * Facts are computed once, when an expression is made, from its operands' facts; so no question about an expression walks it,
- * and long chains (`a or b or ...`) cost no stack. */
+ * Facts are computed once, when an expression is made, from its operands' facts; so no question about an expression
+ * walks it, and long chains (`a or b or ...`) cost no stack. */
 #ifndef ATTNC_IR_PATTERN_POOL_H
 #define ATTNC_IR_PATTERN_POOL_H
 

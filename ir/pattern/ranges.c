@@ -1,11 +1,11 @@
 /* ranges.c - the analysis: a mask to lists of key intervals.
  *
- *   mask --(negations pushed down; every boolean part once, operands first)--> lists of its parts --> meet, join --> lists
- *   comparison --(if: by cases)--> d >= 0 --(min, max, abs: and/or of simpler d)--> ranges_atom.c
- *   comparison that reads data --> data atom, ranges_bounds.c
+ *   mask --(negations pushed down; every boolean part once, operands first)--> lists of its parts --> meet, join -->
+ * lists comparison --(if: by cases)--> d >= 0 --(min, max, abs: and/or of simpler d)--> ranges_atom.c comparison that
+ * reads data --> data atom, ranges_bounds.c
  *
- * The walk over the mask is a loop over ids, so `a or b or ...` may be long. Inside one comparison there is recursion, bounded by the
- * comparison's size. */
+ * The walk over the mask is a loop over ids, so `a or b or ...` may be long. Inside one comparison there is recursion,
+ * bounded by the comparison's size. */
 #include "ir/pattern/analysis.h"
 #include "ir/pattern/pool.h"
 
@@ -14,12 +14,13 @@ enum { ROW_OR_KEY = DEPENDS_ROW | DEPENDS_KEY, MAX_SPLITS = 64 };
 static lists condition_lists(analysis *a, expr e, bool positive);
 static lists compare(analysis *a, expr e, bool positive);
 
-/* ---- the simple cases ------------------------------------------------------------------------------------------------ */
+/* ---- the simple cases -------------------------------------------------------------------------------------------- */
 static lists combine(analysis *a, bool meet, const lists *x, const lists *y)
 {
     lists r;
     for (int k = RANGES_MAY; k <= RANGES_LIVE; k++)
-        r.of[k] = meet ? list_meet(a, (ranges_list)k, x->of[k], y->of[k]) : list_join(a, (ranges_list)k, x->of[k], y->of[k]);
+        r.of[k] =
+            meet ? list_meet(a, (ranges_list)k, x->of[k], y->of[k]) : list_join(a, (ranges_list)k, x->of[k], y->of[k]);
     return r;
 }
 
@@ -54,14 +55,15 @@ static lists data_lists(analysis *a, expr atom)
     return r;
 }
 
-/* ---- choices inside a comparison ------------------------------------------------------------------------------------- */
-/* The outermost if, or min, max, abs, over rows or keys; an `if` may choose by data, the others must not read any. 0: none.
- * Operands have smaller ids, so the greatest id is outermost. Conditions of an if are not looked into. */
+/* ---- choices inside a comparison --------------------------------------------------------------------------------- */
+/* The outermost if, or min, max, abs, over rows or keys; an `if` may choose by data, the others must not read any. 0:
+ * none. Operands have smaller ids, so the greatest id is outermost. Conditions of an if are not looked into. */
 static expr find_choice(const expr_pool *p, expr e, bool ifs)
 {
     const expr_entry *x = pool_entry(p, e);
     bool is_if = x->node.op == EXPR_IF && (x->depends & ROW_OR_KEY);
-    bool is_pick = (x->node.op == EXPR_MIN || x->node.op == EXPR_MAX || x->node.op == EXPR_ABS) && (x->depends & ROW_OR_KEY) && !x->reads_data;
+    bool is_pick = (x->node.op == EXPR_MIN || x->node.op == EXPR_MAX || x->node.op == EXPR_ABS) &&
+                   (x->depends & ROW_OR_KEY) && !x->reads_data;
     if (ifs ? is_if : is_pick) return e;
     if (!(x->depends & ROW_OR_KEY)) return 0;
     expr best = 0;
@@ -82,7 +84,8 @@ static lists by_cases(analysis *a, expr cond, const lists *x, const lists *y)
 
 static lists at_least_zero(analysis *a, expr d, bool *decided);
 
-/* max(x, y) + rest >= 0 is (x + rest >= 0) or (y + rest >= 0), and so on; where d does not simply rise or fall with it, by cases. */
+/* max(x, y) + rest >= 0 is (x + rest >= 0) or (y + rest >= 0), and so on; where d does not simply rise or fall with it,
+ * by cases. */
 static lists split_pick(analysis *a, expr d, expr pick, bool *decided)
 {
     expr_node n = *expr_get(a->pool, pick);
@@ -112,7 +115,7 @@ static lists at_least_zero(analysis *a, expr d, bool *decided)
     return (lists){{list_all(a), list_none(), list_all(a)}};
 }
 
-/* ---- comparisons ----------------------------------------------------------------------------------------------------- */
+/* ---- comparisons ------------------------------------------------------------------------------------------------- */
 /* x - y - strict >= 0 */
 static lists ordered(analysis *a, expr x, expr y, bool strict, bool *decided)
 {
@@ -167,12 +170,15 @@ static lists condition_lists(analysis *a, expr e, bool positive)
     return combine(a, (n.op == EXPR_AND) == positive, &x, &y);
 }
 
-/* ---- the mask -------------------------------------------------------------------------------------------------------- */
+/* ---- the mask ---------------------------------------------------------------------------------------------------- */
 enum { NEED_TRUE = 1, NEED_FALSE = 2 };
 
 typedef struct walk {
-    uint8_t *need;
-    lists *of[2]; /* per expression: of it, of its negation */
+    uint8_t *need;  /* per expression */
+    uint32_t *slot; /* per expression that is needed: index into made */
+    struct {
+        lists of[2]; /* of it, of its negation */
+    } * made;
 } walk;
 
 static bool is_junction(const expr_node *n)
@@ -185,11 +191,13 @@ static unsigned flipped(unsigned need)
     return (need & NEED_TRUE ? NEED_FALSE : 0u) | (need & NEED_FALSE ? NEED_TRUE : 0u);
 }
 
-static void mark_needed(analysis *a, walk *w, expr root)
+static uint32_t mark_needed(analysis *a, walk *w, expr root)
 {
+    uint32_t count = 0;
     w->need[root] = NEED_TRUE;
     for (expr e = root; e > 0; e--) {
         const expr_node *n = expr_get(a->pool, e);
+        if (w->need[e]) w->slot[e] = count++;
         if (!w->need[e] || !is_junction(n) || !(expr_depends(a->pool, e) & ROW_OR_KEY)) continue;
         for (unsigned i = 0; i < n->nargs; i++) {
             bool condition = n->op == EXPR_IF && i == 0;
@@ -197,40 +205,43 @@ static void mark_needed(analysis *a, walk *w, expr root)
             w->need[n->arg[i]] = (uint8_t)(w->need[n->arg[i]] | need);
         }
     }
+    return count;
 }
+
+static const lists *made(const walk *w, expr e, bool positive) { return &w->made[w->slot[e]].of[!positive]; }
 
 static lists junction(analysis *a, const walk *w, const expr_node *n, bool positive)
 {
-    lists *const *of = w->of;
-    if (n->op == EXPR_NOT) return of[positive][n->arg[0]];
+    if (n->op == EXPR_NOT) return *made(w, n->arg[0], !positive);
     if (n->op == EXPR_IF) {
-        lists yes = combine(a, true, &of[0][n->arg[0]], &of[!positive][n->arg[1]]);
-        lists no = combine(a, true, &of[1][n->arg[0]], &of[!positive][n->arg[2]]);
+        lists yes = combine(a, true, made(w, n->arg[0], true), made(w, n->arg[1], positive));
+        lists no = combine(a, true, made(w, n->arg[0], false), made(w, n->arg[2], positive));
         return combine(a, false, &yes, &no);
     }
-    return combine(a, (n->op == EXPR_AND) == positive, &of[!positive][n->arg[0]], &of[!positive][n->arg[1]]);
+    return combine(a, (n->op == EXPR_AND) == positive, made(w, n->arg[0], positive), made(w, n->arg[1], positive));
+}
+
+static lists part_lists(analysis *a, const walk *w, expr e, bool positive)
+{
+    expr_node n = *expr_get(a->pool, e);
+    a->splits = 0;
+    if (!(expr_depends(a->pool, e) & ROW_OR_KEY)) return uniform_lists(a, with_sign(a, e, positive));
+    return is_junction(&n) ? junction(a, w, &n, positive) : compare(a, e, positive);
 }
 
 static lists mask_lists(analysis *a, expr mask)
 {
-    walk w = {.need = ARENA_ARRAY(a->arena, uint8_t, (size_t)mask + 1)};
-    for (int i = 0; i < 2; i++) w.of[i] = ARENA_ARRAY(a->arena, lists, (size_t)mask + 1);
-    mark_needed(a, &w, mask);
+    walk w = {.need = ARENA_ARRAY(a->arena, uint8_t, (size_t)mask + 1),
+              .slot = ARENA_ARRAY(a->arena, uint32_t, (size_t)mask + 1)};
+    w.made = arena_array(a->arena, mark_needed(a, &w, mask), sizeof *w.made);
     for (expr e = 1; e <= mask; e++) {
-        expr_node n = *expr_get(a->pool, e);
-        bool varies = expr_depends(a->pool, e) & ROW_OR_KEY;
-        for (int negative = 0; negative < 2; negative++) {
-            if (!(w.need[e] & (negative ? NEED_FALSE : NEED_TRUE))) continue;
-            a->splits = 0;
-            w.of[negative][e] = !varies         ? uniform_lists(a, with_sign(a, e, !negative))
-                                : is_junction(&n) ? junction(a, &w, &n, !negative)
-                                                  : compare(a, e, !negative);
-        }
+        if (w.need[e] & NEED_TRUE) w.made[w.slot[e]].of[0] = part_lists(a, &w, e, true);
+        if (w.need[e] & NEED_FALSE) w.made[w.slot[e]].of[1] = part_lists(a, &w, e, false);
     }
-    return w.of[0][mask];
+    return *made(&w, mask, true);
 }
 
-/* ---- result ---------------------------------------------------------------------------------------------------------- */
+/* ---- result ------------------------------------------------------------------------------------------------------ */
 static interval *emit(analysis *a, piece_list l, uint32_t *n)
 {
     interval *r = ARENA_ARRAY(a->arena, interval, l.n);

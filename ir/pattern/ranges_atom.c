@@ -20,7 +20,7 @@ static bool at_least_one(const solver *s, expr n)
     return range_of(s, n, &r) && r.lo >= 1;
 }
 
-/* ---- rows ------------------------------------------------------------------------------------------------------------ */
+/* ---- rows -------------------------------------------------------------------------------------------------------- */
 /* a % n over the rows: exact while a stays in one block of n, else [0, n - 1]. */
 static expr remainder_extreme(solver *s, expr x, bool greatest)
 {
@@ -28,7 +28,8 @@ static expr remainder_extreme(solver *s, expr x, bool greatest)
     trend t = expr_trend(s->p, n.arg[0], s->a->q);
     expr edge = greatest ? expr_binary(s->p, EXPR_ADD, n.arg[1], expr_int(s->p, -1)) : expr_int(s->p, 0);
     if (s->kind == RANGES_LIVE) return edge;
-    expr first = expr_substitute(s->p, n.arg[0], VAR_Q, s->a->q0), last = expr_substitute(s->p, n.arg[0], VAR_Q, s->a->q1);
+    expr first = expr_substitute(s->p, n.arg[0], VAR_Q, s->a->q0),
+         last = expr_substitute(s->p, n.arg[0], VAR_Q, s->a->q1);
     expr one_block = expr_binary(s->p, EXPR_EQ, expr_binary(s->p, EXPR_DIV, first, n.arg[1]),
                                  expr_binary(s->p, EXPR_DIV, last, n.arg[1]));
     expr end = (t == TREND_RISES) == greatest ? last : first;
@@ -78,14 +79,16 @@ static outcome bound_rows(solver *s, const sum *d, sum *out)
     for (uint32_t i = 0; i < d->n && r != FAILED; i++) {
         const term *t = &d->t[i];
         outcome one = BOUNDED;
-        if (depends(s, t->x, DEPENDS_ROW)) one = add_row_extreme(s, out, t);
-        else sum_add_term(out, t->x, t->c);
+        if (depends(s, t->x, DEPENDS_ROW))
+            one = add_row_extreme(s, out, t);
+        else
+            sum_add_term(out, t->x, t->c);
         if (one != BOUNDED) r = one;
     }
     return out->ok ? r : FAILED;
 }
 
-/* ---- keys ------------------------------------------------------------------------------------------------------------ */
+/* ---- keys -------------------------------------------------------------------------------------------------------- */
 /* Terms over keys that neither rise nor fall are replaced by their extreme. */
 static bool bound_irregular_keys(solver *s, sum *d)
 {
@@ -173,7 +176,8 @@ static sum open_product(solver *s, expr y, expr u, const sum *m, bool up)
 static sum open_term(solver *s, expr x, const sum *m, bool up)
 {
     expr_node n = *expr_get(s->p, x);
-    bool uniform[2] = {n.nargs == 2 && !depends(s, n.arg[0], DEPENDS_KEY), n.nargs == 2 && !depends(s, n.arg[1], DEPENDS_KEY)};
+    bool uniform[2] = {n.nargs == 2 && !depends(s, n.arg[0], DEPENDS_KEY),
+                       n.nargs == 2 && !depends(s, n.arg[1], DEPENDS_KEY)};
     if (n.op == EXPR_DIV && uniform[1] && at_least_one(s, n.arg[1])) return open_quotient(s, &n, m, up);
     if (n.op == EXPR_MUL && uniform[1] && at_least_one(s, n.arg[1])) return open_product(s, n.arg[0], n.arg[1], m, up);
     if (n.op == EXPR_MUL && uniform[0] && at_least_one(s, n.arg[0])) return open_product(s, n.arg[1], n.arg[0], m, up);

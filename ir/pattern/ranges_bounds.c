@@ -1,8 +1,9 @@
-/* ranges_bounds.c - bounds of a data atom on a tile: interval arithmetic, emitted as expressions over q0, q1, k0, k1, the attributes'
- * least and greatest values and the tables' over boxes of indices.
+/* ranges_bounds.c - bounds of a data atom on a tile: interval arithmetic, emitted as expressions over q0, q1, k0, k1,
+ * the attributes' least and greatest values and the tables' over boxes of indices.
  *
- * A bound may be missing (0); what is built on it is then bounded by expr_range, or not at all. Floats: a table's bound is NaN when one of
- * its elements is, comparisons with NaN are false, so `may` is written as a negated comparison: unknown means may, and not must. */
+ * A bound may be missing (0); what is built on it is then bounded by expr_range, or not at all. Floats: a table's bound
+ * is NaN when one of its elements is, comparisons with NaN are false, so `may` is written as a negated comparison:
+ * unknown means may, and not must. */
 #include "ir/pattern/analysis.h"
 #include "ir/pattern/pool.h"
 
@@ -14,7 +15,6 @@ typedef struct bound {
 
 typedef struct bounder {
     expr_pool *p;
-    bound *memo; /* per expression, lo = 0: not yet */
 } bounder;
 
 static bound bound_of(bounder *b, expr e);
@@ -38,15 +38,17 @@ static bound by_range(bounder *b, expr e)
     return (bound){number(b, r.lo), number(b, r.hi)};
 }
 
-/* ---- leaves ---------------------------------------------------------------------------------------------------------- */
+/* ---- leaves ------------------------------------------------------------------------------------------------------ */
 static bound leaf_bound(bounder *b, expr e)
 {
     expr_node n = *expr_get(b->p, e);
     if (n.op == EXPR_VAR && (n.index == VAR_Q || n.index == VAR_K))
-        return (bound){expr_variable(b->p, n.index == VAR_Q ? VAR_Q0 : VAR_K0), expr_variable(b->p, n.index == VAR_Q ? VAR_Q1 : VAR_K1)};
+        return (bound){expr_variable(b->p, n.index == VAR_Q ? VAR_Q0 : VAR_K0),
+                       expr_variable(b->p, n.index == VAR_Q ? VAR_Q1 : VAR_K1)};
     if (n.op == EXPR_ATTR && (n.side == ATTR_Q || n.side == ATTR_K)) {
         bool query = n.side == ATTR_Q;
-        return (bound){expr_attr(b->p, n.index, query ? ATTR_Q_MIN : ATTR_K_MIN), expr_attr(b->p, n.index, query ? ATTR_Q_MAX : ATTR_K_MAX)};
+        return (bound){expr_attr(b->p, n.index, query ? ATTR_Q_MIN : ATTR_K_MIN),
+                       expr_attr(b->p, n.index, query ? ATTR_Q_MAX : ATTR_K_MAX)};
     }
     return exactly(e);
 }
@@ -62,11 +64,13 @@ static bound table_bounds(bounder *b, const expr_node *n)
                    expr_elem_bound(b->p, EXPR_ELEM_MAX, n->index, box, 2u * n->nargs)};
 }
 
-/* ---- integers -------------------------------------------------------------------------------------------------------- */
+/* ---- integers ---------------------------------------------------------------------------------------------------- */
 static bound product_bound(bounder *b, bound x, bound y)
 {
-    expr a[4] = {op2(b, EXPR_MUL, x.lo, y.lo), op2(b, EXPR_MUL, x.lo, y.hi), op2(b, EXPR_MUL, x.hi, y.lo), op2(b, EXPR_MUL, x.hi, y.hi)};
-    return (bound){least(b, least(b, a[0], a[1]), least(b, a[2], a[3])), greatest(b, greatest(b, a[0], a[1]), greatest(b, a[2], a[3]))};
+    expr a[4] = {op2(b, EXPR_MUL, x.lo, y.lo), op2(b, EXPR_MUL, x.lo, y.hi), op2(b, EXPR_MUL, x.hi, y.lo),
+                 op2(b, EXPR_MUL, x.hi, y.hi)};
+    return (bound){least(b, least(b, a[0], a[1]), least(b, a[2], a[3])),
+                   greatest(b, greatest(b, a[0], a[1]), greatest(b, a[2], a[3]))};
 }
 
 /* A divisor that is at least 1: for a fixed dividend the quotient moves one way with it. */
@@ -85,7 +89,8 @@ static bound remainder_bound(bounder *b, expr e, bound x, bound y)
     bound block = {number(b, 0), op2(b, EXPR_ADD, y.hi, number(b, -1))};
     if (y.lo != y.hi) return block;
     expr same = op2(b, EXPR_EQ, op2(b, EXPR_DIV, x.lo, y.lo), op2(b, EXPR_DIV, x.hi, y.lo));
-    return (bound){expr_if(b->p, same, op2(b, EXPR_MOD, x.lo, y.lo), block.lo), expr_if(b->p, same, op2(b, EXPR_MOD, x.hi, y.lo), block.hi)};
+    return (bound){expr_if(b->p, same, op2(b, EXPR_MOD, x.lo, y.lo), block.lo),
+                   expr_if(b->p, same, op2(b, EXPR_MOD, x.hi, y.lo), block.hi)};
 }
 
 static bound abs_bound(bounder *b, bound x)
@@ -94,7 +99,7 @@ static bound abs_bound(bounder *b, bound x)
     return (bound){greatest(b, greatest(b, x.lo, minus), number(b, 0)), greatest(b, x.hi, expr_negate(b->p, x.lo))};
 }
 
-/* ---- floats: only what stays sound when a bound is NaN ----------------------------------------------------------------- */
+/* ---- floats: only what stays sound when a bound is NaN ----------------------------------------------------------- */
 static bound scaled_bound(bounder *b, expr e, bound x, expr factor)
 {
     const expr_node *n = expr_get(b->p, factor);
@@ -104,7 +109,7 @@ static bound scaled_bound(bounder *b, expr e, bound x, expr factor)
     return flips ? (bound){hi, lo} : (bound){lo, hi};
 }
 
-/* ---- booleans: lo is must, hi is may ----------------------------------------------------------------------------------- */
+/* ---- booleans: lo is must, hi is may ----------------------------------------------------------------------------- */
 static expr no(bounder *b, expr e) { return expr_unary(b->p, EXPR_NOT, e); }
 
 static bound compare_bound(bounder *b, expr_op op, bound x, bound y)
@@ -130,34 +135,45 @@ static bound if_bound(bounder *b, expr e, bound c, bound x, bound y)
                    expr_if(b->p, c.lo, x.hi, expr_if(b->p, never, y.hi, op2(b, up, x.hi, y.hi)))};
 }
 
-/* ---- all ------------------------------------------------------------------------------------------------------------- */
+/* ---- all --------------------------------------------------------------------------------------------------------- */
 static bound node_bound(bounder *b, expr e, const expr_node *n, const bound *v)
 {
     bound x = v[0], y = v[1];
     expr_op op = (expr_op)n->op;
     switch ((int)op) { /* the rest is bounded by its range */
-    case EXPR_NOT: return (bound){no(b, x.hi), no(b, x.lo)};
+    case EXPR_NOT:
+        return (bound){no(b, x.hi), no(b, x.lo)};
     case EXPR_AND:
     case EXPR_OR:
     case EXPR_ADD:
     case EXPR_FADD:
     case EXPR_MIN:
-    case EXPR_MAX: return (bound){op2(b, op, x.lo, y.lo), op2(b, op, x.hi, y.hi)};
+    case EXPR_MAX:
+        return (bound){op2(b, op, x.lo, y.lo), op2(b, op, x.hi, y.hi)};
     case EXPR_SUB:
-    case EXPR_FSUB: return (bound){op2(b, op, x.lo, y.hi), op2(b, op, x.hi, y.lo)};
-    case EXPR_MUL: return product_bound(b, x, y);
-    case EXPR_DIV: return quotient_bound(b, e, x, y);
-    case EXPR_MOD: return remainder_bound(b, e, x, y);
-    case EXPR_ABS: return abs_bound(b, x);
-    case EXPR_FMUL: return scaled_bound(b, e, x, n->arg[1]);
-    case EXPR_FLOAT: return (bound){expr_unary(b->p, op, x.lo), expr_unary(b->p, op, x.hi)};
+    case EXPR_FSUB:
+        return (bound){op2(b, op, x.lo, y.hi), op2(b, op, x.hi, y.lo)};
+    case EXPR_MUL:
+        return product_bound(b, x, y);
+    case EXPR_DIV:
+        return quotient_bound(b, e, x, y);
+    case EXPR_MOD:
+        return remainder_bound(b, e, x, y);
+    case EXPR_ABS:
+        return abs_bound(b, x);
+    case EXPR_FMUL:
+        return scaled_bound(b, e, x, n->arg[1]);
+    case EXPR_FLOAT:
+        return (bound){expr_unary(b->p, op, x.lo), expr_unary(b->p, op, x.hi)};
     case EXPR_LT:
     case EXPR_LE:
     case EXPR_EQ:
     case EXPR_FLT:
     case EXPR_FLE:
-    case EXPR_FEQ: return compare_bound(b, op, x, y);
-    case EXPR_IF: return if_bound(b, e, v[0], v[1], v[2]);
+    case EXPR_FEQ:
+        return compare_bound(b, op, x, y);
+    case EXPR_IF:
+        return if_bound(b, e, v[0], v[1], v[2]);
     }
     return by_range(b, e);
 }
@@ -169,9 +185,9 @@ static bound checked(bounder *b, expr e, bound x)
     return range_of(b, x.lo, &r) && range_of(b, x.hi, &r) ? x : by_range(b, e);
 }
 
+/* Recursion goes over the tree, whose size bounds_of_atom limits. */
 static bound bound_of(bounder *b, expr e)
 {
-    if (b->memo[e].lo) return b->memo[e];
     expr_node n = *expr_get(b->p, e);
     bound v[EXPR_MAX_ARGS] = {{0}}, r;
     if (!(expr_depends(b->p, e) & (DEPENDS_ROW | DEPENDS_KEY))) {
@@ -184,7 +200,7 @@ static bound bound_of(bounder *b, expr e)
         for (unsigned i = 0; i < n.nargs; i++) v[i] = bound_of(b, n.arg[i]);
         r = node_bound(b, e, &n, v);
     }
-    return b->memo[e] = checked(b, e, r);
+    return checked(b, e, r);
 }
 
 data_atom bounds_of_atom(analysis *a, expr atom)
@@ -192,7 +208,6 @@ data_atom bounds_of_atom(analysis *a, expr atom)
     bounder b = {.p = a->pool};
     data_atom r = {.atom = atom, .may = expr_bool(a->pool, true), .must = expr_bool(a->pool, false)};
     if (expr_tree_size(a->pool, atom) > LINEAR_MAX_TREE) return r;
-    b.memo = ARENA_ARRAY(a->arena, bound, (size_t)atom + 1);
     bound x = bound_of(&b, atom);
     piece may = {0, 0, expr_simplify_by_range(a->pool, x.hi)}, must = {0, 0, expr_simplify_by_range(a->pool, x.lo)};
     if (piece_fits(a, &may)) r.may = may.when;

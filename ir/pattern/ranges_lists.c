@@ -41,7 +41,8 @@ bool piece_fits(const analysis *a, const piece *x)
     int_range r;
     if (x->lo && !expr_range(a->pool, x->lo, EXPR_MAX_POSITION, &r)) return false;
     if (x->hi && !expr_range(a->pool, x->hi, EXPR_MAX_POSITION, &r)) return false;
-    return expr_range(a->pool, x->when, EXPR_MAX_POSITION, &r) && small(a, x->lo) && small(a, x->hi) && small(a, x->when);
+    return expr_range(a->pool, x->when, EXPR_MAX_POSITION, &r) && small(a, x->lo) && small(a, x->hi) &&
+           small(a, x->when);
 }
 
 static bool proves(analysis *a, expr x, expr y)
@@ -69,7 +70,7 @@ static bool is_empty(analysis *a, const piece *x)
     return x->lo && x->hi && proves(a, expr_binary(a->pool, EXPR_ADD, x->hi, expr_int(a->pool, 1)), x->lo);
 }
 
-/* ---- union ----------------------------------------------------------------------------------------------------------- */
+/* ---- union ------------------------------------------------------------------------------------------------------- */
 static bool covers(analysis *a, const piece *big, const piece *x)
 {
     if (big->when != a->always && big->when != x->when) return false;
@@ -115,8 +116,10 @@ static void add_piece(analysis *a, ranges_list kind, buffer *b, const piece *x)
     for (uint32_t i = 0; i < b->n; i++)
         if (covers(a, &b->at[i], x)) return;
     for (uint32_t i = 0; i < b->n;) {
-        if (covers(a, x, &b->at[i])) b->at[i] = b->at[--b->n];
-        else i++;
+        if (covers(a, x, &b->at[i]))
+            b->at[i] = b->at[--b->n];
+        else
+            i++;
     }
     for (uint32_t i = 0; i < b->n; i++) {
         piece joined = b->at[i];
@@ -145,7 +148,7 @@ piece_list list_join(analysis *a, ranges_list kind, piece_list x, piece_list y)
     return finish(a, &b);
 }
 
-/* ---- intersection ---------------------------------------------------------------------------------------------------- */
+/* ---- intersection ------------------------------------------------------------------------------------------------ */
 /* false: nothing is left of it (must, when the ends grow too large). */
 static bool meet_pieces(analysis *a, ranges_list kind, const piece *x, const piece *y, piece *out)
 {

@@ -1,5 +1,5 @@
-/* formula.h - random formulas for tests: a tree of their own, its value by plain recursion, and its text. Shares no code with ir/pattern, which
- * is what it tests. */
+/* formula.h - random formulas for tests: a tree of their own, its value by plain recursion, and its text. Shares no
+ * code with ir/pattern, which is what it tests. */
 #ifndef ATTNC_TEST_FORMULA_H
 #define ATTNC_TEST_FORMULA_H
 
@@ -9,9 +9,33 @@
 #include <stdbool.h>
 
 typedef enum formula_kind {
-    F_CONST, F_Q, F_K, F_H, F_DOC_Q, F_DOC_K, F_WIN, F_GRID, /* win[h], grid[a, b] */
-    F_ADD, F_SUB, F_MUL, F_DIV, F_MOD, F_MIN, F_MAX, F_ABS, F_IF,
-    F_LT, F_LE, F_GT, F_GE, F_EQ, F_NE, F_AND, F_OR, F_NOT, F_CHOOSE /* if of booleans */
+    F_CONST,
+    F_Q,
+    F_K,
+    F_H,
+    F_DOC_Q,
+    F_DOC_K,
+    F_WIN,
+    F_GRID, /* win[h], grid[a, b] */
+    F_ADD,
+    F_SUB,
+    F_MUL,
+    F_DIV,
+    F_MOD,
+    F_MIN,
+    F_MAX,
+    F_ABS,
+    F_IF,
+    F_LT,
+    F_LE,
+    F_GT,
+    F_GE,
+    F_EQ,
+    F_NE,
+    F_AND,
+    F_OR,
+    F_NOT,
+    F_CHOOSE /* if of booleans */
 } formula_kind;
 
 typedef struct formula {
@@ -34,7 +58,10 @@ typedef struct formula_maker {
     bool data;    /* may read attributes and grid[..] */
 } formula_maker;
 
-static inline long long formula_pick(const formula_maker *m, long long n) { return (long long)(check_random(m->random) % (unsigned long long)n); }
+static inline long long formula_pick(const formula_maker *m, long long n)
+{
+    return (long long)(check_random(m->random) % (unsigned long long)n);
+}
 
 static inline formula *formula_new(const formula_maker *m, formula_kind kind, long long c)
 {
@@ -64,8 +91,9 @@ static inline const formula *formula_int(const formula_maker *m, int depth)
     f->a = formula_int(m, depth - 1);
     if (f->kind == F_WIN) f->a = formula_new(m, formula_pick(m, 3) ? F_H : F_CONST, formula_pick(m, WIN_SIZE + 1));
     bool constant = f->kind == F_MUL || f->kind == F_DIV || f->kind == F_MOD;
-    f->b = constant && formula_pick(m, 8) ? formula_new(m, F_CONST, f->kind == F_MUL ? formula_pick(m, 7) - 3 : formula_pick(m, 12) - 2)
-                                          : formula_int(m, depth - 1);
+    f->b = constant && formula_pick(m, 8)
+               ? formula_new(m, F_CONST, f->kind == F_MUL ? formula_pick(m, 7) - 3 : formula_pick(m, 12) - 2)
+               : formula_int(m, depth - 1);
     return f;
 }
 
@@ -92,35 +120,64 @@ static inline long long formula_value(const formula *f, const formula_world *w, 
 #define V(x) formula_value((x), w, q, k, h)
     long long a, b;
     switch (f->kind) {
-    case F_CONST: return f->c;
-    case F_Q: return q;
-    case F_K: return k;
-    case F_H: return h;
-    case F_DOC_Q: return w->doc[q];
-    case F_DOC_K: return w->doc[k];
-    case F_WIN: a = V(f->a); return a >= 0 && a < WIN_SIZE ? (long long)w->win[a] : 0;
+    case F_CONST:
+        return f->c;
+    case F_Q:
+        return q;
+    case F_K:
+        return k;
+    case F_H:
+        return h;
+    case F_DOC_Q:
+        return w->doc[q];
+    case F_DOC_K:
+        return w->doc[k];
+    case F_WIN:
+        a = V(f->a);
+        return a >= 0 && a < WIN_SIZE ? (long long)w->win[a] : 0;
     case F_GRID:
         a = V(f->a), b = V(f->b);
         return a >= 0 && a < GRID_ROWS && b >= 0 && b < GRID_COLUMNS ? (long long)w->grid[a * GRID_COLUMNS + b] : 0;
-    case F_ADD: return V(f->a) + V(f->b);
-    case F_SUB: return V(f->a) - V(f->b);
-    case F_MUL: return V(f->a) * V(f->b);
-    case F_DIV: return floor_quotient(V(f->a), V(f->b));
-    case F_MOD: return floor_remainder(V(f->a), V(f->b));
-    case F_MIN: a = V(f->a), b = V(f->b); return a < b ? a : b;
-    case F_MAX: a = V(f->a), b = V(f->b); return a > b ? a : b;
-    case F_ABS: a = V(f->a); return a < 0 ? -a : a;
+    case F_ADD:
+        return V(f->a) + V(f->b);
+    case F_SUB:
+        return V(f->a) - V(f->b);
+    case F_MUL:
+        return V(f->a) * V(f->b);
+    case F_DIV:
+        return floor_quotient(V(f->a), V(f->b));
+    case F_MOD:
+        return floor_remainder(V(f->a), V(f->b));
+    case F_MIN:
+        a = V(f->a), b = V(f->b);
+        return a < b ? a : b;
+    case F_MAX:
+        a = V(f->a), b = V(f->b);
+        return a > b ? a : b;
+    case F_ABS:
+        a = V(f->a);
+        return a < 0 ? -a : a;
     case F_IF:
-    case F_CHOOSE: return V(f->d) ? V(f->a) : V(f->b);
-    case F_LT: return V(f->a) < V(f->b);
-    case F_LE: return V(f->a) <= V(f->b);
-    case F_GT: return V(f->a) > V(f->b);
-    case F_GE: return V(f->a) >= V(f->b);
-    case F_EQ: return V(f->a) == V(f->b);
-    case F_NE: return V(f->a) != V(f->b);
-    case F_AND: return V(f->a) && V(f->b);
-    case F_OR: return V(f->a) || V(f->b);
-    case F_NOT: return !V(f->a);
+    case F_CHOOSE:
+        return V(f->d) ? V(f->a) : V(f->b);
+    case F_LT:
+        return V(f->a) < V(f->b);
+    case F_LE:
+        return V(f->a) <= V(f->b);
+    case F_GT:
+        return V(f->a) > V(f->b);
+    case F_GE:
+        return V(f->a) >= V(f->b);
+    case F_EQ:
+        return V(f->a) == V(f->b);
+    case F_NE:
+        return V(f->a) != V(f->b);
+    case F_AND:
+        return V(f->a) && V(f->b);
+    case F_OR:
+        return V(f->a) || V(f->b);
+    case F_NOT:
+        return !V(f->a);
     }
 #undef V
     abort();
@@ -130,10 +187,12 @@ static inline long long formula_value(const formula *f, const formula_world *w, 
 static inline void formula_text(const formula *f, text *to)
 {
     static const char *const infix[F_CHOOSE + 1] = {
-        [F_ADD] = "+", [F_SUB] = "-", [F_MUL] = "*", [F_DIV] = "/", [F_MOD] = "%", [F_LT] = "<", [F_LE] = "<=", [F_GT] = ">",
-        [F_GE] = ">=", [F_EQ] = "==", [F_NE] = "!=", [F_AND] = "and", [F_OR] = "or"};
-    static const char *const head[F_CHOOSE + 1] = {[F_Q] = "q", [F_K] = "k", [F_H] = "h", [F_DOC_Q] = "doc.q", [F_DOC_K] = "doc.k",
-        [F_WIN] = "win[", [F_GRID] = "grid[", [F_MIN] = "min(", [F_MAX] = "max(", [F_ABS] = "abs(", [F_NOT] = "(not "};
+        [F_ADD] = "+", [F_SUB] = "-", [F_MUL] = "*", [F_DIV] = "/", [F_MOD] = "%",   [F_LT] = "<", [F_LE] = "<=",
+        [F_GT] = ">",  [F_GE] = ">=", [F_EQ] = "==", [F_NE] = "!=", [F_AND] = "and", [F_OR] = "or"};
+    static const char *const head[F_CHOOSE + 1] = {
+        [F_Q] = "q",         [F_K] = "k",      [F_H] = "h",        [F_DOC_Q] = "doc.q",
+        [F_DOC_K] = "doc.k", [F_WIN] = "win[", [F_GRID] = "grid[", [F_MIN] = "min(",
+        [F_MAX] = "max(",    [F_ABS] = "abs(", [F_NOT] = "(not "};
     if (f->kind == F_CONST) {
         text_printf(to, "%lld", f->c);
     } else if (infix[f->kind]) {

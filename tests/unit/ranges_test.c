@@ -1,5 +1,5 @@
-/* ranges_test.c - the range analysis against brute force: never a seen key outside may, never an unseen key inside must, no live key dropped,
- * no wrong tile class, no wrong split; exact where it promises to be.
+/* ranges_test.c - the range analysis against brute force: never a seen key outside may, never an unseen key inside
+ * must, no live key dropped, no wrong tile class, no wrong split; exact where it promises to be.
  *
  *     ranges_test [random formulas [seed]]
  */
@@ -12,7 +12,7 @@ enum { KEYS = 48, HEADS = 4, LAST_ROW = FORMULA_POSITIONS - 1 };
 static long formulas = 1500;
 static unsigned long long seed = 20260501;
 
-/* ---- one mask under test ----------------------------------------------------------------------------------------------- */
+/* ---- one mask under test ----------------------------------------------------------------------------------------- */
 typedef struct subject {
     const char *name;
     ir_module *module;
@@ -72,7 +72,7 @@ static bool every_row_sees(const subject *s, long q0, long q1, long k)
     return true;
 }
 
-/* ---- what is checked ----------------------------------------------------------------------------------------------------- */
+/* ---- what is checked --------------------------------------------------------------------------------------------- */
 /* Returns the number of keys for which may or must is not exact. */
 static long check_rows(const subject *s, long q0, long q1)
 {
@@ -116,7 +116,8 @@ static void check_split(const subject *s, long n)
     uint32_t n_may = ranges_evaluate(s->module->pool, s->ranges, RANGES_MAY, &env, s->keys, may);
     if (n_may && may[n_may - 1].hi >= n) return;
     for (long q = 0; q < n; q++)
-        for (long k = n; k < s->keys; k++) CHECK_MSG(!s->seen[q][k], "%s: a step may end at %ld, but %ld sees %ld", s->name, n, q, k);
+        for (long k = n; k < s->keys; k++)
+            CHECK_MSG(!s->seen[q][k], "%s: a step may end at %ld, but %ld sees %ld", s->name, n, q, k);
 }
 
 static void attribute_bounds(const subject *s, const expr_env *env, int64_t bounds[ATTR_SIDE_COUNT])
@@ -148,7 +149,8 @@ static bool check_tile(const subject *s, long q0, long q1, long k0, long k1, boo
         none &= !some_row_sees(s, q0, q1, k);
         all &= every_row_sees(s, q0, q1, k);
     }
-    CHECK_MSG(c != TILE_EMPTY || none, "%s: tile %ld..%ld x %ld..%ld is not EMPTY, h %ld", s->name, q0, q1, k0, k1, s->h);
+    CHECK_MSG(c != TILE_EMPTY || none, "%s: tile %ld..%ld x %ld..%ld is not EMPTY, h %ld", s->name, q0, q1, k0, k1,
+              s->h);
     CHECK_MSG(c != TILE_FULL || all, "%s: tile %ld..%ld x %ld..%ld is not FULL, h %ld", s->name, q0, q1, k0, k1, s->h);
     return c == (none ? TILE_EMPTY : all ? TILE_FULL : TILE_PARTIAL);
 }
@@ -197,7 +199,7 @@ static void explain(const subject *s, const char *mask)
     print_list(s, "live", s->ranges->live, s->ranges->n_live);
 }
 
-/* ---- masks by name, with the truth in C ------------------------------------------------------------------------------------ */
+/* ---- masks by name, with the truth in C -------------------------------------------------------------------------- */
 static long fl(long a, long b) { return (long)floor_quotient(a, b); }
 static long md(long a, long b) { return (long)floor_remainder(a, b); }
 static long distance(long q, long k) { return q > k ? q - k : k - q; }
@@ -205,58 +207,61 @@ static long clamp(long x, long lo, long hi) { return x < lo ? lo : x > hi ? hi :
 
 enum { ROWS_EXACT = 1, LIVE_EXACT = 2, EXACT = 3, SOUND = 0 };
 /* MASK(name, exactness, text, truth) */
-#define MASKS \
-    MASK(causal, EXACT, "k <= q", k <= q) \
-    MASK(window, EXACT, "k <= q and q - k < 7", k <= q && q - k < 7) \
-    MASK(window_of_one, EXACT, "k <= q and q - k < 1", k == q) \
-    MASK(chunk, EXACT, "k <= q and q / 8 == k / 8", k <= q && q / 8 == k / 8) \
-    MASK(chunk_of_one, EXACT, "k <= q and q / 1 == k / 1", k == q) \
-    MASK(chunk_from_3, EXACT, "k <= q and (q - 3) / 8 == (k - 3) / 8", k <= q && fl(q - 3, 8) == fl(k - 3, 8)) \
-    MASK(sink_window, EXACT, "k <= q and (k < 3 or q - k < 5)", k <= q && (k < 3 || q - k < 5)) \
-    MASK(band, EXACT, "abs(q - k) <= 4", distance(q, k) <= 4) \
-    MASK(ahead, EXACT, "k - q <= 3 and q - k < 6", k - q <= 3 && q - k < 6) \
-    MASK(sink_chunk, EXACT, "k <= q and (k < 2 or q / 6 == k / 6)", k <= q && (k < 2 || q / 6 == k / 6)) \
-    MASK(lastblock, EXACT, "k <= q and q / 4 - k / 4 < 2 and q / 4 - k / 4 >= 0", k <= q && q / 4 - k / 4 < 2) \
-    MASK(lastblock_open, EXACT, "q / 4 - k / 4 < 2 and q / 4 - k / 4 >= 0", q / 4 - k / 4 < 2 && k / 4 <= q / 4) \
-    MASK(prefixlm, EXACT, "k <= q or k < 9", k <= q || k < 9) \
-    MASK(bidirectional_chunk, EXACT, "q / 5 == k / 5", q / 5 == k / 5) \
-    MASK(far_keys, EXACT, "k <= q and not (q - k < 6)", q - k >= 6) \
-    MASK(chunk_as_range, EXACT, "k <= q and k >= 8 * (q / 8)", k <= q && k >= q / 8 * 8) \
+#define MASKS                                                                                                          \
+    MASK(causal, EXACT, "k <= q", k <= q)                                                                              \
+    MASK(window, EXACT, "k <= q and q - k < 7", k <= q && q - k < 7)                                                   \
+    MASK(window_of_one, EXACT, "k <= q and q - k < 1", k == q)                                                         \
+    MASK(chunk, EXACT, "k <= q and q / 8 == k / 8", k <= q && q / 8 == k / 8)                                          \
+    MASK(chunk_of_one, EXACT, "k <= q and q / 1 == k / 1", k == q)                                                     \
+    MASK(chunk_from_3, EXACT, "k <= q and (q - 3) / 8 == (k - 3) / 8", k <= q && fl(q - 3, 8) == fl(k - 3, 8))         \
+    MASK(sink_window, EXACT, "k <= q and (k < 3 or q - k < 5)", k <= q && (k < 3 || q - k < 5))                        \
+    MASK(band, EXACT, "abs(q - k) <= 4", distance(q, k) <= 4)                                                          \
+    MASK(ahead, EXACT, "k - q <= 3 and q - k < 6", k - q <= 3 && q - k < 6)                                            \
+    MASK(sink_chunk, EXACT, "k <= q and (k < 2 or q / 6 == k / 6)", k <= q && (k < 2 || q / 6 == k / 6))               \
+    MASK(lastblock, EXACT, "k <= q and q / 4 - k / 4 < 2 and q / 4 - k / 4 >= 0", k <= q && q / 4 - k / 4 < 2)         \
+    MASK(lastblock_open, EXACT, "q / 4 - k / 4 < 2 and q / 4 - k / 4 >= 0", q / 4 - k / 4 < 2 && k / 4 <= q / 4)       \
+    MASK(prefixlm, EXACT, "k <= q or k < 9", k <= q || k < 9)                                                          \
+    MASK(bidirectional_chunk, EXACT, "q / 5 == k / 5", q / 5 == k / 5)                                                 \
+    MASK(far_keys, EXACT, "k <= q and not (q - k < 6)", q - k >= 6)                                                    \
+    MASK(chunk_as_range, EXACT, "k <= q and k >= 8 * (q / 8)", k <= q && k >= q / 8 * 8)                               \
     MASK(window_in_chunk, EXACT, "k <= q and q / 16 == k / 16 and q - k < 5", k <= q && q / 16 == k / 16 && q - k < 5) \
-    MASK(all, EXACT, "true", true) \
-    MASK(nothing, EXACT, "k <= q and k > q", false) \
-    MASK(scaled, EXACT, "3 * k <= 2 * q + 5", 3 * k <= 2 * q + 5) \
-    MASK(window_per_head, EXACT, "k <= q and q - k < win[h]", k <= q && q - k < (long)s->world.win[h]) \
-    MASK(chunk_per_head, EXACT, "k <= q and k / (h + 2) == q / (h + 2)", k <= q && k / (h + 2) == q / (h + 2)) \
-    MASK(mask_per_head, EXACT, "k <= q and (h < 2 or q - k < 7)", k <= q && (h < 2 || q - k < 7)) \
-    MASK(head_list, EXACT, "if h == 1 or h == 3 then k <= q else k <= q and (k < 2 or q - k < 4)", \
-         k <= q && (h == 1 || h == 3 || k < 2 || q - k < 4)) \
-    MASK(window_or_none, EXACT, "k <= q and (win[h] < 4 or q - k < win[h])", k <= q && (s->world.win[h] < 4 || q - k < (long)s->world.win[h])) \
-    MASK(growing_window, SOUND, "q - k < (if q < 10 then 3 else 20)", q - k < (q < 10 ? 3 : 20)) \
-    MASK(natten, ROWS_EXACT, "abs(k - min(max(q, 3), 44)) <= 3", distance(k, clamp(q, 3, 44)) <= 3) \
-    MASK(dilated, SOUND, "k <= q and q - k < 9 and (q - k) % 2 == 0", k <= q && q - k < 9 && (q - k) % 2 == 0) \
-    MASK(stride, SOUND, "k <= q and (q - k < 4 or k % 8 >= 6)", k <= q && (q - k < 4 || k % 8 >= 6)) \
-    MASK(vertical_by_head, SOUND, "k <= q and (q / 4 - k / 4 < 2 or (k / 4 + h + 1) % 3 == 0)", \
-         k <= q && (q / 4 - k / 4 < 2 || (k / 4 + h + 1) % 3 == 0)) \
-    MASK(bigbird, SOUND, "abs(q / 4 - k / 4) <= 1 or k < 4 or q < 4 or k / 4 == grid[q / 8 % 5, 2]", \
-         distance(q / 4, k / 4) <= 1 || k < 4 || q < 4 || k / 4 == (long)s->world.grid[q / 8 % 5 * GRID_COLUMNS + 2]) \
-    MASK(longformer, SOUND, "abs(q - k) <= 3 or q % 16 == 0 or k % 16 == 0", distance(q, k) <= 3 || q % 16 == 0 || k % 16 == 0) \
-    MASK(documents, SOUND, "k <= q and doc.q == doc.k", k <= q && s->world.doc[q] == s->world.doc[k]) \
-    MASK(images, SOUND, "(k <= q or doc.q == doc.k and doc.q >= 0) and q - k < 9", \
-         (k <= q || (s->world.doc[q] == s->world.doc[k] && s->world.doc[q] >= 0)) && q - k < 9) \
-    MASK(blocks, SOUND, "bits[q / 10, k / 8] > 0.5", s->world.grid[q / 10 * GRID_COLUMNS + k / 8] > 0.5) \
-    MASK(not_blocks, SOUND, "not bits[q / 10, k / 8] * -2.0 > 0.5", !(s->world.grid[q / 10 * GRID_COLUMNS + k / 8] * -2 > 0.5)) \
-    MASK(row_phase, ROWS_EXACT, "k <= q and q % 8 < 3", k <= q && q % 8 < 3) \
-    MASK(floor_of_difference, ROWS_EXACT, "(q - k) / 8 == 1", fl(q - k, 8) == 1) \
-    MASK(remainder_by_attribute, SOUND, "k % (abs(doc.q) + 2) < 2", k % (labs(s->world.doc[q]) + 2) < 2) \
-    MASK(quotient_by_attribute, SOUND, "(k - 9) / (abs(doc.q) + 2) < 2", fl(k - 9, labs(s->world.doc[q]) + 2) < 2) \
+    MASK(all, EXACT, "true", true)                                                                                     \
+    MASK(nothing, EXACT, "k <= q and k > q", false)                                                                    \
+    MASK(scaled, EXACT, "3 * k <= 2 * q + 5", 3 * k <= 2 * q + 5)                                                      \
+    MASK(window_per_head, EXACT, "k <= q and q - k < win[h]", k <= q && q - k < (long)s->world.win[h])                 \
+    MASK(chunk_per_head, EXACT, "k <= q and k / (h + 2) == q / (h + 2)", k <= q && k / (h + 2) == q / (h + 2))         \
+    MASK(mask_per_head, EXACT, "k <= q and (h < 2 or q - k < 7)", k <= q && (h < 2 || q - k < 7))                      \
+    MASK(head_list, EXACT, "if h == 1 or h == 3 then k <= q else k <= q and (k < 2 or q - k < 4)",                     \
+         k <= q && (h == 1 || h == 3 || k < 2 || q - k < 4))                                                           \
+    MASK(window_or_none, EXACT, "k <= q and (win[h] < 4 or q - k < win[h])",                                           \
+         k <= q && (s->world.win[h] < 4 || q - k < (long)s->world.win[h]))                                             \
+    MASK(growing_window, SOUND, "q - k < (if q < 10 then 3 else 20)", q - k < (q < 10 ? 3 : 20))                       \
+    MASK(natten, ROWS_EXACT, "abs(k - min(max(q, 3), 44)) <= 3", distance(k, clamp(q, 3, 44)) <= 3)                    \
+    MASK(dilated, SOUND, "k <= q and q - k < 9 and (q - k) % 2 == 0", k <= q && q - k < 9 && (q - k) % 2 == 0)         \
+    MASK(stride, SOUND, "k <= q and (q - k < 4 or k % 8 >= 6)", k <= q && (q - k < 4 || k % 8 >= 6))                   \
+    MASK(vertical_by_head, SOUND, "k <= q and (q / 4 - k / 4 < 2 or (k / 4 + h + 1) % 3 == 0)",                        \
+         k <= q && (q / 4 - k / 4 < 2 || (k / 4 + h + 1) % 3 == 0))                                                    \
+    MASK(bigbird, SOUND, "abs(q / 4 - k / 4) <= 1 or k < 4 or q < 4 or k / 4 == grid[q / 8 % 5, 2]",                   \
+         distance(q / 4, k / 4) <= 1 || k < 4 || q < 4 || k / 4 == (long)s->world.grid[q / 8 % 5 * GRID_COLUMNS + 2])  \
+    MASK(longformer, SOUND, "abs(q - k) <= 3 or q % 16 == 0 or k % 16 == 0",                                           \
+         distance(q, k) <= 3 || q % 16 == 0 || k % 16 == 0)                                                            \
+    MASK(documents, SOUND, "k <= q and doc.q == doc.k", k <= q && s->world.doc[q] == s->world.doc[k])                  \
+    MASK(images, SOUND, "(k <= q or doc.q == doc.k and doc.q >= 0) and q - k < 9",                                     \
+         (k <= q || (s->world.doc[q] == s->world.doc[k] && s->world.doc[q] >= 0)) && q - k < 9)                        \
+    MASK(blocks, SOUND, "bits[q / 10, k / 8] > 0.5", s->world.grid[q / 10 * GRID_COLUMNS + k / 8] > 0.5)               \
+    MASK(not_blocks, SOUND, "not bits[q / 10, k / 8] * -2.0 > 0.5",                                                    \
+         !(s->world.grid[q / 10 * GRID_COLUMNS + k / 8] * -2 > 0.5))                                                   \
+    MASK(row_phase, ROWS_EXACT, "k <= q and q % 8 < 3", k <= q && q % 8 < 3)                                           \
+    MASK(floor_of_difference, ROWS_EXACT, "(q - k) / 8 == 1", fl(q - k, 8) == 1)                                       \
+    MASK(remainder_by_attribute, SOUND, "k % (abs(doc.q) + 2) < 2", k % (labs(s->world.doc[q]) + 2) < 2)               \
+    MASK(quotient_by_attribute, SOUND, "(k - 9) / (abs(doc.q) + 2) < 2", fl(k - 9, labs(s->world.doc[q]) + 2) < 2)     \
     MASK(remainder_of_negative, SOUND, "(k - q) % 5 == 2", md(k - q, 5) == 2)
 
-#define MASK(name, exact, text, truth) \
-    static bool truth_##name(const subject *s, long q, long k, long h) \
-    { \
-        (void)s, (void)q, (void)k, (void)h; \
-        return truth; \
+#define MASK(name, exact, text, truth)                                                                                 \
+    static bool truth_##name(const subject *s, long q, long k, long h)                                                 \
+    {                                                                                                                  \
+        (void)s, (void)q, (void)k, (void)h;                                                                            \
+        return truth;                                                                                                  \
     }
 MASKS
 #undef MASK
@@ -282,7 +287,8 @@ static subject *named_subject(arena *a, const struct named_mask *m, long h, unsi
     s->mask = expr_simplify_by_range(s->module->pool, read_mask(s->module->pool, m->text));
     s->ranges = ranges_compute(s->module->pool, s->mask);
     for (long q = 0; q <= LAST_ROW; q++)
-        for (long k = 0; k < KEYS; k++) s->seen[q][k] = q < 50 || !strstr(m->name, "blocks") ? m->truth(s, q, k, h) : false;
+        for (long k = 0; k < KEYS; k++)
+            s->seen[q][k] = q < 50 || !strstr(m->name, "blocks") ? m->truth(s, q, k, h) : false;
     return s;
 }
 
@@ -307,7 +313,7 @@ static void masks_of_the_prelude(void)
     }
 }
 
-/* ---- random formulas ----------------------------------------------------------------------------------------------------------- */
+/* ---- random formulas --------------------------------------------------------------------------------------------- */
 static looseness total;
 static long exact_formulas, promised_rows;
 
@@ -344,12 +350,12 @@ static void random_formulas(void)
         unsigned long long random = seed + (unsigned)kind * 1000003u;
         exact_formulas = promised_rows = 0;
         for (long i = 0; i < formulas; i++) try_formula(&random, kind >= 1, kind >= 2);
-        printf("  %ld random formulas over %s: %ld exact on all tiles tried, %ld promise exact rows\n", formulas, kinds[kind], exact_formulas,
-               promised_rows);
+        printf("  %ld random formulas over %s: %ld exact on all tiles tried, %ld promise exact rows\n", formulas,
+               kinds[kind], exact_formulas, promised_rows);
     }
 }
 
-/* ---- large masks ------------------------------------------------------------------------------------------------------------------ */
+/* ---- large masks ------------------------------------------------------------------------------------------------- */
 static double seconds(void) { return (double)clock() / CLOCKS_PER_SEC; }
 
 static expr chain(expr_pool *p, expr_op junction, const char *format, int terms)
@@ -373,7 +379,9 @@ static void long_chains(void)
     } chains[] = {{EXPR_OR, "k == %d and q > %d", 300},
                   {EXPR_OR, "k == q - %d * h and k < %d * 10", -1},
                   {EXPR_AND, "k != q - %d * (h + 1) or q < %d", -1},
-                  {EXPR_AND, "k + %d >= q / %d", 599}};
+                  {EXPR_AND, "k + %d >= q / %d", 599},
+                  {EXPR_OR, "doc.q == %d and doc.k < %d", -1},
+                  {EXPR_AND, "if q < %d then doc.k < %d else k < q", -1}};
     for (size_t i = 0; i < ATTNC_COUNT(chains); i++) {
         arena *a = arena_create((size_t)1 << 30, NULL, NULL);
         formula_world w = {{0}, {0}, {0}};
@@ -400,10 +408,13 @@ static void exponential_sharing(void)
     expr_pool *p = m->pool;
     expr q = expr_variable(p, VAR_Q), k = expr_variable(p, VAR_K), x = q, y = q, z = expr_binary(p, EXPR_LT, k, q);
     for (int i = 1; i < 80; i++) {
-        x = expr_binary(p, EXPR_MAX, expr_binary(p, EXPR_DIV, expr_binary(p, EXPR_ADD, x, k), expr_int(p, 3)), expr_binary(p, EXPR_SUB, k, x));
-        y = expr_binary(p, EXPR_ADD, expr_binary(p, EXPR_MOD, y, expr_int(p, i + 2)), expr_binary(p, EXPR_DIV, y, expr_int(p, i + 7)));
-        z = expr_binary(p, i % 2 ? EXPR_AND : EXPR_OR, expr_unary(p, EXPR_NOT, z),
-                        expr_binary(p, EXPR_OR, z, expr_binary(p, EXPR_LT, expr_int(p, i), expr_binary(p, EXPR_SUB, q, k))));
+        x = expr_binary(p, EXPR_MAX, expr_binary(p, EXPR_DIV, expr_binary(p, EXPR_ADD, x, k), expr_int(p, 3)),
+                        expr_binary(p, EXPR_SUB, k, x));
+        y = expr_binary(p, EXPR_ADD, expr_binary(p, EXPR_MOD, y, expr_int(p, i + 2)),
+                        expr_binary(p, EXPR_DIV, y, expr_int(p, i + 7)));
+        z = expr_binary(
+            p, i % 2 ? EXPR_AND : EXPR_OR, expr_unary(p, EXPR_NOT, z),
+            expr_binary(p, EXPR_OR, z, expr_binary(p, EXPR_LT, expr_int(p, i), expr_binary(p, EXPR_SUB, q, k))));
     }
     ranges *r = ranges_compute(p, expr_binary(p, EXPR_LT, x, q));
     CHECK(r->n_undecided == 1 && !r->exact_rows && r->n_may == 1 && r->n_must == 0);
@@ -414,7 +425,7 @@ static void exponential_sharing(void)
     arena_destroy(a);
 }
 
-/* ---- the text of some results: what reports show ------------------------------------------------------------------------------- */
+/* ---- the text of some results: what reports show ----------------------------------------------------------------- */
 static const char *list_text(const ir_module *m, const interval *x, uint32_t n)
 {
     text t = {.arena = m->arena};
@@ -453,11 +464,13 @@ static void nan_in_a_table(void)
     arena *a = arena_create(0, NULL, NULL);
     formula_world w = {{0}, {0}, {0}};
     ir_module *m = make_module(a, &w);
-    const char *const masks[] = {"bits[q, k] > 0.5", "bits[q, k] <= 0.5", "not bits[q, k] > 0.5", "not (bits[q, k] == 1.0)", "bits[q, k] == 1.0"};
+    const char *const masks[] = {"bits[q, k] > 0.5", "bits[q, k] <= 0.5", "not bits[q, k] > 0.5",
+                                 "not (bits[q, k] == 1.0)", "bits[q, k] == 1.0"};
     for (size_t i = 0; i < ATTNC_COUNT(masks); i++) {
         ranges *r = ranges_compute(m->pool, read_mask(m->pool, masks[i]));
         for (int nan_first = 0; nan_first < 2; nan_first++) {
-            double values[GRID_ROWS * GRID_COLUMNS] = {nan_first ? strtod("nan", NULL) : 1, nan_first ? 1 : strtod("nan", NULL)};
+            double values[GRID_ROWS * GRID_COLUMNS] = {nan_first ? strtod("nan", NULL) : 1,
+                                                       nan_first ? 1 : strtod("nan", NULL)};
             const double *tables[3] = {NULL, NULL, values};
             expr_env env = {.tables = tables};
             env.var[VAR_K1] = 1;
