@@ -1,21 +1,15 @@
 #!/bin/sh
-# headers.sh INCLUDE DLPACK CC [CXX] - each public header compiles alone, in every language level that engines use, without a warning.
+# headers.sh INCLUDE SUFFIX COMPILER STANDARD ... - each public header compiles alone, without a warning, in each language level.
 set -eu
-include=$1 dlpack=$2 cc=$3 cxx=${4:-}
+include=$1 suffix=$2 compiler=$3
+shift 3
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-compile() {
-    compiler=$1 standard=$2 file=$3
-    "$compiler" "-std=$standard" -Wall -Wextra -Wpedantic -Werror -isystem "$dlpack" "-I$include" -fsyntax-only "$file"
-    echo "pass $(basename "$file") $standard"
-}
 for header in attn abi; do
-    echo "#include <attn/$header.h>" > "$folder/$header.c"
-    cp "$folder/$header.c" "$folder/$header.cc"
-    for standard in c99 c11 c17; do compile "$cc" $standard "$folder/$header.c"; done
-    if test -n "$cxx"; then
-        for standard in c++11 c++17; do compile "$cxx" $standard "$folder/$header.cc"; done
-    else
-        echo "skipped: no C++ compiler"
-    fi
+    file=$folder/$header.$suffix
+    echo "#include <attn/$header.h>" > "$file"
+    for standard in "$@"; do
+        "$compiler" "-std=$standard" -Wall -Wextra -Wpedantic -Werror "-I$include" -fsyntax-only "$file"
+        echo "pass $header.h $standard"
+    done
 done
