@@ -47,6 +47,7 @@ static lists data_lists(analysis *a, expr atom)
 {
     uint32_t i = 0;
     while (i < a->data.n && a->data.at[i].atom != atom) i++;
+    if (i == RANGES_MAX_DATA) return undecided(a, atom);
     if (i == a->data.n) VEC_PUSH(a->arena, &a->data, bounds_of_atom(a, atom));
     lists r;
     r.of[RANGES_MAY] = list_one(a, (piece){0, 0, expr_data(a->pool, i, false)});

@@ -19,6 +19,7 @@
 /* The end of a half line that goes on for ever. Only compared, never computed with. */
 #define RANGES_INFINITY ((int64_t)1 << 62)
 enum { RANGES_MAX_INTERVALS = 32 }; /* longer lists are widened (may) or shortened (must), which is sound */
+enum { RANGES_MAX_DATA = 64 };      /* data atoms beyond these are left undecided */
 
 typedef struct interval {
     expr lo, hi; /* both included */

@@ -248,6 +248,11 @@ enum { ROWS_EXACT = 1, LIVE_EXACT = 2, EXACT = 3, SOUND = 0 };
     MASK(documents, SOUND, "k <= q and doc.q == doc.k", k <= q && s->world.doc[q] == s->world.doc[k])                  \
     MASK(images, SOUND, "(k <= q or doc.q == doc.k and doc.q >= 0) and q - k < 9",                                     \
          (k <= q || (s->world.doc[q] == s->world.doc[k] && s->world.doc[q] >= 0)) && q - k < 9)                        \
+    MASK(band_to_one_side, EXACT, "-2 <= q - k and q - k <= 5", q - k >= -2 && q - k <= 5)                             \
+    MASK(streaming, EXACT, "(k < 4 or q - k < 6) and k <= q", (k < 4 || q - k < 6) && k <= q)                          \
+    MASK(prefix_by_attribute, SOUND, "k <= q or doc.k == 1", k <= q || s->world.doc[k] == 1)                           \
+    MASK(global_tokens, SOUND, "abs(q - k) <= 3 or doc.q == 1 or doc.k == 1",                                          \
+         distance(q, k) <= 3 || s->world.doc[q] == 1 || s->world.doc[k] == 1)                                          \
     MASK(blocks, SOUND, "bits[q / 10, k / 8] > 0.5", s->world.grid[q / 10 * GRID_COLUMNS + k / 8] > 0.5)               \
     MASK(not_blocks, SOUND, "not bits[q / 10, k / 8] * -2.0 > 0.5",                                                    \
          !(s->world.grid[q / 10 * GRID_COLUMNS + k / 8] * -2 > 0.5))                                                   \
@@ -394,7 +399,7 @@ static void long_chains(void)
         key_interval x[RANGES_MAX_INTERVALS];
         uint32_t n = ranges_evaluate(m->pool, r, RANGES_MAY, &env, 1000, x);
         if (chains[i].k_seen >= 0) CHECK_MSG(inside(x, n, chains[i].k_seen), "%s", chains[i].format);
-        CHECK(r->n_may <= RANGES_MAX_INTERVALS && r->n_must <= RANGES_MAX_INTERVALS);
+        CHECK(r->n_may <= RANGES_MAX_INTERVALS && r->n_must <= RANGES_MAX_INTERVALS && r->n_data <= RANGES_MAX_DATA);
         arena_destroy(a);
     }
 }
