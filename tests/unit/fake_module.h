@@ -120,6 +120,16 @@ static void ranges_layers(const attn_range_args *a, int64_t *out)
     put(out, 1, a->q1 - 2 - 30 * a->layer, a->q0);
 }
 
+/* Heads and data at once: the head's window, or the same document. */
+static bool see_mixed(const fake_pair *p) { return see_heads(p) || see_documents(p); }
+static void ranges_mixed(const attn_range_args *a, int64_t *out)
+{
+    ranges_heads(a, out);
+    put(out, 3, out[2], out[3]);
+    put(out, 1, 0, may_atom(a) ? a->q1 : -1);
+    put(out, 2, 0, must_atom(a) ? a->q0 : -1);
+}
+
 /* A run-time table of blocks of 16 rows and 16 keys. */
 static bool see_blocks(const fake_pair *p) { return p->table[p->q / 16 % 8 * 8 + p->k / 16 % 8] != 0; }
 static void ranges_blocks(const attn_range_args *a, int64_t *out)
@@ -147,6 +157,7 @@ static const fake_mask fake_masks[] = {
     {"images", 0, 2, 2, 1, true, false, ranges_images, bounds_images, see_images},
     {"heads", ATTN_KIND_EXACT_ROWS | ATTN_KIND_HEADS_DIFFER, 1, 1, 0, false, false, ranges_heads, NULL, see_heads},
     {"layers", ATTN_KIND_EXACT_ROWS | ATTN_KIND_LAYERS_DIFFER, 1, 1, 0, false, false, ranges_layers, NULL, see_layers},
+    {"mixed", ATTN_KIND_HEADS_DIFFER, 2, 2, 1, true, false, ranges_mixed, bounds_equal, see_mixed},
     {"blocks", ATTN_KIND_MASK_INPUTS, 1, 1, 1, false, true, ranges_blocks, bounds_blocks, see_blocks},
 };
 enum { FAKE_MASKS = sizeof fake_masks / sizeof *fake_masks };
@@ -171,7 +182,7 @@ static struct fake {
     attn_item log[FAKE_LOG]; /* items in the order of their start */
     int64_t cost[FAKE_LOG];
     atomic_int items, errors;
-    atomic_llong segments, pairs;
+    atomic_llong segments, pairs, masked; /* masked: pairs for which the mask was asked */
     void (*on_item)(void); /* called from the kernel; NULL: nothing */
 } fake;
 
@@ -290,7 +301,7 @@ static void fake_run(const attn_kernel_args *a, const attn_item *item, void *wor
     fake_lane lanes[64];
     const int used = item->rows * item->heads;
     for (int i = 0; i < used; i++) lanes[i] = (fake_lane){.m = -INFINITY};
-    int64_t cost = 0, pairs = 0;
+    int64_t cost = 0, pairs = 0, masked = 0;
     for (int32_t i = 0; i < item->segments; i++) {
         const attn_segment *s = &a->segments[item->segment0 + i];
         fake_check_segment(item, s, &a->seqs[item->seq]);
@@ -298,12 +309,14 @@ static void fake_run(const attn_kernel_args *a, const attn_item *item, void *wor
         for (int lane = s->lane0; lane < s->lane0 + s->lanes && lane < used; lane++) {
             fake_visit(a, item, s, lane, &lanes[lane]);
             pairs += s->k1 - s->k0;
+            masked += s->masked ? s->k1 - s->k0 : 0;
         }
     }
     int n = atomic_fetch_add(&fake.items, 1);
     if (n < FAKE_LOG) fake.log[n] = *item, fake.cost[n] = cost;
     atomic_fetch_add(&fake.segments, item->segments);
     atomic_fetch_add(&fake.pairs, pairs);
+    atomic_fetch_add(&fake.masked, masked);
     if (item->parts == 1) {
         for (int i = 0; i < used; i++) fake_store(a, item, i, &lanes[i]);
     } else {
@@ -356,7 +369,7 @@ static const attn_module_desc *fake_make(const fake_mask *mask, fake_shape s)
                                      .n_layers = 3, .n_kinds = 1, .n_inputs = mask->table, .n_attrs = mask->attr,
                                      .schedule = fake.schedule, .kinds = fake.kinds, .inputs = fake.inputs, .attrs = fake.attrs};
     fake.items = fake.errors = 0;
-    fake.segments = fake.pairs = 0;
+    fake.segments = fake.pairs = fake.masked = 0;
     fake.visits = NULL;
     fake.on_item = NULL;
     return &fake.module;

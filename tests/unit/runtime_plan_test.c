@@ -315,6 +315,22 @@ static void run_plain(attn_plan *p, int64_t n, int64_t heads)
     free(data);
 }
 
+/* The mask is asked on the diagonal only: 16 keys a vector of 16 rows, and short rests beside them. */
+static void mask_is_rarely_asked(void)
+{
+    attn_module *m;
+    attn_plan *p = plan_of(&m, &fake_masks[1], (fake_shape){64, 16, 32, 8, 2, 2}, 640, 640, 1);
+    run_plain(p, 640, 2);
+    CHECK_MSG(fake.masked > 0 && fake.masked <= 2 * 640 * 32, "%lld of %lld pairs", (long long)fake.masked, (long long)fake.pairs);
+    attn_plan_destroy(p);
+    attn_module_destroy(m);
+    p = plan_of(&m, &fake_masks[0], (fake_shape){64, 16, 32, 8, 2, 2}, 640, 640, 1);
+    run_plain(p, 640, 2);
+    CHECK(fake.masked == 0 && fake.segments == fake.items);
+    attn_plan_destroy(p);
+    attn_module_destroy(m);
+}
+
 /* Heads one after the other, in each the longest tile first. */
 static void items_in_order(void)
 {
@@ -336,6 +352,7 @@ int main(int argc, char **argv)
     RUN(random_plans);
     RUN(computes_little_too_much);
     RUN(decoding_is_cut);
+    RUN(mask_is_rarely_asked);
     RUN(items_in_order);
     return CHECK_DONE();
 }
