@@ -15,7 +15,7 @@ typedef struct command {
     bool time, help;
 } command;
 
-/* ---- command line ------------------------------------------------------------------------------------------------------------ */
+/* ---- command line ---------------------------------------------------------------------------------------- */
 
 static void print_help(void)
 {
@@ -79,7 +79,9 @@ static bool parse_arguments(command *c, int argc, char **argv)
     return c->passes.target != TARGET_NONE || usage("unknown target ", c->target);
 }
 
-/* ---- files ------------------------------------------------------------------------------------------------------------------- */
+/* ---- files
+ * -------------------------------------------------------------------------------------------------------------------
+ */
 
 static bool file_error(const char *what, const char *path)
 {
@@ -109,7 +111,9 @@ static bool write_output(const char *path, text *t)
     return good || file_error("write", standard ? "standard output" : path);
 }
 
-/* ---- work -------------------------------------------------------------------------------------------------------------------- */
+/* ---- work
+ * --------------------------------------------------------------------------------------------------------------------
+ */
 
 static void print_times(const double *ms)
 {
@@ -151,8 +155,10 @@ int main(int argc, char **argv)
     }
     arena *volatile a = arena_create(MEMORY_LIMIT, memory_exhausted, &too_large);
     int status = EXIT_MISTAKE;
-    if (setjmp(too_large)) fprintf(stderr, "attnc-opt: %s: the input is too large\n", c.input);
-    else status = run(a, &c);
+    if (setjmp(too_large))
+        fprintf(stderr, "attnc-opt: %s: the input is too large\n", c.input);
+    else
+        status = run(a, &c);
     arena_destroy(a);
     return status;
 }

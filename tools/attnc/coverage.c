@@ -240,7 +240,7 @@ static int64_t count_tiles(const counter *c, bool filled)
 
 /* ---- counts --------------------------------------------------------------------------------------------------------------------- */
 
-static void count_tile_rows(counter *c)
+static void count_tile_rows(counter *c, bool pairs_too)
 {
     int64_t n = c->o.n, rows = c->o.tile_rows, columns = (n + c->o.tile_keys - 1) / c->o.tile_keys;
     for (size_t i = 0; i < c->varieties.n; i++) {
@@ -249,7 +249,7 @@ static void count_tile_rows(counter *c)
             int64_t q1 = q0 + rows < n ? q0 + rows - 1 : n - 1;
             keys_of(c, v, RANGES_MAY, q0, q1, n);
             int64_t touched = count_tiles(c, false);
-            if (!c->out.exact_pairs) c->out.pairs_visible += v->weight * count_keys(c) * (q1 - q0 + 1);
+            if (pairs_too) c->out.pairs_visible += v->weight * count_keys(c) * (q1 - q0 + 1);
             keys_of(c, v, RANGES_MUST, q0, q1, n);
             int64_t full = count_tiles(c, true);
             c->out.tiles_full += v->weight * full;
@@ -346,8 +346,8 @@ coverage coverage_compute(arena *a, const ir_module *m, uint32_t index, const co
     bool row_by_row = (int64_t)c.varieties.n * o->n <= MAX_ROW_EVALUATIONS;
     c.out.exact_pairs = row_by_row && p->ranges->exact_rows;
     c.out.exact_live = !p->ranges->n_data && !p->ranges->n_undecided;
-    count_tile_rows(&c);
-    if (c.out.exact_pairs) count_pairs(&c);
+    count_tile_rows(&c, !row_by_row);
+    if (row_by_row) count_pairs(&c);
     count_live(&c, row_by_row);
     for (int64_t n = 1; row_by_row && n < o->n; n++)
         c.out.boundaries += can_split(&c, n);
