@@ -10,10 +10,13 @@ const char *attn_version(void) { return ATTN_VERSION; }
 const char *attn_status_text(attn_status s)
 {
     switch (s) {
-#define STATUS(ident, value, text) case ATTN_##ident: return text;
+#define STATUS(ident, value, text)                                                                                     \
+    case ATTN_##ident:                                                                                                 \
+        return text;
 #include <attn/status.def>
 #undef STATUS
-    case ATTN_STATUS_COUNT: break;
+    case ATTN_STATUS_COUNT:
+        break;
     }
     return "unknown status";
 }

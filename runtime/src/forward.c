@@ -1,14 +1,14 @@
 /* forward.c - a call: binds tensors to a plan, hands out its items to workers, merges what was cut.
  *
- * Items are handed out by one counter, so a slow worker takes fewer. Parts of a tile are computed apart and merged in their order by
- * whoever finishes last: the result does not depend on who computed what. */
+ * Items are handed out by one counter, so a slow worker takes fewer. Parts of a tile are computed apart and merged in
+ * their order by whoever finishes last: the result does not depend on who computed what. */
 #include "plan.h"
 
 #include "error.h"
 #include "pool.h"
 #include "tensor.h"
 
-/* ---- tensors ---------------------------------------------------------------------------------------------------------------- */
+/* ---- tensors -------------------------------------------------------------------------------------------------- */
 
 typedef struct view { /* [sequence or packed, tokens, heads, ..] of a call */
     char *base;
@@ -32,11 +32,13 @@ static int64_t tokens_of(const attn_seq *s, bool keys) { return keys ? s->n_keys
 static attn_status check_extent(const char *name, int dim, int64_t is, int64_t want, const char *of, attn_error *err)
 {
     if (is == want) return ATTN_OK;
-    return attni_fail(err, ATTN_E_SHAPE, "%s: shape[%d] is %lld, not %lld (%s)", name, dim, (long long)is, (long long)want, of);
+    return attni_fail(err, ATTN_E_SHAPE, "%s: shape[%d] is %lld, not %lld (%s)", name, dim, (long long)is,
+                      (long long)want, of);
 }
 
 /* In a batch, sequences may be shorter than the tensor: what lies behind them is neither read nor written. */
-static attn_status check_tokens(const attn_plan *p, const tensor *t, bool packed, const view_want *want, attn_error *err)
+static attn_status check_tokens(const attn_plan *p, const tensor *t, bool packed, const view_want *want,
+                                attn_error *err)
 {
     const char *name = want->tensor.name;
     if (packed)
@@ -57,10 +59,17 @@ static attn_status read_view(const attn_plan *p, const DLTensor *dl, const view_
     const bool packed = t.rank == want->tensor.rank0;
     const int token = packed ? 0 : 1, head = token + 1;
     s = check_tokens(p, &t, packed, want, err);
-    if (!s) s = check_extent(want->tensor.name, head, t.shape[head], want->heads, want->keys ? "KV heads" : "query heads", err);
-    if (!s && want->dim) s = check_extent(want->tensor.name, head + 1, t.shape[head + 1], want->dim, "elements a head", err);
-    *out = (view){.base = t.base, .batch_stride = packed ? 0 : t.stride[0], .token_stride = t.stride[token],
-                  .head_stride = t.stride[head], .packed = packed, .f32 = t.f32};
+    if (!s)
+        s = check_extent(want->tensor.name, head, t.shape[head], want->heads, want->keys ? "KV heads" : "query heads",
+                         err);
+    if (!s && want->dim)
+        s = check_extent(want->tensor.name, head + 1, t.shape[head + 1], want->dim, "elements a head", err);
+    *out = (view){.base = t.base,
+                  .batch_stride = packed ? 0 : t.stride[0],
+                  .token_stride = t.stride[token],
+                  .head_stride = t.stride[head],
+                  .packed = packed,
+                  .f32 = t.f32};
     return s;
 }
 
@@ -82,7 +91,7 @@ static attn_status bind(const attn_plan *p, const attn_tensors *t, binding *b, a
     return s;
 }
 
-/* ---- begin ------------------------------------------------------------------------------------------------------------------ */
+/* ---- begin ---------------------------------------------------------------------------------------------------- */
 
 static attn_status check_layer(const attn_plan *p, const attn_tensors *t, attn_error *err)
 {
@@ -93,8 +102,9 @@ static attn_status check_layer(const attn_plan *p, const attn_tensors *t, attn_e
         return attni_fail(err, ATTN_E_ARGUMENT, "layer %u is of kind '%s'; the plan is for '%s'", t->layer,
                           attni_module_kind(p->module, t->layer)->name, p->kind->name);
     if (p->kind->flags & ATTN_KIND_LAYERS_DIFFER && t->layer != p->layer)
-        return attni_fail(err, ATTN_E_ARGUMENT, "the mask of '%s' differs between layers; the plan is for layer %u, not %u",
-                          p->kind->name, p->layer, t->layer);
+        return attni_fail(err, ATTN_E_ARGUMENT,
+                          "the mask of '%s' differs between layers; the plan is for layer %u, not %u", p->kind->name,
+                          p->layer, t->layer);
     return ATTN_OK;
 }
 
@@ -104,7 +114,8 @@ static attn_status choose_inputs(attn_plan *p, const attn_tensors *t, attn_error
     if (t->inputs) return attni_bind_inputs(d, t->inputs, p->call_inputs, err);
     for (uint32_t i = 0; i < d->n_inputs; i++) {
         if (!p->inputs[i])
-            return attni_fail(err, ATTN_E_MISSING, "input '%s' was given neither to the plan nor to the call", d->inputs[i]->name);
+            return attni_fail(err, ATTN_E_MISSING, "input '%s' was given neither to the plan nor to the call",
+                              d->inputs[i]->name);
         p->call_inputs[i] = p->inputs[i];
     }
     return ATTN_OK;
@@ -138,16 +149,28 @@ static void place_sequences(attn_plan *p, const binding *b)
 static void fill_args(attn_plan *p, const binding *b, uint32_t layer)
 {
     p->args = (attn_kernel_args){
-        .size = sizeof p->args, .abi = ATTN_ABI_VERSION,
-        .q = b->q.base, .o = b->o.base, .lse = b->lse.base,
-        .q_row_stride = b->q.token_stride, .q_head_stride = b->q.head_stride,
-        .o_row_stride = b->o.token_stride, .o_head_stride = b->o.head_stride,
-        .lse_row_stride = b->lse.token_stride, .lse_head_stride = b->lse.head_stride,
+        .size = sizeof p->args,
+        .abi = ATTN_ABI_VERSION,
+        .q = b->q.base,
+        .o = b->o.base,
+        .lse = b->lse.base,
+        .q_row_stride = b->q.token_stride,
+        .q_head_stride = b->q.head_stride,
+        .o_row_stride = b->o.token_stride,
+        .o_head_stride = b->o.head_stride,
+        .lse_row_stride = b->lse.token_stride,
+        .lse_head_stride = b->lse.head_stride,
         .page_tokens = PLAN_PAGE_TOKENS,
-        .k_token_stride = b->k.token_stride, .k_head_stride = b->k.head_stride,
-        .v_token_stride = b->v.token_stride, .v_head_stride = b->v.head_stride,
-        .layer = layer, .o_f32 = b->o.f32,
-        .inputs = p->call_inputs, .seqs = p->seqs, .segments = p->segments, .parts = p->parts,
+        .k_token_stride = b->k.token_stride,
+        .k_head_stride = b->k.head_stride,
+        .v_token_stride = b->v.token_stride,
+        .v_head_stride = b->v.head_stride,
+        .layer = layer,
+        .o_f32 = b->o.f32,
+        .inputs = p->call_inputs,
+        .seqs = p->seqs,
+        .segments = p->segments,
+        .parts = p->parts,
     };
 }
 
@@ -180,7 +203,7 @@ attn_status attn_begin(attn_plan *p, const attn_tensors *tensors, attn_error *er
 
 void attn_end(attn_plan *p) { atomic_store(&p->busy, false); }
 
-/* ---- run -------------------------------------------------------------------------------------------------------------------- */
+/* ---- run ------------------------------------------------------------------------------------------------------ */
 
 static void run_item(attn_plan *p, const attn_item *item, void *workspace)
 {
@@ -209,8 +232,10 @@ attn_status attn_forward(attn_plan *p, const attn_tensors *t, attn_pool *pool, a
     if (s) return s;
     uint32_t workers = pool ? attn_pool_threads(pool) : 1;
     if (workers > p->workers) workers = p->workers;
-    if (!pool) attn_run_part(p, 0, 1);
-    else if (!attni_pool_run(pool, workers, run_job, p)) s = attni_fail(err, ATTN_E_BUSY, "the pool runs another call");
+    if (!pool)
+        attn_run_part(p, 0, 1);
+    else if (!attni_pool_run(pool, workers, run_job, p))
+        s = attni_fail(err, ATTN_E_BUSY, "the pool runs another call");
     attn_end(p);
     return s;
 }

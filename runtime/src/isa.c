@@ -1,7 +1,8 @@
 /* isa.c - which instruction sets this processor and its system run.
  *
- * A set counts only when the system saves its registers (XCR0). ATTN_ISA_NATIVE names whatever the compiling machine had, which
- * nothing here can check: it is assumed to run (its maker asked for this machine's like), and module.c prefers any other. */
+ * A set counts only when the system saves its registers (XCR0). ATTN_ISA_NATIVE names whatever the compiling machine
+ * had, which nothing here can check: it is assumed to run (its maker asked for this machine's like), and module.c
+ * prefers any other. */
 #include "isa.h"
 
 #include <attn/attn.h>
@@ -68,11 +69,16 @@ int attn_isa_available(uint32_t isa)
     if (isa >= ISA_COUNT) return 0;
     features f = read_features();
     switch ((attn_isa)isa) {
-    case ATTN_ISA_BASELINE: return 1;
-    case ATTN_ISA_AVX2: return has_avx2(&f);
-    case ATTN_ISA_AVX512: return has_avx512(&f);
-    case ATTN_ISA_AVX512BF16: return has_avx512(&f) && has(f.eax71, 1u << 5);
-    case ATTN_ISA_NATIVE: return 1;
+    case ATTN_ISA_BASELINE:
+        return 1;
+    case ATTN_ISA_AVX2:
+        return has_avx2(&f);
+    case ATTN_ISA_AVX512:
+        return has_avx512(&f);
+    case ATTN_ISA_AVX512BF16:
+        return has_avx512(&f) && has(f.eax71, 1u << 5);
+    case ATTN_ISA_NATIVE:
+        return 1;
     }
     return 0;
 }

@@ -4,7 +4,10 @@
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
-uint32_t attni_mask_heads(const attn_kind_desc *kind) { return kind->flags & ATTN_KIND_HEADS_DIFFER ? kind->q_heads : 1; }
+uint32_t attni_mask_heads(const attn_kind_desc *kind)
+{
+    return kind->flags & ATTN_KIND_HEADS_DIFFER ? kind->q_heads : 1;
+}
 
 void attni_mask_open(mask *m, memory *mem, const attn_kind_desc *kind, uint32_t n_attrs, uint32_t layer,
                      const void *const *inputs)
@@ -20,7 +23,7 @@ void attni_mask_open(mask *m, memory *mem, const attn_kind_desc *kind, uint32_t 
 
 void attni_mask_close(mask *m)
 {
-    spans *const lists[] = {&m->head_may,  &m->head_must, &m->rest,       &m->block_may,
+    spans *const lists[] = {&m->head_may,   &m->head_must, &m->rest,       &m->block_may,
                             &m->block_must, &m->piece_may, &m->piece_must, &m->joined};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) attni_spans_free(lists[i]);
     attni_free(m->mem, m->attr);
@@ -52,11 +55,12 @@ int32_t *attni_mask_key_bounds(memory *mem, const attn_seq *seq, uint32_t n_attr
     int32_t *bounds = attni_alloc(mem, (size_t)blocks * n_attrs + 1, 2 * sizeof *bounds);
     for (uint32_t a = 0; bounds && a < n_attrs; a++)
         for (int64_t b = 0; b < blocks; b++)
-            extremes(seq->k_attr[a], b * MASK_BLOCK, min64((b + 1) * MASK_BLOCK, seq->n_keys), bounds + 2 * (a * blocks + b));
+            extremes(seq->k_attr[a], b * MASK_BLOCK, min64((b + 1) * MASK_BLOCK, seq->n_keys),
+                     bounds + 2 * (a * blocks + b));
     return bounds;
 }
 
-/* ---- one head ------------------------------------------------------------------------------------------------------------ */
+/* ---- one head ------------------------------------------------------------------------------------------------- */
 
 static void set_rows(mask *m, int64_t row0, int64_t row1)
 {
@@ -114,7 +118,8 @@ static void ask_block(mask *m, int64_t lo, int64_t hi, bool fine)
     set_keys(m, lo, hi, fine);
     m->kind->bounds(&m->args, m->data);
     ask_ranges(m, m->data, lo, hi, &m->piece_may, &m->piece_must);
-    for (size_t i = 0; i < m->piece_may.n; i++) attni_spans_append(&m->block_may, m->piece_may.at[i].lo, m->piece_may.at[i].hi);
+    for (size_t i = 0; i < m->piece_may.n; i++)
+        attni_spans_append(&m->block_may, m->piece_may.at[i].lo, m->piece_may.at[i].hi);
     for (size_t i = 0; i < m->piece_must.n; i++)
         attni_spans_append(&m->block_must, m->piece_must.at[i].lo, m->piece_must.at[i].hi);
 }
@@ -150,7 +155,7 @@ static void ask_head(mask *m, uint32_t head, const spans *within, bool fine, spa
     if (fine) ask_data(m, true, may, must);
 }
 
-/* ---- tiles, pairs, rows --------------------------------------------------------------------------------------------------- */
+/* ---- tiles, pairs, rows --------------------------------------------------------------------------------------- */
 
 void attni_mask_ask(mask *m, mask_rows rows, const spans *within, bool fine, spans *may, spans *must)
 {

@@ -1,7 +1,7 @@
 /* mask.h - questions to a kind's compiled mask, for the rows of one sequence.
  *
- * The module answers in closed form for a tile (ranges), bounds data atoms on a block of keys (bounds), and decides one pair
- * (visible). Here the answers are joined: over heads where heads differ, over blocks of keys where data speaks. */
+ * The module answers in closed form for a tile (ranges), bounds data atoms on a block of keys (bounds), and decides one
+ * pair (visible). Here the answers are joined: over heads where heads differ, over blocks of keys where data speaks. */
 #ifndef ATTN_SRC_MASK_H
 #define ATTN_SRC_MASK_H
 
@@ -39,8 +39,8 @@ void attni_mask_bind(mask *m, const attn_seq *seq, const int32_t *key_bounds);
 /* Minimum and maximum of each attribute over each block of MASK_BLOCK keys: [attribute][block][2]. */
 int32_t *attni_mask_key_bounds(memory *mem, const attn_seq *seq, uint32_t n_attrs);
 
-/* may: the keys that some row might see; must: those that all rows see. Cut to the sequence's keys and to `within` (NULL: all).
- * fine: what blocks leave undecided is asked again in smaller blocks. */
+/* may: the keys that some row might see; must: those that all rows see. Cut to the sequence's keys and to `within`
+ * (NULL: all). fine: what blocks leave undecided is asked again in smaller blocks. */
 void attni_mask_ask(mask *m, mask_rows rows, const spans *within, bool fine, spans *may, spans *must);
 
 bool attni_mask_visible(mask *m, int64_t row, uint32_t head, int64_t key); /* the pair itself */

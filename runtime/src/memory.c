@@ -59,8 +59,10 @@ void attni_free(memory *m, void *p)
 {
     if (!p) return;
     memory_block *b = (memory_block *)(void *)((char *)p - HEADER);
-    if (b->prev) b->prev->next = b->next;
-    else m->blocks = b->next;
+    if (b->prev)
+        b->prev->next = b->next;
+    else
+        m->blocks = b->next;
     if (b->next) b->next->prev = b->prev;
     m->bytes -= b->size;
     m->a.free(m->a.ctx, b, b->size);
@@ -77,7 +79,8 @@ void *attni_grow(memory *m, void *at, size_t n, size_t *cap, size_t size)
     return bigger;
 }
 
-void *attni_new_owner(size_t size, const attn_allocator *a, memory **m, size_t memory_offset, attn_status *s, attn_error *err)
+void *attni_new_owner(size_t size, const attn_allocator *a, memory **m, size_t memory_offset, attn_status *s,
+                      attn_error *err)
 {
     memory first;
     *s = attni_memory_open(&first, a, err);

@@ -25,18 +25,20 @@ void attni_free(memory *m, void *p);                     /* NULL is fine */
 void *attni_grow(memory *m, void *at, size_t n, size_t *cap, size_t size);
 
 /* `T` with its own life, which holds a `memory`: the owner of all its parts. */
-void *attni_new_owner(size_t size, const attn_allocator *a, memory **m, size_t memory_offset, attn_status *s, attn_error *err);
+void *attni_new_owner(size_t size, const attn_allocator *a, memory **m, size_t memory_offset, attn_status *s,
+                      attn_error *err);
 void attni_delete_owner(void *owner, size_t size, size_t memory_offset);
 
-#define LIST(type) \
-    struct { \
-        type *at; \
-        size_t n, cap; \
+#define LIST(type)                                                                                                     \
+    struct {                                                                                                           \
+        type *at;                                                                                                      \
+        size_t n, cap;                                                                                                 \
     }
-#define LIST_ADD(m, list, value) \
-    do { \
-        if ((list)->n == (list)->cap) (list)->at = attni_grow(m, (list)->at, (list)->n, &(list)->cap, sizeof *(list)->at); \
-        if ((list)->n < (list)->cap) (list)->at[(list)->n++] = (value); \
+#define LIST_ADD(m, list, value)                                                                                       \
+    do {                                                                                                               \
+        if ((list)->n == (list)->cap)                                                                                  \
+            (list)->at = attni_grow(m, (list)->at, (list)->n, &(list)->cap, sizeof *(list)->at);                       \
+        if ((list)->n < (list)->cap) (list)->at[(list)->n++] = (value);                                                \
     } while (0)
 
 #endif

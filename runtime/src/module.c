@@ -1,6 +1,7 @@
 /* module.c - opens what attnc wrote: reads the descriptors into our own storage, checks them, chooses kernels.
  *
- * Descriptors of an older attnc are shorter than ours; what they lack is zero here. So the checks ask for values, never for sizes. */
+ * Descriptors of an older attnc are shorter than ours; what they lack is zero here. So the checks ask for values, never
+ * for sizes. */
 #include "module.h"
 
 #include "error.h"
@@ -25,11 +26,14 @@ static void *copy_desc(memory *m, const void *from, size_t own)
 
 static attn_status check_kernel(const attn_kernel_desc *k, const attn_kind_desc *kind, attn_error *err)
 {
-    if (!k->run || !k->name) return attni_fail(err, ATTN_E_VERSION, "a kernel of '%s' has no entry or no name", kind->name);
+    if (!k->run || !k->name)
+        return attni_fail(err, ATTN_E_VERSION, "a kernel of '%s' has no entry or no name", kind->name);
     if (!k->vector || !k->lanes || k->lanes % k->vector || k->lanes > MAX_LANES)
-        return attni_fail(err, ATTN_E_VERSION, "kernel %s: %u lanes are not vectors of %u", k->name, k->lanes, k->vector);
+        return attni_fail(err, ATTN_E_VERSION, "kernel %s: %u lanes are not vectors of %u", k->name, k->lanes,
+                          k->vector);
     if (!k->key_step || !k->max_group || k->max_group > k->lanes)
-        return attni_fail(err, ATTN_E_VERSION, "kernel %s: key step %u, groups of %u", k->name, k->key_step, k->max_group);
+        return attni_fail(err, ATTN_E_VERSION, "kernel %s: key step %u, groups of %u", k->name, k->key_step,
+                          k->max_group);
     return ATTN_OK;
 }
 
@@ -55,8 +59,8 @@ static attn_status check_kind(const attn_kind_desc *k, attn_error *err)
     if (!k->name) return attni_fail(err, ATTN_E_VERSION, "a kind has no name");
     if (!k->kv_heads || !k->q_heads || k->q_heads % k->kv_heads || k->q_heads > MAX_LIST || !k->dim || !k->dim_v ||
         k->dim > MAX_LIST || k->dim_v > MAX_LIST)
-        return attni_fail(err, ATTN_E_VERSION, "kind '%s': heads %u / %u, dim %u, dim_v %u", k->name, k->q_heads, k->kv_heads,
-                          k->dim, k->dim_v);
+        return attni_fail(err, ATTN_E_VERSION, "kind '%s': heads %u / %u, dim %u, dim_v %u", k->name, k->q_heads,
+                          k->kv_heads, k->dim, k->dim_v);
     if (k->dtype > ATTN_BF16) return attni_fail(err, ATTN_E_VERSION, "kind '%s': unknown dtype %u", k->name, k->dtype);
     if (!k->ranges || !k->visible || (k->n_data && !k->bounds))
         return attni_fail(err, ATTN_E_VERSION, "kind '%s' lacks code for its ranges", k->name);
@@ -82,8 +86,8 @@ static attn_status copy_kinds(attn_module *m, attn_error *err)
         list[i] = kind;
         m->best[i] = attni_kind_kernel(kind, -1);
         if (!m->best[i])
-            return attni_fail(err, ATTN_E_ISA, "no kernel of '%s' runs on this processor; the first one needs %s", kind->name,
-                              attn_isa_name(kind->kernels[0]->isa));
+            return attni_fail(err, ATTN_E_ISA, "no kernel of '%s' runs on this processor; the first one needs %s",
+                              kind->name, attn_isa_name(kind->kernels[0]->isa));
     }
     d->kinds = list;
     return ATTN_OK;
@@ -111,23 +115,25 @@ static attn_status check_module(const attn_module_desc *d, attn_error *err)
     if (!d->name || !d->n_layers || !d->n_kinds || !d->schedule || !d->kinds)
         return attni_fail(err, ATTN_E_VERSION, "the module's descriptor is incomplete");
     if (d->n_layers > MAX_LIST || d->n_kinds > MAX_LIST || d->n_inputs > MAX_LIST || d->n_attrs > MAX_LIST)
-        return attni_fail(err, ATTN_E_VERSION, "module '%s': %u layers, %u kinds, %u inputs, %u attributes", d->name, d->n_layers,
-                          d->n_kinds, d->n_inputs, d->n_attrs);
+        return attni_fail(err, ATTN_E_VERSION, "module '%s': %u layers, %u kinds, %u inputs, %u attributes", d->name,
+                          d->n_layers, d->n_kinds, d->n_inputs, d->n_attrs);
     if ((d->n_inputs && !d->inputs) || (d->n_attrs && !d->attrs))
         return attni_fail(err, ATTN_E_VERSION, "module '%s' lacks its inputs or attributes", d->name);
     for (uint32_t i = 0; i < d->n_layers; i++)
         if (d->schedule[i] >= d->n_kinds)
-            return attni_fail(err, ATTN_E_VERSION, "module '%s': layer %u is of kind %u of %u", d->name, i, d->schedule[i],
-                              d->n_kinds);
+            return attni_fail(err, ATTN_E_VERSION, "module '%s': layer %u is of kind %u of %u", d->name, i,
+                              d->schedule[i], d->n_kinds);
     return ATTN_OK;
 }
 
 static attn_status read_module(attn_module *m, const attn_module_desc *desc, attn_error *err)
 {
-    if (desc->size < 2 * sizeof(uint32_t)) return attni_fail(err, ATTN_E_VERSION, "the module's descriptor has no size");
+    if (desc->size < 2 * sizeof(uint32_t))
+        return attni_fail(err, ATTN_E_VERSION, "the module's descriptor has no size");
     if (desc->abi != ATTN_ABI_VERSION)
-        return attni_fail(err, ATTN_E_VERSION, "the module speaks ABI %u, this library ABI %u; compile the pattern again",
-                          desc->abi, ATTN_ABI_VERSION);
+        return attni_fail(err, ATTN_E_VERSION,
+                          "the module speaks ABI %u, this library ABI %u; compile the pattern again", desc->abi,
+                          ATTN_ABI_VERSION);
     memcpy(&m->desc, desc, desc->size < sizeof m->desc ? desc->size : sizeof m->desc);
     m->desc.size = sizeof m->desc;
     attn_status s = check_module(&m->desc, err);
@@ -149,8 +155,10 @@ static attn_status open_module(const attn_module_desc *desc, void *library, cons
     }
     m->library = library;
     s = read_module(m, desc, err);
-    if (s) attn_module_destroy(m);
-    else *out = m;
+    if (s)
+        attn_module_destroy(m);
+    else
+        *out = m;
     return s;
 }
 
@@ -171,7 +179,8 @@ static void *open_library(const char *path)
 
 attn_status attn_module_load(const char *path, const attn_allocator *a, attn_module **out, attn_error *err)
 {
-    if (!path || !out || !*path) return attni_fail(err, ATTN_E_ARGUMENT, "attn_module_load: %s", out ? "no path" : "out is NULL");
+    if (!path || !out || !*path)
+        return attni_fail(err, ATTN_E_ARGUMENT, "attn_module_load: %s", out ? "no path" : "out is NULL");
     void *library = open_library(path);
     if (!library) {
         const char *why = dlerror();
@@ -195,7 +204,10 @@ void attn_module_destroy(attn_module *m)
 
 const attn_module_desc *attn_module_describe(const attn_module *m) { return &m->desc; }
 
-const attn_kind_desc *attni_module_kind(const attn_module *m, uint32_t layer) { return m->desc.kinds[m->desc.schedule[layer]]; }
+const attn_kind_desc *attni_module_kind(const attn_module *m, uint32_t layer)
+{
+    return m->desc.kinds[m->desc.schedule[layer]];
+}
 
 const attn_kernel_desc *attn_module_kernel(const attn_module *m, uint32_t layer)
 {

@@ -34,8 +34,10 @@ attn_status attn_plan_create(const attn_module *m, const attn_plan_config *confi
     s = attni_plan_check(p, &c, err);
     if (!s) s = attni_plan_items(p, &c, err);
     if (!s) s = take_run_memory(p, err);
-    if (s) attn_plan_destroy(p);
-    else *out = p;
+    if (s)
+        attn_plan_destroy(p);
+    else
+        *out = p;
     return s;
 }
 

@@ -14,8 +14,8 @@
 
 #include <stdatomic.h>
 
-#define PLAN_MAX_TOKENS ((int64_t)1 << 30)     /* positions and keys of a sequence */
-#define PLAN_PAGE_TOKENS ((int64_t)1 << 62)    /* a contiguous tensor is one page */
+#define PLAN_MAX_TOKENS  ((int64_t)1 << 30) /* positions and keys of a sequence */
+#define PLAN_PAGE_TOKENS ((int64_t)1 << 62) /* a contiguous tensor is one page */
 
 struct attn_plan {
     memory mem;
@@ -48,9 +48,10 @@ struct attn_plan {
 /* plan_check.c */
 attn_status attni_plan_check(attn_plan *p, const attn_plan_config *c, attn_error *err);
 /* Checks tensors for the inputs of a module and puts their addresses into `to`. */
-attn_status attni_bind_inputs(const attn_module_desc *d, const DLTensor *const *inputs, const void **to, attn_error *err);
+attn_status attni_bind_inputs(const attn_module_desc *d, const DLTensor *const *inputs, const void **to,
+                              attn_error *err);
 
-/* ---- drafts: tiles before they are put in order ---------------------------------------------------------------------------- */
+/* ---- drafts: tiles before they are put in order --------------------------------------------------------------- */
 
 /* What is ordered heaviest first; equal costs by rising key. */
 typedef struct weight {
@@ -86,7 +87,8 @@ typedef struct drafts {
     spans may, must, full, within, row_may, row_must, masked, open;
 } drafts;
 
-/* plan_ranges.c: adds the segments of t (row, rows given) for `heads` heads from `head`, and its cost. The mask is bound. */
+/* plan_ranges.c: adds the segments of t (row, rows given) for `heads` heads from `head`, and its cost. The mask is
+ * bound. */
 void attni_tile_segments(drafts *d, tile *t, uint32_t head, uint32_t heads);
 /* plan_parts.c: cuts tiles. max_parts 0: as the number of workers asks for. */
 void attni_cut_tiles(drafts *d, uint32_t max_parts);

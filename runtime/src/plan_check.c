@@ -8,7 +8,7 @@
 
 static attn_status no_memory(attn_error *err) { return attni_fail(err, ATTN_E_MEMORY, "out of memory"); }
 
-/* ---- lengths ---------------------------------------------------------------------------------------------------------------- */
+/* ---- lengths -------------------------------------------------------------------------------------------------- */
 
 static attn_status check_length(const char *what, uint32_t seq, int64_t n, attn_error *err)
 {
@@ -27,7 +27,8 @@ static attn_status read_sequence(const attn_plan_config *c, uint32_t i, attn_seq
     if (s) return s;
     seq->pos = c->positions ? c->positions[i] : seq->n_keys - seq->n_q;
     if (seq->pos < 0 && !c->positions)
-        return attni_fail(err, ATTN_E_ARGUMENT, "sequence %u has %lld queries but %lld keys; say at which positions they stand", i,
+        return attni_fail(err, ATTN_E_ARGUMENT,
+                          "sequence %u has %lld queries but %lld keys; say at which positions they stand", i,
                           (long long)seq->n_q, (long long)seq->n_keys);
     if (seq->pos < 0 || seq->pos > PLAN_MAX_TOKENS - seq->n_q)
         return attni_fail(err, ATTN_E_ARGUMENT, "positions[%u] is %lld; with %lld queries 0 to %lld are possible", i,
@@ -52,12 +53,13 @@ static attn_status read_sequences(attn_plan *p, const attn_plan_config *c, attn_
     return ATTN_OK;
 }
 
-/* ---- attributes ------------------------------------------------------------------------------------------------------------- */
+/* ---- attributes ----------------------------------------------------------------------------------------------- */
 
 static attn_status check_attrs(const attn_plan *p, const attn_plan_config *c, attn_error *err)
 {
     const attn_module_desc *d = &p->module->desc;
-    if (!c->q_attrs) return attni_fail(err, ATTN_E_MISSING, "the module has attributes ('%s' ..); q_attrs is NULL", d->attrs[0]);
+    if (!c->q_attrs)
+        return attni_fail(err, ATTN_E_MISSING, "the module has attributes ('%s' ..); q_attrs is NULL", d->attrs[0]);
     for (uint32_t a = 0; a < d->n_attrs; a++) {
         if (p->q_total && !c->q_attrs[a])
             return attni_fail(err, ATTN_E_MISSING, "attribute '%s' of the queries was not given", d->attrs[a]);
@@ -74,7 +76,8 @@ static attn_status check_attrs(const attn_plan *p, const attn_plan_config *c, at
 static int32_t *copy_values(memory *m, const int32_t *const *from, uint32_t n_attrs, int64_t total)
 {
     int32_t *values = attni_alloc(m, (size_t)total, n_attrs * sizeof *values);
-    for (uint32_t a = 0; values && total && a < n_attrs; a++) memcpy(values + a * total, from[a], (size_t)total * sizeof *values);
+    for (uint32_t a = 0; values && total && a < n_attrs; a++)
+        memcpy(values + a * total, from[a], (size_t)total * sizeof *values);
     return values;
 }
 
@@ -100,7 +103,7 @@ static attn_status read_attrs(attn_plan *p, const attn_plan_config *c, attn_erro
     return p->mem.failed ? no_memory(err) : ATTN_OK;
 }
 
-/* ---- inputs ----------------------------------------------------------------------------------------------------------------- */
+/* ---- inputs --------------------------------------------------------------------------------------------------- */
 
 static attn_status bind_input(const attn_input_desc *d, const DLTensor *t, const void **to, attn_error *err)
 {
@@ -112,14 +115,15 @@ static attn_status bind_input(const attn_input_desc *d, const DLTensor *t, const
     if (s) return s;
     for (uint32_t i = 0; i < d->rank; i++)
         if (view.shape[i] != d->extent[i])
-            return attni_fail(err, ATTN_E_SHAPE, "input '%s': shape[%u] is %lld, not %lld", d->name, i, (long long)view.shape[i],
-                              (long long)d->extent[i]);
+            return attni_fail(err, ATTN_E_SHAPE, "input '%s': shape[%u] is %lld, not %lld", d->name, i,
+                              (long long)view.shape[i], (long long)d->extent[i]);
     if (!attni_tensor_compact(&view, 4)) return attni_fail(err, ATTN_E_STRIDE, "input '%s' is not contiguous", d->name);
     *to = view.base;
     return ATTN_OK;
 }
 
-attn_status attni_bind_inputs(const attn_module_desc *d, const DLTensor *const *inputs, const void **to, attn_error *err)
+attn_status attni_bind_inputs(const attn_module_desc *d, const DLTensor *const *inputs, const void **to,
+                              attn_error *err)
 {
     for (uint32_t i = 0; i < d->n_inputs; i++) {
         attn_status s = bind_input(d->inputs[i], inputs[i], &to[i], err);
@@ -137,11 +141,12 @@ static attn_status read_inputs(attn_plan *p, const attn_plan_config *c, attn_err
     if (p->mem.failed) return no_memory(err);
     if (c->inputs) return attni_bind_inputs(d, c->inputs, p->inputs, err);
     if (p->kind->flags & ATTN_KIND_MASK_INPUTS)
-        return attni_fail(err, ATTN_E_MISSING, "the mask of '%s' reads run-time inputs; the plan needs them", p->kind->name);
+        return attni_fail(err, ATTN_E_MISSING, "the mask of '%s' reads run-time inputs; the plan needs them",
+                          p->kind->name);
     return ATTN_OK;
 }
 
-/* ---- all of it -------------------------------------------------------------------------------------------------------------- */
+/* ---- all of it ------------------------------------------------------------------------------------------------ */
 
 static attn_status choose_kernel(attn_plan *p, const attn_plan_config *c, attn_error *err)
 {
@@ -153,13 +158,15 @@ static attn_status choose_kernel(attn_plan *p, const attn_plan_config *c, attn_e
     p->kind = attni_module_kind(p->module, c->layer);
     p->kernel = c->isa < 0 ? attn_module_kernel(p->module, c->layer) : attni_kind_kernel(p->kind, c->isa);
     if (p->kernel) return ATTN_OK;
-    return attni_fail(err, ATTN_E_ISA, "'%s' has no kernel for %s that runs here", p->kind->name, attn_isa_name((uint32_t)c->isa));
+    return attni_fail(err, ATTN_E_ISA, "'%s' has no kernel for %s that runs here", p->kind->name,
+                      attn_isa_name((uint32_t)c->isa));
 }
 
 attn_status attni_plan_check(attn_plan *p, const attn_plan_config *c, attn_error *err)
 {
     enum { MAX_WORKERS = 4096 };
-    if (c->workers > MAX_WORKERS) return attni_fail(err, ATTN_E_ARGUMENT, "workers is %u; at most %d", c->workers, MAX_WORKERS);
+    if (c->workers > MAX_WORKERS)
+        return attni_fail(err, ATTN_E_ARGUMENT, "workers is %u; at most %d", c->workers, MAX_WORKERS);
     attn_status s = choose_kernel(p, c, err);
     if (!s) s = read_sequences(p, c, err);
     if (!s) s = read_attrs(p, c, err);

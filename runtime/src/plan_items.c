@@ -1,7 +1,7 @@
 /* plan_items.c - tiles of query rows in the order in which they are run.
  *
- * Order: sequences by falling work, in each the heads one after the other (their K and V stay in cache: worth up to 1.45 times),
- * of each head the longest tile first, so that short ones fill the end. */
+ * Order: sequences by falling work, in each the heads one after the other (their K and V stay in cache: worth up
+ * to 1.45 times), of each head the longest tile first, so that short ones fill the end. */
 #include "plan.h"
 
 #include "error.h"
@@ -10,8 +10,8 @@
 
 #define MAX_SEGMENTS ((size_t)1 << 29) /* indices of segments are int32_t; cutting doubles their number */
 
-/* How many of `per_kv` query heads share a tile. A tile reads its keys once, so the fewest tiles win; then the fewest heads, whose
- * lanes lie together. Long prefills fill tiles with the rows of one head: little is lost at their end. */
+/* How many of `per_kv` query heads share a tile. A tile reads its keys once, so the fewest tiles win; then the fewest
+ * heads, whose lanes lie together. Long prefills fill tiles with the rows of one head: little is lost at their end. */
 static uint32_t choose_group(const attn_plan *p, int64_t n_q, uint32_t forced)
 {
     const uint32_t per_kv = p->kind->q_heads / p->kind->kv_heads, lanes = p->kernel->lanes;
@@ -27,7 +27,7 @@ static uint32_t choose_group(const attn_plan *p, int64_t n_q, uint32_t forced)
     return best;
 }
 
-/* ---- drafts ----------------------------------------------------------------------------------------------------------------- */
+/* ---- drafts --------------------------------------------------------------------------------------------------- */
 
 /* Heap sort of elements that begin with a `weight`: in place, and the order is total, so it is the same everywhere. */
 static bool lighter(const char *a, const char *b)
@@ -101,18 +101,26 @@ static void draft_sequence(drafts *d, int32_t seq, uint32_t forced_group)
         for (int32_t h = 0; h < per_kv && !d->mem->failed; h += group) {
             strip s = {.seq = seq, .head = g * per_kv + h, .heads = per_kv - h < group ? per_kv - h : group};
             const strip *twin = find_twin(d, &s);
-            if (twin) s.tile0 = twin->tile0, s.tiles = twin->tiles;
-            else draft_tiles(d, &s);
+            if (twin)
+                s.tile0 = twin->tile0, s.tiles = twin->tiles;
+            else
+                draft_tiles(d, &s);
             LIST_ADD(d->mem, &d->strips, s);
         }
 }
 
-/* ---- items ------------------------------------------------------------------------------------------------------------------ */
+/* ---- items ---------------------------------------------------------------------------------------------------- */
 
 static void emit_tile(attn_plan *p, const drafts *d, const strip *s, const tile *t)
 {
-    attn_item item = {.seq = s->seq, .head = s->head, .heads = s->heads, .row = t->row, .rows = t->rows, .parts = t->parts,
-                      .segment0 = t->segment0, .segments = t->segments};
+    attn_item item = {.seq = s->seq,
+                      .head = s->head,
+                      .heads = s->heads,
+                      .row = t->row,
+                      .rows = t->rows,
+                      .parts = t->parts,
+                      .segment0 = t->segment0,
+                      .segments = t->segments};
     if (t->parts > 1) item.part_slot = (int32_t)p->n_slots;
     for (int32_t i = 0; i < t->parts; i++) {
         if (t->parts > 1) {

@@ -1,7 +1,7 @@
 /* plan_parts.c - cuts the keys of long tiles, so that few rows can keep many workers busy.
  *
- * A tile is cut when it alone is more than a fair share of the work: then its parts run as items of their own, each writes its
- * running sums into a slot, and the last to finish merges them in order (forward.c). */
+ * A tile is cut when it alone is more than a fair share of the work: then its parts run as items of their own, each
+ * writes its running sums into a slot, and the last to finish merges them in order (forward.c). */
 #include "plan.h"
 
 enum {

@@ -4,8 +4,8 @@
  *     rows of each vector     must without those      -> narrow segments, no mask
  *                             may without must        -> narrow segments, masked
  *
- * So a diagonal costs what its vectors of lanes see, not what the tile's corner rows see. A tile with few lanes in use has no wide
- * segments: they would compute for idle lanes. */
+ * So a diagonal costs what its vectors of lanes see, not what the tile's corner rows see. A tile with few lanes in use
+ * has no wide segments: they would compute for idle lanes. */
 #include "plan.h"
 
 enum { SHORT_OPEN = 16 }; /* unmasked keys beside masked ones that are not worth a segment of their own */
@@ -33,8 +33,8 @@ static void add_wide(drafts *d, tile *t, int32_t used)
     }
 }
 
-/* Moves short unmasked pieces that touch masked ones to those; both lists stay sorted. With `all` every piece moves: a kernel whose
- * only vector is the whole tile takes unmasked keys in whole steps. */
+/* Moves short unmasked pieces that touch masked ones to those; both lists stay sorted. With `all` every piece moves: a
+ * kernel whose only vector is the whole tile takes unmasked keys in whole steps. */
 static void join_short(drafts *d, bool all)
 {
     spans *open = &d->open, *masked = &d->masked;
@@ -43,8 +43,10 @@ static void join_short(drafts *d, bool all)
         span s = open->at[i];
         while (j < masked->n && masked->at[j].hi < s.lo) j++;
         bool touches = (j < masked->n && masked->at[j].lo <= s.hi);
-        if (all || (touches && s.hi - s.lo < SHORT_OPEN)) attni_spans_insert(masked, s.lo, s.hi);
-        else open->at[kept++] = s;
+        if (all || (touches && s.hi - s.lo < SHORT_OPEN))
+            attni_spans_insert(masked, s.lo, s.hi);
+        else
+            open->at[kept++] = s;
         if (j > masked->n) j = masked->n;
     }
     open->n = kept;
@@ -67,7 +69,8 @@ static void add_vector(drafts *d, tile *t, uint32_t head, int32_t heads, int32_t
     const attn_kernel_desc *k = d->plan->kernel;
     int32_t vector = (int32_t)k->vector, used = t->rows * heads - lane0;
     if (used > vector) used = vector;
-    attni_mask_ask(&d->mask, rows_of_lanes(t, head, heads, lane0, lane0 + used - 1), within, true, &d->row_may, &d->row_must);
+    attni_mask_ask(&d->mask, rows_of_lanes(t, head, heads, lane0, lane0 + used - 1), within, true, &d->row_may,
+                   &d->row_must);
     attni_spans_subtract(&d->row_may, &d->row_must, &d->masked);
     attni_spans_copy(&d->open, &d->row_must);
     join_short(d, k->lanes == k->vector);

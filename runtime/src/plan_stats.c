@@ -21,8 +21,12 @@ attn_status attn_plan_get_stats(const attn_plan *p, attn_plan_stats *out)
 {
     if (!p || !out) return ATTN_E_ARGUMENT;
     if (out->size < sizeof out->size) return ATTN_E_VERSION;
-    attn_plan_stats s = {.size = out->size, .items = p->n_items, .segments = p->n_segments, .pairs_computed = p->pairs_computed,
-                         .bytes = p->mem.bytes, .kernel = p->kernel->name};
+    attn_plan_stats s = {.size = out->size,
+                         .items = p->n_items,
+                         .segments = p->n_segments,
+                         .pairs_computed = p->pairs_computed,
+                         .bytes = p->mem.bytes,
+                         .kernel = p->kernel->name};
     memory scratch;
     attn_status status = attni_memory_open(&scratch, &p->mem.a, NULL);
     if (status) return status;

@@ -1,7 +1,7 @@
 /* pool.c - threads that sleep between calls.
  *
- * A call raises `generation`; workers look at it for a short while without sleeping (calls of consecutive layers follow each other
- * within microseconds), then wait on a condition variable. The last worker to finish wakes the caller. */
+ * A call raises `generation`; workers look at it for a short while without sleeping (calls of consecutive layers follow
+ * each other within microseconds), then wait on a condition variable. The last worker to finish wakes the caller. */
 #define _POSIX_C_SOURCE 200809L
 #include "pool.h"
 
@@ -50,7 +50,8 @@ static unsigned wait_for_call(attn_pool *p, unsigned seen)
     }
     if (atomic_load_explicit(&p->generation, memory_order_acquire) == seen) {
         pthread_mutex_lock(&p->lock);
-        while (atomic_load_explicit(&p->generation, memory_order_acquire) == seen) pthread_cond_wait(&p->wake, &p->lock);
+        while (atomic_load_explicit(&p->generation, memory_order_acquire) == seen)
+            pthread_cond_wait(&p->wake, &p->lock);
         pthread_mutex_unlock(&p->lock);
     }
     return seen + 1; /* the next call waits for all of us, so none can be missed */
@@ -125,13 +126,15 @@ static attn_status start_workers(attn_pool *p, attn_error *err)
         p->started += !failed;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return failed ? attni_fail(err, ATTN_E_MEMORY, "the system gives no more than %u threads", p->started + 1) : ATTN_OK;
+    return failed ? attni_fail(err, ATTN_E_MEMORY, "the system gives no more than %u threads", p->started + 1)
+                  : ATTN_OK;
 }
 
 attn_status attn_pool_create(uint32_t threads, const attn_allocator *a, attn_pool **out, attn_error *err)
 {
     if (!out || !threads || threads > MAX_THREADS)
-        return attni_fail(err, ATTN_E_ARGUMENT, "attn_pool_create: %u threads; 1 to %d are possible", threads, MAX_THREADS);
+        return attni_fail(err, ATTN_E_ARGUMENT, "attn_pool_create: %u threads; 1 to %d are possible", threads,
+                          MAX_THREADS);
     memory *mem;
     attn_status s;
     attn_pool *p = attni_new_owner(sizeof *p, a, &mem, offsetof(attn_pool, mem), &s, err);
@@ -142,8 +145,10 @@ attn_status attn_pool_create(uint32_t threads, const attn_allocator *a, attn_poo
     pthread_cond_init(&p->done, NULL);
     p->workers = attni_alloc(mem, threads, sizeof *p->workers);
     s = p->workers ? start_workers(p, err) : attni_fail(err, ATTN_E_MEMORY, "out of memory");
-    if (s) attn_pool_destroy(p);
-    else *out = p;
+    if (s)
+        attn_pool_destroy(p);
+    else
+        *out = p;
     return s;
 }
 

@@ -18,8 +18,10 @@ void attni_spans_append(spans *s, int64_t lo, int64_t hi)
 {
     if (lo >= hi) return;
     span *last = s->n ? &s->at[s->n - 1] : NULL;
-    if (last && lo <= last->hi) last->hi = max64(last->hi, hi);
-    else LIST_ADD(s->mem, s, ((span){lo, hi}));
+    if (last && lo <= last->hi)
+        last->hi = max64(last->hi, hi);
+    else
+        LIST_ADD(s->mem, s, ((span){lo, hi}));
 }
 
 void attni_spans_copy(spans *to, const spans *from)
@@ -68,8 +70,10 @@ void attni_spans_intersect(const spans *a, const spans *b, spans *out)
     for (size_t i = 0, j = 0; i < a->n && j < b->n;) {
         const span *x = &a->at[i], *y = &b->at[j];
         attni_spans_append(out, max64(x->lo, y->lo), min64(x->hi, y->hi));
-        if (x->hi < y->hi) i++;
-        else j++;
+        if (x->hi < y->hi)
+            i++;
+        else
+            j++;
     }
 }
 

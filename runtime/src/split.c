@@ -1,6 +1,7 @@
 /* split.c - may a step boundary stand at a position: does no query before it see a key at or behind it?
  *
- * Asks for the rows before the boundary at once; where the answer is not clear, for halves of them, down to single pairs. */
+ * Asks for the rows before the boundary at once; where the answer is not clear, for halves of them, down to single
+ * pairs. */
 #include "error.h"
 #include "plan.h"
 
@@ -9,7 +10,7 @@
 typedef struct question {
     mask mask;
     memory mem;
-    spans behind; /* the keys at or behind the boundary */
+    spans behind;       /* the keys at or behind the boundary */
     int64_t query, key; /* the pair that was found */
 } question;
 
@@ -28,8 +29,10 @@ static bool find_pair(question *x, uint32_t head, int64_t row0, int64_t row1)
     spans may = {.mem = &x->mem}, must = {.mem = &x->mem};
     attni_mask_ask(&x->mask, (mask_rows){row0, row1, head, 1}, &x->behind, row0 == row1, &may, &must);
     bool found = must.n > 0, open = may.n > 0;
-    if (found) x->query = row0, x->key = must.at[0].lo;
-    else if (open && row0 == row1) found = look_at_pairs(x, row0, head, &may);
+    if (found)
+        x->query = row0, x->key = must.at[0].lo;
+    else if (open && row0 == row1)
+        found = look_at_pairs(x, row0, head, &may);
     attni_spans_free(&may);
     attni_spans_free(&must);
     if (found || !open || row0 == row1) return found;
@@ -37,8 +40,8 @@ static bool find_pair(question *x, uint32_t head, int64_t row0, int64_t row1)
     return find_pair(x, head, row0, middle) || find_pair(x, head, middle + 1, row1);
 }
 
-static attn_status check_arguments(const attn_module *m, uint32_t layer, int64_t n, int64_t total, const int32_t *const *attrs,
-                                   attn_error *err)
+static attn_status check_arguments(const attn_module *m, uint32_t layer, int64_t n, int64_t total,
+                                   const int32_t *const *attrs, attn_error *err)
 {
     if (!m) return attni_fail(err, ATTN_E_ARGUMENT, "the module is NULL");
     const attn_module_desc *d = &m->desc;
@@ -47,12 +50,13 @@ static attn_status check_arguments(const attn_module *m, uint32_t layer, int64_t
     if (n < 0 || n > total || total > PLAN_MAX_TOKENS)
         return attni_fail(err, ATTN_E_ARGUMENT, "position %lld of %lld tokens", (long long)n, (long long)total);
     for (uint32_t a = 0; a < d->n_attrs; a++)
-        if (!attrs || (total && !attrs[a])) return attni_fail(err, ATTN_E_MISSING, "attribute '%s' was not given", d->attrs[a]);
+        if (!attrs || (total && !attrs[a]))
+            return attni_fail(err, ATTN_E_MISSING, "attribute '%s' was not given", d->attrs[a]);
     return ATTN_OK;
 }
 
-static attn_status read_inputs(const attn_module *m, const attn_kind_desc *kind, const DLTensor *const *inputs, memory *mem,
-                               const void ***out, attn_error *err)
+static attn_status read_inputs(const attn_module *m, const attn_kind_desc *kind, const DLTensor *const *inputs,
+                               memory *mem, const void ***out, attn_error *err)
 {
     *out = attni_alloc(mem, m->desc.n_inputs, sizeof **out);
     if (!*out) return attni_fail(err, ATTN_E_MEMORY, "out of memory");
@@ -65,15 +69,16 @@ static attn_status ask(question *x, const attn_kind_desc *kind, int64_t n, int64
 {
     bool found = false;
     attni_spans_append(&x->behind, n, total);
-    for (uint32_t h = 0; h < attni_mask_heads(kind) && !found && n > 0 && n < total; h++) found = find_pair(x, h, 0, n - 1);
+    for (uint32_t h = 0; h < attni_mask_heads(kind) && !found && n > 0 && n < total; h++)
+        found = find_pair(x, h, 0, n - 1);
     if (x->mem.failed) return attni_fail(err, ATTN_E_MEMORY, "out of memory");
     if (!found) return ATTN_OK;
-    return attni_fail(err, ATTN_E_SPLIT, "the tokens cannot be parted at %lld: query %lld sees key %lld ('%s')", (long long)n,
-                      (long long)x->query, (long long)x->key, kind->name);
+    return attni_fail(err, ATTN_E_SPLIT, "the tokens cannot be parted at %lld: query %lld sees key %lld ('%s')",
+                      (long long)n, (long long)x->query, (long long)x->key, kind->name);
 }
 
-attn_status attn_split_check(const attn_module *m, uint32_t layer, int64_t n, int64_t total, const int32_t *const *attrs,
-                             const DLTensor *const *inputs, attn_error *err)
+attn_status attn_split_check(const attn_module *m, uint32_t layer, int64_t n, int64_t total,
+                             const int32_t *const *attrs, const DLTensor *const *inputs, attn_error *err)
 {
     attn_status s = check_arguments(m, layer, n, total, attrs, err);
     if (s) return s;

@@ -6,9 +6,12 @@
 DLDataType attni_dl_type(uint32_t dtype)
 {
     switch ((attn_dtype)dtype) {
-    case ATTN_F32: return (DLDataType){kDLFloat, 32, 1};
-    case ATTN_F16: return (DLDataType){kDLFloat, 16, 1};
-    case ATTN_BF16: return (DLDataType){kDLBfloat, 16, 1};
+    case ATTN_F32:
+        return (DLDataType){kDLFloat, 32, 1};
+    case ATTN_F16:
+        return (DLDataType){kDLFloat, 16, 1};
+    case ATTN_BF16:
+        return (DLDataType){kDLBfloat, 16, 1};
     }
     return (DLDataType){0};
 }
@@ -39,8 +42,8 @@ static attn_status read_strides(const DLTensor *t, const tensor_want *want, tens
         int64_t stride = compact;
         if (t->strides && n > 1 && __builtin_mul_overflow(t->strides[i], element, &stride)) stride = -1;
         if (stride < 0)
-            return attni_fail(err, ATTN_E_STRIDE, "%s: strides[%d] is %lld; strides must not be negative or huge", want->name, i,
-                              (long long)t->strides[i]);
+            return attni_fail(err, ATTN_E_STRIDE, "%s: strides[%d] is %lld; strides must not be negative or huge",
+                              want->name, i, (long long)t->strides[i]);
         if (__builtin_mul_overflow(compact, n > 0 ? n : 1, &compact) ||
             __builtin_mul_overflow(stride, n > 0 ? n - 1 : 0, &span) || __builtin_add_overflow(reach, span, &reach))
             return attni_fail(err, ATTN_E_SHAPE, "%s: is larger than memory", want->name);
@@ -71,8 +74,8 @@ static attn_status check_layout(const tensor *t, const tensor_want *want, int64_
 {
     const int last = t->rank - 1;
     if (want->contiguous_last && t->rank && t->shape[last] > 1 && t->stride[last] != element)
-        return attni_fail(err, ATTN_E_STRIDE, "%s: the last dimension must be contiguous; its stride is %lld elements", want->name,
-                          (long long)(t->stride[last] / element));
+        return attni_fail(err, ATTN_E_STRIDE, "%s: the last dimension must be contiguous; its stride is %lld elements",
+                          want->name, (long long)(t->stride[last] / element));
     if ((uintptr_t)t->base % (uint64_t)element)
         return attni_fail(err, ATTN_E_STRIDE, "%s: its address is not a multiple of its element's size", want->name);
     if (want->written && overlaps(t, element))
@@ -87,8 +90,8 @@ static attn_status check_header(const DLTensor *t, const tensor_want *want, attn
                           (int)t->device.device_type);
     const DLDataType f32 = attni_dl_type(ATTN_F32);
     if (!same_type(t->dtype, want->type) && !(want->or_f32 && same_type(t->dtype, f32)))
-        return attni_fail(err, ATTN_E_DTYPE, "%s: is %s (code %d, %d bits, %d lanes), not %s%s", want->name, type_name(t->dtype),
-                          t->dtype.code, t->dtype.bits, t->dtype.lanes, type_name(want->type),
+        return attni_fail(err, ATTN_E_DTYPE, "%s: is %s (code %d, %d bits, %d lanes), not %s%s", want->name,
+                          type_name(t->dtype), t->dtype.code, t->dtype.bits, t->dtype.lanes, type_name(want->type),
                           want->or_f32 && !same_type(want->type, f32) ? " or f32" : "");
     if (t->ndim < want->rank0 || t->ndim > want->rank1)
         return attni_fail(err, ATTN_E_SHAPE, "%s: has %d dimensions, not %d%s", want->name, t->ndim, want->rank0,
@@ -109,7 +112,8 @@ attn_status attni_tensor_read(const DLTensor *t, const tensor_want *want, tensor
         empty |= t->shape[i] == 0;
     }
     if (!t->data && !empty) return attni_fail(err, ATTN_E_ARGUMENT, "%s: its data is NULL", want->name);
-    *out = (tensor){.base = t->data ? (char *)t->data + t->byte_offset : NULL, .rank = t->ndim,
+    *out = (tensor){.base = t->data ? (char *)t->data + t->byte_offset : NULL,
+                    .rank = t->ndim,
                     .f32 = same_type(t->dtype, attni_dl_type(ATTN_F32))};
     s = read_strides(t, want, out, err);
     return s || empty ? s : check_layout(out, want, t->dtype.bits / 8, err);

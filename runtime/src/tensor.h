@@ -17,11 +17,11 @@ typedef struct tensor {
 
 typedef struct tensor_want {
     const char *name;
-    int rank0, rank1;      /* allowed ranks */
-    DLDataType type;       /* ... or f32 when or_f32 */
+    int rank0, rank1; /* allowed ranks */
+    DLDataType type;  /* ... or f32 when or_f32 */
     bool or_f32;
-    bool contiguous_last;  /* the last dimension */
-    bool written;          /* no two elements may share memory */
+    bool contiguous_last; /* the last dimension */
+    bool written;         /* no two elements may share memory */
 } tensor_want;
 
 DLDataType attni_dl_type(uint32_t dtype); /* of an attn_dtype */

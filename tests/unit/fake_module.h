@@ -1,7 +1,9 @@
-/* fake_module.h - a module written by hand in C: masks with their ranges, and a kernel that checks what the plan asks of it.
+/* fake_module.h - a module written by hand in C: masks with their ranges, and a kernel that checks what the plan asks
+ * of it.
  *
- * The masks' `see` functions are the definition; ranges, bounds and visible are what a compiler would have proved. The kernel walks
- * segments exactly as docs/kernel-abi.md says, counts its visits of every (row, head, key), and computes plain attention in f32. */
+ * The masks' `see` functions are the definition; ranges, bounds and visible are what a compiler would have proved. The
+ * kernel walks segments exactly as docs/kernel-abi.md says, counts its visits of every (row, head, key), and computes
+ * plain attention in f32. */
 #ifndef ATTNC_TEST_FAKE_MODULE_H
 #define ATTNC_TEST_FAKE_MODULE_H
 
@@ -13,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- masks ------------------------------------------------------------------------------------------------------------------ */
+/* ---- masks ---------------------------------------------------------------------------------------------------- */
 
 typedef struct fake_pair { /* what a mask may look at */
     int64_t q, k, h, layer;
@@ -162,7 +164,7 @@ static const fake_mask fake_masks[] = {
 };
 enum { FAKE_MASKS = sizeof fake_masks / sizeof *fake_masks };
 
-/* ---- the module and what its kernel saw --------------------------------------------------------------------------------------- */
+/* ---- the module and what its kernel saw ----------------------------------------------------------------------- */
 
 enum { FAKE_DIM = 3, FAKE_DIM_V = 2, FAKE_LOG = 1 << 15, FAKE_WORKSPACE = 200 };
 
@@ -178,21 +180,22 @@ static struct fake {
     const attn_input_desc *inputs[1];
     const char *attrs[1];
     uint32_t schedule[3];
-    uint8_t **visits; /* per sequence: [row][head][key]; NULL: not recorded */
+    uint8_t **visits;        /* per sequence: [row][head][key]; NULL: not recorded */
     attn_item log[FAKE_LOG]; /* items in the order of their start */
     int64_t cost[FAKE_LOG];
     atomic_int items, errors;
     atomic_llong segments, pairs, masked; /* masked: pairs for which the mask was asked */
-    void (*on_item)(void); /* called from the kernel; NULL: nothing */
+    void (*on_item)(void);                /* called from the kernel; NULL: nothing */
 } fake;
 
-#define FAKE_CHECK(cond) \
-    do { \
-        if (!(cond) && atomic_fetch_add(&fake.errors, 1) < 10) \
-            printf("%s:%d: the kernel's contract is broken: %s\n", __FILE__, __LINE__, #cond); \
+#define FAKE_CHECK(cond)                                                                                               \
+    do {                                                                                                               \
+        if (!(cond) && atomic_fetch_add(&fake.errors, 1) < 10)                                                         \
+            printf("%s:%d: the kernel's contract is broken: %s\n", __FILE__, __LINE__, #cond);                         \
     } while (0)
 
-static bool fake_sees(const attn_seq *seq, const void *const *inputs, int64_t layer, int64_t row, int64_t h, int64_t key)
+static bool fake_sees(const attn_seq *seq, const void *const *inputs, int64_t layer, int64_t row, int64_t h,
+                      int64_t key)
 {
     fake_pair p = {.q = seq->pos + row, .k = key, .h = h, .layer = layer};
     if (fake.mask->attr) p.q_attr = seq->q_attr[0][row], p.k_attr = seq->k_attr[0][key];
@@ -211,7 +214,7 @@ static int32_t fake_visible(const attn_range_args *a)
     return fake.mask->see(&p);
 }
 
-/* ---- the kernel ------------------------------------------------------------------------------------------------------------- */
+/* ---- the kernel ----------------------------------------------------------------------------------------------- */
 
 typedef struct fake_lane { /* running sums of one lane */
     float m, l, o[FAKE_DIM_V];
@@ -283,8 +286,10 @@ static void fake_visit(const attn_kernel_args *a, const attn_item *item, const a
         }
         FAKE_CHECK(sees || s->masked);
         if (!sees) continue;
-        const char *k = seq->k_pages[key / a->page_tokens] + a->k_offset + key % a->page_tokens * a->k_token_stride + g * a->k_head_stride;
-        const char *v = seq->v_pages[key / a->page_tokens] + a->v_offset + key % a->page_tokens * a->v_token_stride + g * a->v_head_stride;
+        const char *k = seq->k_pages[key / a->page_tokens] + a->k_offset + key % a->page_tokens * a->k_token_stride +
+                        g * a->k_head_stride;
+        const char *v = seq->v_pages[key / a->page_tokens] + a->v_offset + key % a->page_tokens * a->v_token_stride +
+                        g * a->v_head_stride;
         float dot = 0, values[FAKE_DIM_V];
         for (int i = 0; i < FAKE_DIM; i++) dot += load_f32(q + 4 * i) * load_f32(k + 4 * i);
         for (int i = 0; i < FAKE_DIM_V; i++) values[i] = load_f32(v + 4 * i);
@@ -320,7 +325,8 @@ static void fake_run(const attn_kernel_args *a, const attn_item *item, void *wor
     if (item->parts == 1) {
         for (int i = 0; i < used; i++) fake_store(a, item, i, &lanes[i]);
     } else {
-        memcpy(a->parts + (uint64_t)(item->part_slot + item->part) * fake.kernel.part_bytes, lanes, (size_t)used * sizeof *lanes);
+        memcpy(a->parts + (uint64_t)(item->part_slot + item->part) * fake.kernel.part_bytes, lanes,
+               (size_t)used * sizeof *lanes);
     }
 }
 
@@ -332,7 +338,8 @@ static void fake_merge(const attn_kernel_args *a, const attn_item *item, void *w
         fake_lane sum = {.m = -INFINITY};
         for (int32_t p = 0; p < item->parts; p++) {
             fake_lane x;
-            memcpy(&x, a->parts + (uint64_t)(item->part_slot + p) * fake.kernel.part_bytes + (size_t)i * sizeof x, sizeof x);
+            memcpy(&x, a->parts + (uint64_t)(item->part_slot + p) * fake.kernel.part_bytes + (size_t)i * sizeof x,
+                   sizeof x);
             if (x.m == -INFINITY) continue;
             float m = fmaxf(sum.m, x.m), s0 = sum.m == -INFINITY ? 0 : expf(sum.m - m), s1 = expf(x.m - m);
             sum.l = sum.l * s0 + x.l * s1;
@@ -343,7 +350,7 @@ static void fake_merge(const attn_kernel_args *a, const attn_item *item, void *w
     }
 }
 
-/* ---- assembly --------------------------------------------------------------------------------------------------------------- */
+/* ---- assembly ------------------------------------------------------------------------------------------------- */
 
 typedef struct fake_shape {
     uint32_t lanes, vector, key_step, max_group, q_heads, kv_heads;
@@ -352,22 +359,52 @@ typedef struct fake_shape {
 static const attn_module_desc *fake_make(const fake_mask *mask, fake_shape s)
 {
     fake.mask = mask;
-    fake.kernel = (attn_kernel_desc){.size = sizeof fake.kernel, .isa = ATTN_ISA_BASELINE, .lanes = s.lanes, .vector = s.vector,
-                                     .key_step = s.key_step, .max_group = s.max_group, .workspace = FAKE_WORKSPACE,
-                                     .part_bytes = s.lanes * sizeof(fake_lane), .run = fake_run, .merge = fake_merge,
-                                     .name = "fake_f32", .schedule = "none"};
+    fake.kernel = (attn_kernel_desc){.size = sizeof fake.kernel,
+                                     .isa = ATTN_ISA_BASELINE,
+                                     .lanes = s.lanes,
+                                     .vector = s.vector,
+                                     .key_step = s.key_step,
+                                     .max_group = s.max_group,
+                                     .workspace = FAKE_WORKSPACE,
+                                     .part_bytes = s.lanes * sizeof(fake_lane),
+                                     .run = fake_run,
+                                     .merge = fake_merge,
+                                     .name = "fake_f32",
+                                     .schedule = "none"};
     fake.kernels[0] = &fake.kernel;
-    fake.kind = (attn_kind_desc){.size = sizeof fake.kind, .flags = mask->flags, .name = mask->name, .q_heads = s.q_heads,
-                                 .kv_heads = s.kv_heads, .dim = FAKE_DIM, .dim_v = FAKE_DIM_V, .dtype = ATTN_F32,
-                                 .n_may = mask->n_may, .n_must = mask->n_must, .n_data = mask->n_data, .n_kernels = 1,
-                                 .ranges = mask->ranges, .bounds = mask->bounds, .visible = fake_visible, .kernels = fake.kernels};
+    fake.kind = (attn_kind_desc){.size = sizeof fake.kind,
+                                 .flags = mask->flags,
+                                 .name = mask->name,
+                                 .q_heads = s.q_heads,
+                                 .kv_heads = s.kv_heads,
+                                 .dim = FAKE_DIM,
+                                 .dim_v = FAKE_DIM_V,
+                                 .dtype = ATTN_F32,
+                                 .n_may = mask->n_may,
+                                 .n_must = mask->n_must,
+                                 .n_data = mask->n_data,
+                                 .n_kernels = 1,
+                                 .ranges = mask->ranges,
+                                 .bounds = mask->bounds,
+                                 .visible = fake_visible,
+                                 .kernels = fake.kernels};
     fake.kinds[0] = &fake.kind;
-    fake.input = (attn_input_desc){.size = sizeof fake.input, .is_int = 1, .name = "blocks", .rank = 2, .extent = {8, 8}};
+    fake.input =
+        (attn_input_desc){.size = sizeof fake.input, .is_int = 1, .name = "blocks", .rank = 2, .extent = {8, 8}};
     fake.inputs[0] = &fake.input;
     fake.attrs[0] = "doc";
-    fake.module = (attn_module_desc){.size = sizeof fake.module, .abi = ATTN_ABI_VERSION, .name = "fake", .compiler = "by hand",
-                                     .n_layers = 3, .n_kinds = 1, .n_inputs = mask->table, .n_attrs = mask->attr,
-                                     .schedule = fake.schedule, .kinds = fake.kinds, .inputs = fake.inputs, .attrs = fake.attrs};
+    fake.module = (attn_module_desc){.size = sizeof fake.module,
+                                     .abi = ATTN_ABI_VERSION,
+                                     .name = "fake",
+                                     .compiler = "by hand",
+                                     .n_layers = 3,
+                                     .n_kinds = 1,
+                                     .n_inputs = mask->table,
+                                     .n_attrs = mask->attr,
+                                     .schedule = fake.schedule,
+                                     .kinds = fake.kinds,
+                                     .inputs = fake.inputs,
+                                     .attrs = fake.attrs};
     fake.items = fake.errors = 0;
     fake.segments = fake.pairs = fake.masked = 0;
     fake.visits = NULL;

@@ -1,6 +1,6 @@
-/* runtime_plan_test.c - plans against brute force: for many masks, lengths, positions, groups, parts, workers and tensor layouts, every
- * visible pair is visited once, nothing else is computed without its mask, and the outputs are those of plain attention in f64.
- * With an argument, that many random cases instead of the usual number. */
+/* runtime_plan_test.c - plans against brute force: for many masks, lengths, positions, groups, parts, workers and
+ * tensor layouts, every visible pair is visited once, nothing else is computed without its mask, and the outputs are
+ * those of plain attention in f64. With an argument, that many random cases instead of the usual number. */
 #include "check.h"
 #include "fake_module.h"
 
@@ -10,7 +10,7 @@ static unsigned long long state;
 static int64_t below(int64_t n) { return (int64_t)(check_random(&state) % (unsigned long long)n); }
 static float real(void) { return (float)below(2001) / 1000 - 1; }
 
-/* ---- a random tensor layout --------------------------------------------------------------------------------------------------- */
+/* ---- a random tensor layout ----------------------------------------------------------------------------------- */
 
 typedef struct box { /* a tensor in a buffer with gaps */
     DLTensor dl;
@@ -34,18 +34,24 @@ static void make_box(box *b, bool batch, int64_t n_seqs, int64_t tokens, int64_t
     b->elements = first + (batch ? n_seqs * b->strides[0] : tokens * heads * row) + 8;
     b->buffer = malloc((size_t)b->elements * sizeof *b->buffer);
     for (int64_t i = 0; i < b->elements; i++) b->buffer[i] = NAN;
-    b->dl = (DLTensor){.data = b->buffer, .device = {kDLCPU, 0}, .ndim = n, .dtype = {kDLFloat, 32, 1}, .shape = b->shape,
-                       .strides = b->strides, .byte_offset = (uint64_t)first * 4};
+    b->dl = (DLTensor){.data = b->buffer,
+                       .device = {kDLCPU, 0},
+                       .ndim = n,
+                       .dtype = {kDLFloat, 32, 1},
+                       .shape = b->shape,
+                       .strides = b->strides,
+                       .byte_offset = (uint64_t)first * 4};
 }
 
 /* The element of a sequence's row: sequences start at `start` when packed. */
 static float *at(const box *b, int64_t seq, int64_t start, int64_t row, int64_t head, int64_t i)
 {
     const int64_t *s = b->strides + b->batch;
-    return b->buffer + b->dl.byte_offset / 4 + (b->batch ? seq * b->strides[0] + row * s[0] : (start + row) * s[0]) + head * s[1] + i;
+    return b->buffer + b->dl.byte_offset / 4 + (b->batch ? seq * b->strides[0] + row * s[0] : (start + row) * s[0]) +
+           head * s[1] + i;
 }
 
-/* ---- one case ----------------------------------------------------------------------------------------------------------------- */
+/* ---- one case ------------------------------------------------------------------------------------------------- */
 
 typedef struct test_case {
     const fake_mask *mask;
@@ -64,8 +70,8 @@ typedef struct test_case {
 } test_case;
 
 static const fake_shape shapes[] = {
-    {64, 16, 32, 8, 2, 2}, {64, 16, 48, 8, 8, 2}, {64, 16, 32, 4, 5, 1}, {16, 16, 8, 8, 4, 1}, {16, 4, 8, 4, 6, 2}, {8, 8, 1, 8, 8, 1},
-    {12, 4, 5, 3, 4, 2},
+    {64, 16, 32, 8, 2, 2}, {64, 16, 48, 8, 8, 2}, {64, 16, 32, 4, 5, 1}, {16, 16, 8, 8, 4, 1},
+    {16, 4, 8, 4, 6, 2},   {8, 8, 1, 8, 8, 1},    {12, 4, 5, 3, 4, 2},
 };
 
 static void make_lengths(test_case *c)
@@ -75,7 +81,8 @@ static void make_lengths(test_case *c)
         c->q_lens[i] = below(3) ? below(MAX_LENGTH) : edges[below(10)];
         c->k_lens[i] = c->q_lens[i];
         c->positions[i] = 0;
-        if (c->config.k_lens) c->k_lens[i] = c->config.positions ? below(MAX_LENGTH) : c->q_lens[i] + below(MAX_LENGTH - c->q_lens[i]);
+        if (c->config.k_lens)
+            c->k_lens[i] = c->config.positions ? below(MAX_LENGTH) : c->q_lens[i] + below(MAX_LENGTH - c->q_lens[i]);
         c->positions[i] = c->config.positions ? below(150) : c->k_lens[i] - c->q_lens[i];
         c->q_start[i] = c->q_total, c->k_start[i] = c->k_total;
         c->q_total += c->q_lens[i], c->k_total += c->k_lens[i];
@@ -103,7 +110,8 @@ static void make_data(test_case *c)
     for (int i = 0; i < 64; i++) c->table[i] = below(3) == 0;
     c->q_attrs[0] = c->q_attr, c->k_attrs[0] = c->k_attr;
     c->table_shape[0] = c->table_shape[1] = 8;
-    c->table_dl = (DLTensor){.data = c->table, .device = {kDLCPU, 0}, .ndim = 2, .dtype = {kDLInt, 32, 1}, .shape = c->table_shape};
+    c->table_dl = (DLTensor){
+        .data = c->table, .device = {kDLCPU, 0}, .ndim = 2, .dtype = {kDLInt, 32, 1}, .shape = c->table_shape};
     c->inputs[0] = &c->table_dl;
     const int64_t hq = c->shape.q_heads, hk = c->shape.kv_heads, n = c->config.n_seqs;
     bool batch[5];
@@ -134,8 +142,13 @@ static void make_case(test_case *c, unsigned long long seed)
     c->mask = &fake_masks[seed % FAKE_MASKS];
     c->shape = shapes[below((int64_t)(sizeof shapes / sizeof *shapes))];
     static const uint32_t parts[] = {0, 0, 1, 2, 3, 7};
-    c->config = (attn_plan_config){.size = sizeof c->config, .layer = (uint32_t)below(3), .n_seqs = 1 + (uint32_t)below(MAX_SEQS), .isa = -1,
-                                   .workers = (uint32_t)below(4), .max_parts = parts[below(6)], .group = below(2) ? 0 : (uint32_t)below(4)};
+    c->config = (attn_plan_config){.size = sizeof c->config,
+                                   .layer = (uint32_t)below(3),
+                                   .n_seqs = 1 + (uint32_t)below(MAX_SEQS),
+                                   .isa = -1,
+                                   .workers = (uint32_t)below(4),
+                                   .max_parts = parts[below(6)],
+                                   .group = below(2) ? 0 : (uint32_t)below(4)};
     c->config.q_lens = c->q_lens;
     if (below(2)) c->config.k_lens = c->k_lens;
     if (below(3) == 0) c->config.positions = c->positions;
@@ -155,8 +168,13 @@ static void free_case(test_case *c)
 
 static bool sees(const test_case *c, uint32_t i, int64_t row, int64_t h, int64_t key)
 {
-    fake_pair p = {.q = c->positions[i] + row, .k = key, .h = h, .layer = c->config.layer, .q_attr = c->q_attr[c->q_start[i] + row],
-                   .k_attr = c->k_attr[c->k_start[i] + key], .table = c->table};
+    fake_pair p = {.q = c->positions[i] + row,
+                   .k = key,
+                   .h = h,
+                   .layer = c->config.layer,
+                   .q_attr = c->q_attr[c->q_start[i] + row],
+                   .k_attr = c->k_attr[c->k_start[i] + key],
+                   .table = c->table};
     return c->mask->see(&p);
 }
 
@@ -170,7 +188,8 @@ static int64_t oracle(const test_case *c, uint32_t i, int64_t row, int64_t h, do
     for (int64_t key = 0; key < c->k_lens[i]; key++) {
         if (!sees(c, i, row, h, key)) continue;
         double s = 0;
-        for (int d = 0; d < FAKE_DIM; d++) s += (double)*at(&c->q, i, c->q_start[i], row, h, d) * (double)*at(&c->k, i, c->k_start[i], key, g, d);
+        for (int d = 0; d < FAKE_DIM; d++)
+            s += (double)*at(&c->q, i, c->q_start[i], row, h, d) * (double)*at(&c->k, i, c->k_start[i], key, g, d);
         sum += exp(s);
         n++;
         for (int d = 0; d < FAKE_DIM_V; d++) o[d] += exp(s) * (double)*at(&c->v, i, c->k_start[i], key, g, d);
@@ -186,16 +205,18 @@ static int64_t check_row(const test_case *c, uint32_t i, int64_t row, int64_t h)
     int64_t n = oracle(c, i, row, h, o, &lse);
     for (int d = 0; d < FAKE_DIM_V; d++) {
         float *got = at(&c->o, i, c->q_start[i], row, h, d);
-        CHECK_MSG(fabs((double)*got - o[d]) < 1e-5, "seed %llu (%s): o[%u, %lld, %lld, %d] is %g, not %g", c->seed, c->mask->name, i,
-                  (long long)row, (long long)h, d, (double)*got, o[d]);
+        CHECK_MSG(fabs((double)*got - o[d]) < 1e-5, "seed %llu (%s): o[%u, %lld, %lld, %d] is %g, not %g", c->seed,
+                  c->mask->name, i, (long long)row, (long long)h, d, (double)*got, o[d]);
         *got = NAN; /* what is left must be NaN everywhere */
     }
     float *got = at(&c->lse, i, c->q_start[i], row, h, 0);
-    CHECK_MSG(n ? fabs((double)*got - lse) < 1e-5 : *got == -INFINITY, "seed %llu: lse is %g, not %g", c->seed, (double)*got, lse);
+    CHECK_MSG(n ? fabs((double)*got - lse) < 1e-5 : *got == -INFINITY, "seed %llu: lse is %g, not %g", c->seed,
+              (double)*got, lse);
     *got = NAN;
     for (int64_t key = 0; key < c->k_lens[i]; key++)
         CHECK_MSG(c->visits[i][(row * c->shape.q_heads + h) * c->k_lens[i] + key] || !sees(c, i, row, h, key),
-                  "seed %llu (%s): row %lld of sequence %u misses key %lld", c->seed, c->mask->name, (long long)row, i, (long long)key);
+                  "seed %llu (%s): row %lld of sequence %u misses key %lld", c->seed, c->mask->name, (long long)row, i,
+                  (long long)key);
     return n;
 }
 
@@ -218,7 +239,8 @@ static void check_result(const test_case *c, const attn_plan *p)
     CHECK(attn_plan_get_stats(p, &s) == ATTN_OK);
     CHECK_MSG(s.pairs_visible == visible, "seed %llu (%s): %lld pairs counted, %lld visible", c->seed, c->mask->name,
               (long long)s.pairs_visible, (long long)visible);
-    CHECK_MSG(s.pairs_computed == fake.pairs, "seed %llu: %lld pairs, kernels computed %lld", c->seed, (long long)s.pairs_computed, (long long)fake.pairs);
+    CHECK_MSG(s.pairs_computed == fake.pairs, "seed %llu: %lld pairs, kernels computed %lld", c->seed,
+              (long long)s.pairs_computed, (long long)fake.pairs);
     CHECK(s.items == fake.items && s.segments == fake.segments && s.bytes > 0);
     CHECK_STR(s.kernel, "fake_f32");
 }
@@ -233,7 +255,13 @@ static void run_case(unsigned long long seed, attn_pool *pool)
     CHECK_MSG(attn_module_open(fake_make(c.mask, c.shape), NULL, &m, &err) == ATTN_OK, "%s", err.text);
     CHECK_MSG(attn_plan_create(m, &c.config, &p, &err) == ATTN_OK, "seed %llu: %s", seed, err.text);
     fake.visits = c.visits;
-    attn_tensors t = {.size = sizeof t, .q = &c.q.dl, .k = &c.k.dl, .v = &c.v.dl, .o = &c.o.dl, .lse = &c.lse.dl, .layer = c.config.layer};
+    attn_tensors t = {.size = sizeof t,
+                      .q = &c.q.dl,
+                      .k = &c.k.dl,
+                      .v = &c.v.dl,
+                      .o = &c.o.dl,
+                      .lse = &c.lse.dl,
+                      .layer = c.config.layer};
     CHECK_MSG(p && attn_forward(p, &t, pool, &err) == ATTN_OK, "seed %llu: %s", seed, err.text);
     CHECK_MSG(!fake.errors, "seed %llu (%s)", seed, c.mask->name);
     if (p) check_result(&c, p);
@@ -254,13 +282,15 @@ static void random_plans(void)
     attn_pool_destroy(pool);
 }
 
-/* ---- what a plan is for: little waste, good order ------------------------------------------------------------------------------- */
+/* ---- what a plan is for: little waste, good order ------------------------------------------------------------- */
 
-static attn_plan *plan_of(attn_module **m, const fake_mask *mask, fake_shape shape, int64_t n_q, int64_t n_keys, uint32_t workers)
+static attn_plan *plan_of(attn_module **m, const fake_mask *mask, fake_shape shape, int64_t n_q, int64_t n_keys,
+                          uint32_t workers)
 {
     attn_plan *p = NULL;
     attn_error err;
-    attn_plan_config c = {.size = sizeof c, .n_seqs = 1, .q_lens = &n_q, .k_lens = &n_keys, .isa = -1, .workers = workers};
+    attn_plan_config c = {
+        .size = sizeof c, .n_seqs = 1, .q_lens = &n_q, .k_lens = &n_keys, .isa = -1, .workers = workers};
     if (attn_module_open(fake_make(mask, shape), NULL, m, &err) || attn_plan_create(*m, &c, &p, &err)) exit(1);
     return p;
 }
@@ -279,8 +309,8 @@ static void computes_little_too_much(void)
         attn_module *m;
         attn_plan *p = plan_of(&m, &fake_masks[i], (fake_shape){64, 16, 32, 8, 2, 2}, 1000, 1000, 1);
         attn_plan_stats s = stats_of(p);
-        CHECK_MSG(s.pairs_computed - s.pairs_visible <= 2 * 1000 * 30, "%s: %lld computed, %lld visible", fake_masks[i].name,
-                  (long long)s.pairs_computed, (long long)s.pairs_visible);
+        CHECK_MSG(s.pairs_computed - s.pairs_visible <= 2 * 1000 * 30, "%s: %lld computed, %lld visible",
+                  fake_masks[i].name, (long long)s.pairs_computed, (long long)s.pairs_visible);
         attn_plan_destroy(p);
         attn_module_destroy(m);
     }
@@ -306,7 +336,8 @@ static void run_plain(attn_plan *p, int64_t n, int64_t heads)
 {
     float *data = calloc((size_t)(n * heads * 16), sizeof *data);
     int64_t q[] = {n, heads, FAKE_DIM}, v[] = {n, heads, FAKE_DIM_V};
-    DLTensor dq = {.data = data, .device = {kDLCPU, 0}, .ndim = 3, .dtype = {kDLFloat, 32, 1}, .shape = q}, dv = dq, o = dq;
+    DLTensor dq = {.data = data, .device = {kDLCPU, 0}, .ndim = 3, .dtype = {kDLFloat, 32, 1}, .shape = q}, dv = dq,
+             o = dq;
     dv.shape = o.shape = v;
     o.data = data + n * heads * 8;
     attn_tensors t = {.size = sizeof t, .q = &dq, .k = &dq, .v = &dv, .o = &o};
@@ -321,7 +352,8 @@ static void mask_is_rarely_asked(void)
     attn_module *m;
     attn_plan *p = plan_of(&m, &fake_masks[1], (fake_shape){64, 16, 32, 8, 2, 2}, 640, 640, 1);
     run_plain(p, 640, 2);
-    CHECK_MSG(fake.masked > 0 && fake.masked <= 2 * 640 * 32, "%lld of %lld pairs", (long long)fake.masked, (long long)fake.pairs);
+    CHECK_MSG(fake.masked > 0 && fake.masked <= 2 * 640 * 32, "%lld of %lld pairs", (long long)fake.masked,
+              (long long)fake.pairs);
     attn_plan_destroy(p);
     attn_module_destroy(m);
     p = plan_of(&m, &fake_masks[0], (fake_shape){64, 16, 32, 8, 2, 2}, 640, 640, 1);

@@ -1,5 +1,6 @@
-/* runtime_test.c - the runtime's promises beside its numbers: statuses and sentences for wrong arguments, nothing leaked when memory
- * ends at any point, descriptors of other versions, instruction sets, threads, calls in use, legal splits. */
+/* runtime_test.c - the runtime's promises beside its numbers: statuses and sentences for wrong arguments, nothing
+ * leaked when memory ends at any point, descriptors of other versions, instruction sets, threads, calls in use, legal
+ * splits. */
 #define _POSIX_C_SOURCE 200809L
 #include "check.h"
 #include "fake_module.h"
@@ -16,7 +17,7 @@ static const fake_mask *mask_named(const char *name)
     exit(1);
 }
 
-/* ---- an allocator that counts and fails on demand ------------------------------------------------------------------------------ */
+/* ---- an allocator that counts and fails on demand ------------------------------------------------------------- */
 
 typedef struct meter {
     int64_t bytes, calls, fail_at; /* fail_at: number of the call that fails; 0: none */
@@ -36,7 +37,7 @@ static void meter_free(void *ctx, void *p, size_t size)
     free(p);
 }
 
-/* ---- a call that is right, for others to spoil ----------------------------------------------------------------------------------- */
+/* ---- a call that is right, for others to spoil ---------------------------------------------------------------- */
 
 enum { TOKENS = 70, SEQS = 2 };
 
@@ -57,16 +58,20 @@ static struct good {
 static void set_tensor(DLTensor *t, float *data, int64_t *shape, int64_t heads, int64_t dim)
 {
     shape[0] = TOKENS, shape[1] = heads, shape[2] = dim;
-    *t = (DLTensor){.data = data, .device = {kDLCPU, 0}, .ndim = dim ? 3 : 2, .dtype = {kDLFloat, 32, 1}, .shape = shape};
+    *t = (DLTensor){
+        .data = data, .device = {kDLCPU, 0}, .ndim = dim ? 3 : 2, .dtype = {kDLFloat, 32, 1}, .shape = shape};
 }
 
 static void set_good(const fake_mask *mask)
 {
     memset(&g, 0, sizeof g);
     unsigned long long state = 7;
-    for (size_t i = 0; i < sizeof g.q_data / sizeof *g.q_data; i++) g.q_data[i] = (float)(check_random(&state) % 1000) / 1000;
-    for (size_t i = 0; i < sizeof g.k_data / sizeof *g.k_data; i++) g.k_data[i] = (float)(check_random(&state) % 1000) / 1000;
-    for (size_t i = 0; i < sizeof g.v_data / sizeof *g.v_data; i++) g.v_data[i] = (float)(check_random(&state) % 1000) / 1000;
+    for (size_t i = 0; i < sizeof g.q_data / sizeof *g.q_data; i++)
+        g.q_data[i] = (float)(check_random(&state) % 1000) / 1000;
+    for (size_t i = 0; i < sizeof g.k_data / sizeof *g.k_data; i++)
+        g.k_data[i] = (float)(check_random(&state) % 1000) / 1000;
+    for (size_t i = 0; i < sizeof g.v_data / sizeof *g.v_data; i++)
+        g.v_data[i] = (float)(check_random(&state) % 1000) / 1000;
     for (int i = 0; i < TOKENS; i++) g.attr[i] = i / 9 - 1;
     g.lens[0] = g.k_lens[0] = 30, g.lens[1] = g.k_lens[1] = 40;
     g.attrs[0] = g.attr;
@@ -78,7 +83,8 @@ static void set_good(const fake_mask *mask)
     set_tensor(&g.lse, g.lse_data, g.lse_shape, 4, 0);
     g.table_shape[0] = g.table_shape[1] = 8;
     g.table[0] = 1;
-    g.blocks = (DLTensor){.data = g.table, .device = {kDLCPU, 0}, .ndim = 2, .dtype = {kDLInt, 32, 1}, .shape = g.table_shape};
+    g.blocks =
+        (DLTensor){.data = g.table, .device = {kDLCPU, 0}, .ndim = 2, .dtype = {kDLInt, 32, 1}, .shape = g.table_shape};
     g.inputs[0] = &g.blocks;
     g.tensors = (attn_tensors){.size = sizeof g.tensors, .q = &g.q, .k = &g.k, .v = &g.v, .o = &g.o, .lse = &g.lse};
     if (mask->attr) g.config.q_attrs = g.attrs;
@@ -94,9 +100,10 @@ static attn_module *open_fake(const fake_mask *mask, const attn_allocator *a)
     return m;
 }
 
-/* ---- wrong arguments ---------------------------------------------------------------------------------------------------------- */
+/* ---- wrong arguments ------------------------------------------------------------------------------------------ */
 
-static int64_t no_lens[SEQS] = {30, -1}, long_lens[SEQS] = {30, ((int64_t)1 << 30) + 1}, far[SEQS] = {0, ((int64_t)1 << 30) - 39};
+static int64_t no_lens[SEQS] = {30, -1}, long_lens[SEQS] = {30, ((int64_t)1 << 30) + 1},
+               far[SEQS] = {0, ((int64_t)1 << 30) - 39};
 static const struct newer_config {
     attn_plan_config c;
     int64_t more;
@@ -131,7 +138,10 @@ static void spoil_input(void) { g.config.inputs = no_inputs; }
 static void spoil_input_type(void) { g.blocks.dtype = (DLDataType){kDLFloat, 32, 1}; }
 static void spoil_input_rank(void) { g.blocks.ndim = 1; }
 static void spoil_input_shape(void) { g.table_shape[1] = 7; }
-static void spoil_input_strides(void) { g.blocks.strides = g.table_strides, g.table_strides[0] = 1, g.table_strides[1] = 8; }
+static void spoil_input_strides(void)
+{
+    g.blocks.strides = g.table_strides, g.table_strides[0] = 1, g.table_strides[1] = 8;
+}
 
 static const struct wrong_plan {
     const char *what, *mask;
@@ -327,9 +337,10 @@ static void inputs_of_the_call(void)
     attn_module_destroy(m);
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------------------------------- */
+/* ---- memory --------------------------------------------------------------------------------------------------- */
 
-/* Everything that takes memory, once. Returns the first status that is not OK; out of memory must leave nothing behind. */
+/* Everything that takes memory, once. Returns the first status that is not OK; out of memory must leave nothing behind.
+ */
 static attn_status use_everything(const attn_module_desc *desc, const attn_allocator *a)
 {
     attn_module *m = NULL;
@@ -368,21 +379,23 @@ static void nothing_leaks(void)
         while (s == ATTN_E_MEMORY && n < 10000) {
             count = (meter){.fail_at = ++n};
             s = use_everything(desc, &a);
-            CHECK_MSG(count.bytes == 0, "%lld bytes left when allocation %lld fails", (long long)count.bytes, (long long)n);
+            CHECK_MSG(count.bytes == 0, "%lld bytes left when allocation %lld fails", (long long)count.bytes,
+                      (long long)n);
         }
         CHECK_MSG(s == ATTN_OK && n > 20, "%s: status %d after %lld", names[i], s, (long long)n);
         CHECK(fake.errors == 0);
     }
 }
 
-/* ---- descriptors and instruction sets --------------------------------------------------------------------------------------------- */
+/* ---- descriptors and instruction sets ------------------------------------------------------------------------- */
 
 static void other_versions(void)
 {
     attn_module *m = NULL;
     attn_error err = {""};
     attn_module_desc *d = (attn_module_desc *)fake_make(mask_named("causal"), small);
-    d->size = offsetof(attn_module_desc, attrs); /* an older attnc, whose structs end here: the rest is not to be looked at */
+    d->size =
+        offsetof(attn_module_desc, attrs); /* an older attnc, whose structs end here: the rest is not to be looked at */
     d->attrs = (const char *const *)1;
     fake.kernel.size = offsetof(attn_kernel_desc, schedule);
     fake.kernel.schedule = (const char *)1;
@@ -404,13 +417,13 @@ static void broken_descriptors(void)
 {
     attn_module *m = (attn_module *)&g;
     attn_error err;
-#define BROKEN(change, status) \
-    do { \
-        attn_module_desc *d = (attn_module_desc *)fake_make(mask_named("documents"), small); \
-        change; \
-        err.text[0] = 0; \
-        CHECK(attn_module_open(d, NULL, &m, &err) == (status)); \
-        CHECK(err.text[0] && m == (attn_module *)&g); \
+#define BROKEN(change, status)                                                                                         \
+    do {                                                                                                               \
+        attn_module_desc *d = (attn_module_desc *)fake_make(mask_named("documents"), small);                           \
+        change;                                                                                                        \
+        err.text[0] = 0;                                                                                               \
+        CHECK(attn_module_open(d, NULL, &m, &err) == (status));                                                        \
+        CHECK(err.text[0] && m == (attn_module *)&g);                                                                  \
     } while (0)
     BROKEN(d->abi = 2, ATTN_E_VERSION);
     BROKEN(d->size = 0, ATTN_E_VERSION);
@@ -467,8 +480,10 @@ static void files(void)
 {
     attn_module *m = (attn_module *)&g;
     attn_error err = {""};
-    CHECK(attn_module_load("no_such_kernel.so", NULL, &m, &err) == ATTN_E_FILE && strstr(err.text, "no_such_kernel.so"));
-    CHECK(attn_module_load("", NULL, &m, &err) == ATTN_E_ARGUMENT && attn_module_load(NULL, NULL, &m, &err) == ATTN_E_ARGUMENT);
+    CHECK(attn_module_load("no_such_kernel.so", NULL, &m, &err) == ATTN_E_FILE &&
+          strstr(err.text, "no_such_kernel.so"));
+    CHECK(attn_module_load("", NULL, &m, &err) == ATTN_E_ARGUMENT &&
+          attn_module_load(NULL, NULL, &m, &err) == ATTN_E_ARGUMENT);
     char name[] = "runtime_test_XXXXXX", line[4096];
     int fd = mkstemp(name);
     CHECK(fd >= 0);
@@ -495,7 +510,7 @@ static void statuses(void)
     CHECK_STR(attn_version(), ATTN_VERSION);
 }
 
-/* ---- threads -------------------------------------------------------------------------------------------------------------------- */
+/* ---- threads -------------------------------------------------------------------------------------------------- */
 
 static struct own {
     attn_plan *plan;
@@ -558,7 +573,8 @@ static void objects_in_use(void)
     attn_module *m = open_fake(mask_named("causal"), NULL);
     attn_plan *p = NULL, *other = NULL;
     attn_error err = {""};
-    CHECK(attn_plan_create(m, &g.config, &p, &err) == ATTN_OK && attn_plan_create(m, &g.config, &other, &err) == ATTN_OK);
+    CHECK(attn_plan_create(m, &g.config, &p, &err) == ATTN_OK &&
+          attn_plan_create(m, &g.config, &other, &err) == ATTN_OK);
     attn_run_part(p, 0, 1); /* not begun: nothing happens */
     CHECK(fake.items == 0);
     CHECK(attn_begin(p, &g.tensors, &err) == ATTN_OK);
@@ -575,7 +591,8 @@ static void objects_in_use(void)
     fake.on_item = call_while_running;
     CHECK(attn_forward(p, &g.tensors, busy_pool, &err) == ATTN_OK);
     fake.on_item = NULL;
-    CHECK_MSG(busy_statuses == items * ATTN_E_BUSY && fake.items == items, "%d items, %d statuses", fake.items, busy_statuses);
+    CHECK_MSG(busy_statuses == items * ATTN_E_BUSY && fake.items == items, "%d items, %d statuses", fake.items,
+              busy_statuses);
     CHECK(attn_forward(other, &g.tensors, busy_pool, &err) == ATTN_OK);
     attn_pool_destroy(busy_pool);
     attn_plan_destroy(p), attn_plan_destroy(other);
@@ -597,7 +614,7 @@ static void empty_batches(void)
     attn_module_destroy(m);
 }
 
-/* ---- splits --------------------------------------------------------------------------------------------------------------------- */
+/* ---- splits --------------------------------------------------------------------------------------------------- */
 
 static bool splits(const fake_mask *mask, int64_t n, int64_t total)
 {
@@ -619,8 +636,10 @@ static void legal_splits(void)
         for (int j = 0; j < 64; j++) g.table[j] = j % 9 == 0 || check_random(&state) % 16 == 0;
         for (int64_t n = 0; n <= TOKENS; n++) {
             attn_error err = {""};
-            attn_status s = attn_split_check(m, 0, n, TOKENS, mask->attr ? g.attrs : NULL, mask->table ? g.inputs : NULL, &err);
-            CHECK_MSG(s == (splits(mask, n, TOKENS) ? ATTN_OK : ATTN_E_SPLIT), "%s at %lld: %d %s", mask->name, (long long)n, s, err.text);
+            attn_status s =
+                attn_split_check(m, 0, n, TOKENS, mask->attr ? g.attrs : NULL, mask->table ? g.inputs : NULL, &err);
+            CHECK_MSG(s == (splits(mask, n, TOKENS) ? ATTN_OK : ATTN_E_SPLIT), "%s at %lld: %d %s", mask->name,
+                      (long long)n, s, err.text);
             CHECK(!s || strstr(err.text, "sees key"));
         }
         CHECK(attn_split_check(m, 0, 5, 4, g.attrs, g.inputs, NULL) == ATTN_E_ARGUMENT);
