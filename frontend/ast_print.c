@@ -122,15 +122,16 @@ static void print_node(text *to, const node *n)
 
 static void print_plan(text *to, const plan *p)
 {
+    bool parens = p->kids.n > 1 || (p->kids.n && p->kids.first->kind == PLAN_IF);
     switch (p->kind) {
     case PLAN_NAME: text_add(to, p->name); return;
     case PLAN_SEQUENCE:
-        if (p->kids.n > 1) text_add(to, "(");
+        if (parens) text_add(to, "(");
         for (const plan *k = p->kids.first; k; k = k->next) {
             print_plan(to, k);
             if (k->next) text_add(to, ", ");
         }
-        if (p->kids.n > 1) text_add(to, ")");
+        if (parens) text_add(to, ")");
         return;
     case PLAN_REPEAT:
         print_plan(to, p->kids.first);

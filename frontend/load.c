@@ -58,9 +58,11 @@ static const char *true_path(frontend *f, const char *path)
 }
 
 /* ---- declarations ------------------------------------------------------------------------------------------------------- */
-static bool is_language_name(const char *name)
+/* `mask g(a)` does not hide the variable g, and `param min` not the function. */
+static bool is_language_name(const decl *d)
 {
-    return find_constant(name) >= 0 || find_variable(name) >= 0 || is_builtin(name);
+    if (d->kind == DECL_DEFINE && d->params.n) return is_builtin(d->name);
+    return find_constant(d->name) >= 0 || find_variable(d->name) >= 0;
 }
 
 static void report_redefined(frontend *f, const decl *d, const decl *first)
@@ -82,8 +84,9 @@ static bool repeats_argument(const decl *d, const node **which)
 
 static void add_name(frontend *f, scope *to, decl *d)
 {
-    if (is_language_name(d->name)) {
+    if (is_language_name(d)) {
         diag_report(f->diags, DIAG_ID_REDEFINED, d->name_where, "'%s' is a name of the language", d->name);
+        if (d->kind == DECL_DEFINE) diag_add_hint(f->diags, "this is a definition; equality is written '=='");
         return;
     }
     const node *bad;

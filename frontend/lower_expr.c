@@ -144,14 +144,15 @@ static expr lower_plain(frontend *f, const frame *in, const node *n, bool bools,
     return 0;
 }
 
-/* Brings both to one type: int, or float when one is. */
+/* Brings both to one type: int, or float when one is. Leaves them when that cannot be. */
 static bool unify(frontend *f, const frame *in, expr *a, span where_a, expr *b, span where_b)
 {
     expr_type x = expr_type_of(f->pool, *a), y = expr_type_of(f->pool, *b);
     if (x == y) return true;
-    if (x == TYPE_INT && y == TYPE_FLOAT) return (*a = int_to_float(f, in, *a, where_a)) != 0;
-    if (x == TYPE_FLOAT && y == TYPE_INT) return (*b = int_to_float(f, in, *b, where_b)) != 0;
-    return false;
+    expr converted = 0;
+    if (x == TYPE_INT && y == TYPE_FLOAT && (converted = int_to_float(f, in, *a, where_a))) *a = converted;
+    if (x == TYPE_FLOAT && y == TYPE_INT && (converted = int_to_float(f, in, *b, where_b))) *b = converted;
+    return converted != 0;
 }
 
 /* ---- limits --------------------------------------------------------------------------------------------------------------- */

@@ -40,6 +40,13 @@ static bool find_pattern(frontend *f, const plan *p, uint32_t *out)
     return false;
 }
 
+static bool has_choice(const plan *p)
+{
+    bool found = p->kind == PLAN_IF;
+    for (const plan *k = p->kids.first; k && !found; k = k->next) found = has_choice(k);
+    return found;
+}
+
 static bool expand_repeat(frontend *f, const plan *p, layer_list *to)
 {
     int64_t count;
@@ -48,9 +55,12 @@ static bool expand_repeat(frontend *f, const plan *p, layer_list *to)
     if (!expand(f, p->kids.first, to)) return false;
     uint32_t once = to->n - from;
     if (once && count > (MODULE_MAX_LAYERS - from) / once) return too_many(f, p->where);
-    for (int64_t i = 1; i < count; i++)
-        for (uint32_t j = 0; j < once; j++) to->at[to->n++] = to->at[from + j];
-    return true;
+    bool again = has_choice(p), good = true; /* a choice differs from layer to layer: no copies */
+    for (int64_t i = 1; i < count && good; i++) {
+        if (again) good = expand(f, p->kids.first, to);
+        for (uint32_t j = 0; j < once && !again; j++) to->at[to->n++] = to->at[from + j];
+    }
+    return good;
 }
 
 /* The branch that a layer takes, through nested choices. */

@@ -72,7 +72,7 @@ static void attn_yyerror(const ATTN_YYLTYPE *where, void *scanner, parse_context
 %type <nodes> exprs items values header_params
 %type <decl> declaration clause_item file_item block_item
 %type <decls> file_items block block_items
-%type <plan> plan plan_item plan_atom plan_choice
+%type <plan> plan plan_item plan_repeat plan_atom plan_choice
 %type <plans> plan_items
 %type <requirement> requires
 %type <option> options option
@@ -196,11 +196,15 @@ plan_items
     ;
 
 plan_item
+    : plan_repeat
+    | IF expr THEN plan_choice ELSE plan_choice { $$ = ast_plan_if(ctx, @$, $2, $4, $6); }
+    ;
+
+plan_repeat
     : plan_atom
-    | plan_item "*" repeat          { $$ = ast_plan_repeat(ctx, @$, $1, $3); }
+    | plan_repeat "*" repeat        { $$ = ast_plan_repeat(ctx, @$, $1, $3); }
     | INTEGER "*" plan_atom
         { node *n = ast_node(ctx, NODE_INT, @1); n->i = $1; $$ = ast_plan_repeat(ctx, @$, $3, n); }
-    | IF expr THEN plan_choice ELSE plan_choice { $$ = ast_plan_if(ctx, @$, $2, $4, $6); }
     ;
 
 plan_choice
