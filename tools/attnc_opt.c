@@ -79,9 +79,7 @@ static bool parse_arguments(command *c, int argc, char **argv)
     return c->passes.target != TARGET_NONE || usage("unknown target ", c->target);
 }
 
-/* ---- files
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* ---- files ----------------------------------------------------------------------------------------------- */
 
 static bool file_error(const char *what, const char *path)
 {
@@ -111,9 +109,7 @@ static bool write_output(const char *path, text *t)
     return good || file_error("write", standard ? "standard output" : path);
 }
 
-/* ---- work
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* ---- work ------------------------------------------------------------------------------------------------ */
 
 static void print_times(const double *ms)
 {

@@ -27,7 +27,7 @@ kernel *kernel_create(ir_module *m, const char *name, uint32_t index)
     return k;
 }
 
-/* ---- ops ---------------------------------------------------------------------------------------------------------------- */
+/* ---- ops ------------------------------------------------------------------------------------------------- */
 
 static void make_region(kernel *k, kop *o, const kop_info *info)
 {
@@ -85,7 +85,7 @@ void kblock_replace_uses(kblock *b, kvalue from, kvalue to)
     }
 }
 
-/* ---- copies ------------------------------------------------------------------------------------------------------------- */
+/* ---- copies ---------------------------------------------------------------------------------------------- */
 
 /* new_id: per old value, the value of the copy; identity where the copy keeps it. */
 static kblock *copy_block(kernel *k, const kblock *from, kvalue *new_id, bool fresh);

@@ -1,7 +1,7 @@
 /* interp.c - the oracle: a kernel run in f64, by plain loops over rows, keys and dims (docs/kernel-ir.md, "Meaning").
  *
- * A value is an array of doubles. A tile of logits has a flag beside each element: masked elements are never read, so that
- * what lies in K and V behind them may be NaN. */
+ * A value is an array of doubles. A tile of logits has a flag beside each element: masked elements are never read, so
+ * that what lies in K and V behind them may be NaN. */
 #include "ir/kernel/interp.h"
 
 #include <math.h>
@@ -45,7 +45,7 @@ typedef struct machine {
     tile_value stage[KOP_MAX_RESULTS];
 } machine;
 
-/* ---- expressions ---------------------------------------------------------------------------------------------------------------- */
+/* ---- expressions ----------------------------------------------------------------------------------------- */
 
 static void set_row(machine *m, const query_row *r)
 {
@@ -92,7 +92,7 @@ static void compile_block(machine *m, const kblock *b)
     }
 }
 
-/* ---- ops ---------------------------------------------------------------------------------------------------------------------------- */
+/* ---- ops ------------------------------------------------------------------------------------------------- */
 
 static double power(const machine *m, double x) { return m->k->base2 ? exp2(x) : exp(x); }
 
@@ -142,8 +142,10 @@ static void run_elementwise(machine *m, const kop *o)
             set_key(m, m->key + j);
             m->env.s = from->at[i];
             expr_value v = evaluate(m, o);
-            if (o->code == OP_MASK) to->masked[i] = !v.i;
-            else to->at[i] = v.f;
+            if (o->code == OP_MASK)
+                to->masked[i] = !v.i;
+            else
+                to->at[i] = v.f;
         }
     }
 }
@@ -281,7 +283,7 @@ static void run_store(machine *m, const kop *o)
     }
 }
 
-/* ---- values and blocks ----------------------------------------------------------------------------------------------------------------- */
+/* ---- values and blocks ----------------------------------------------------------------------------------- */
 
 static size_t row_width(const machine *m, char type)
 {
@@ -368,30 +370,76 @@ static void run_keys(machine *m, const kop *o)
 static void run_op(machine *m, const kop *o)
 {
     switch (o->code) {
-    case OP_ROWS: run_block(m, o->body); return;
-    case OP_MERGE: run_block(m, o->body); return;
-    case OP_LOAD_Q: run_load_q(m, o); return;
-    case OP_LOAD_K: run_load_keys(m, o); return;
-    case OP_LOAD_V: run_load_keys(m, o); return;
-    case OP_DOT_QK: run_dot_qk(m, o); return;
-    case OP_MAP: run_elementwise(m, o); return;
-    case OP_MASK: run_elementwise(m, o); return;
-    case OP_SOFTMAX: run_softmax(m, o); return;
-    case OP_DOT_PV: run_dot_pv(m, o); return;
-    case OP_INIT: run_init(m, o); return;
-    case OP_KEYS: run_keys(m, o); return;
-    case OP_ROWMAX: run_rowmax(m, o); return;
-    case OP_DECAY: run_decay(m, o); return;
-    case OP_EXP: run_exp(m, o); return;
-    case OP_ROWSUM: run_rowsum(m, o); return;
-    case OP_RESCALE: run_rescale(m, o); return;
-    case OP_ACCUM_PV: run_accum_pv(m, o); return;
-    case OP_YIELD: return; /* run_keys takes its operands */
-    case OP_FINISH: run_finish(m, o); return;
-    case OP_STORE: run_store(m, o); return;
-    case OP_STORE_PART: run_store_part(m, o); return;
-    case OP_LOAD_PARTS: run_load_parts(m, o); return;
-    case OP_COUNT: break;
+    case OP_ROWS:
+        run_block(m, o->body);
+        return;
+    case OP_MERGE:
+        run_block(m, o->body);
+        return;
+    case OP_LOAD_Q:
+        run_load_q(m, o);
+        return;
+    case OP_LOAD_K:
+        run_load_keys(m, o);
+        return;
+    case OP_LOAD_V:
+        run_load_keys(m, o);
+        return;
+    case OP_DOT_QK:
+        run_dot_qk(m, o);
+        return;
+    case OP_MAP:
+        run_elementwise(m, o);
+        return;
+    case OP_MASK:
+        run_elementwise(m, o);
+        return;
+    case OP_SOFTMAX:
+        run_softmax(m, o);
+        return;
+    case OP_DOT_PV:
+        run_dot_pv(m, o);
+        return;
+    case OP_INIT:
+        run_init(m, o);
+        return;
+    case OP_KEYS:
+        run_keys(m, o);
+        return;
+    case OP_ROWMAX:
+        run_rowmax(m, o);
+        return;
+    case OP_DECAY:
+        run_decay(m, o);
+        return;
+    case OP_EXP:
+        run_exp(m, o);
+        return;
+    case OP_ROWSUM:
+        run_rowsum(m, o);
+        return;
+    case OP_RESCALE:
+        run_rescale(m, o);
+        return;
+    case OP_ACCUM_PV:
+        run_accum_pv(m, o);
+        return;
+    case OP_YIELD:
+        return; /* run_keys takes its operands */
+    case OP_FINISH:
+        run_finish(m, o);
+        return;
+    case OP_STORE:
+        run_store(m, o);
+        return;
+    case OP_STORE_PART:
+        run_store_part(m, o);
+        return;
+    case OP_LOAD_PARTS:
+        run_load_parts(m, o);
+        return;
+    case OP_COUNT:
+        break;
     }
     ATTNC_UNREACHABLE();
 }
@@ -401,7 +449,7 @@ static void run_block(machine *m, const kblock *b)
     for (size_t i = 0; i < b->ops.n; i++) run_op(m, b->ops.at[i]);
 }
 
-/* ---- key classes of a tile of rows --------------------------------------------------------------------------------------------------------- */
+/* ---- key classes of a tile of rows ----------------------------------------------------------------------- */
 
 static void mark_keys(machine *m, ranges_list which, uint8_t bit)
 {
@@ -441,7 +489,7 @@ static void classify_keys(machine *m)
     }
 }
 
-/* ---- tiles of rows --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- tiles of rows --------------------------------------------------------------------------------------- */
 
 static void run_tile(machine *m)
 {
@@ -481,7 +529,7 @@ static void run_sequence(machine *m, const interp_sequence *seq)
     }
 }
 
-/* ---- set-up ------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- set-up ---------------------------------------------------------------------------------------------- */
 
 static tile_value make_value(machine *m, char type)
 {
@@ -535,7 +583,7 @@ static void make_machine(machine *m, const interp_sequence *seqs, size_t n)
     compile_block(m, k->body);
 }
 
-/* ---- what the caller must bring -------------------------------------------------------------------------------------------------------------------- */
+/* ---- what the caller must bring -------------------------------------------------------------------------- */
 
 typedef struct needs {
     const expr_pool *pool;
@@ -564,7 +612,8 @@ static const char *missing_leaf(const machine *m, const expr_node *n, const inte
     for (size_t i = 0; n->op == EXPR_ATTR && i < n_seqs; i++) {
         const int32_t *const *at = n->side == ATTR_Q ? seqs[i].q_attr : seqs[i].k_attr;
         bool empty = (n->side == ATTR_Q ? seqs[i].n_q : seqs[i].n_keys) == 0;
-        if (!empty && (!at || !at[n->index])) return arena_printf(a, "attribute %s has no values", s->attrs.at[n->index]);
+        if (!empty && (!at || !at[n->index]))
+            return arena_printf(a, "attribute %s has no values", s->attrs.at[n->index]);
     }
     return NULL;
 }
@@ -576,7 +625,8 @@ static const char *find_missing(machine *m, const interp_sequence *seqs, size_t 
     needs u = {k->module->pool, ARENA_ARRAY(m->scratch, bool, count + 1)};
     const char *error = NULL;
     need_block(&u, k->body);
-    if (k->ranges) need_intervals(&u, k->ranges->may, k->ranges->n_may), need_intervals(&u, k->ranges->must, k->ranges->n_must);
+    if (k->ranges)
+        need_intervals(&u, k->ranges->may, k->ranges->n_may), need_intervals(&u, k->ranges->must, k->ranges->n_must);
     for (size_t e = count - 1; e && !error; e--) {
         if (!u.part[e]) continue;
         const expr_node *node = expr_get(u.pool, (expr)e);
@@ -589,7 +639,8 @@ static const char *find_missing(machine *m, const interp_sequence *seqs, size_t 
 static const char *check_call(const kernel *k, const interp_sequence *seqs, size_t n, const interp_options *o)
 {
     if (o->layer < 0 || (k->module->layers && o->layer >= k->module->layers))
-        return arena_printf(k->module->arena, "layer %lld does not exist: the model has %u", (long long)o->layer, (unsigned)k->module->layers);
+        return arena_printf(k->module->arena, "layer %lld does not exist: the model has %u", (long long)o->layer,
+                            (unsigned)k->module->layers);
     for (size_t i = 0; i < n; i++)
         if (seqs[i].n_q < 0 || seqs[i].n_keys < 0 || seqs[i].pos < 0 || seqs[i].pos > EXPR_MAX_POSITION ||
             seqs[i].n_q > EXPR_MAX_POSITION || seqs[i].n_keys > EXPR_MAX_POSITION)

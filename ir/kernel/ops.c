@@ -4,7 +4,7 @@
 #include <string.h>
 
 static const kop_info op_table[OP_COUNT] = {
-#define OP(ident, spelling, results, operands, region, expression, effects) \
+#define OP(ident, spelling, results, operands, region, expression, effects)                                            \
     [OP_##ident] = {spelling, results, operands, REGION_##region, EXPR_##expression, EFFECT_##effects},
 #include "ir/kernel/ops.def"
 #undef OP
@@ -16,7 +16,7 @@ static const target_facts target_table[TARGET_COUNT] = {
 #undef TARGET
 };
 
-#define OP(ident, spelling, results, operands, region, expression, effects)                                       \
+#define OP(ident, spelling, results, operands, region, expression, effects)                                            \
     _Static_assert(sizeof(results) - 1 <= KOP_MAX_RESULTS && sizeof(operands) - 1 <= KOP_MAX_OPERANDS, spelling);
 #include "ir/kernel/ops.def"
 #undef OP

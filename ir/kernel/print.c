@@ -1,7 +1,7 @@
 /* print.c - kernels and modules as text (.air), docs/kernel-ir.md.
  *
- * Values are numbered by the order in which they are printed, so that the text does not depend on how a kernel was made and
- * reading it back prints the same. */
+ * Values are numbered by the order in which they are printed, so that the text does not depend on how a kernel was made
+ * and reading it back prints the same. */
 #include "ir/kernel/kernel.h"
 
 #include <string.h>
@@ -49,8 +49,10 @@ static void print_head(printer *p, const kop *o, const kop_info *info)
     }
     text_add(p->to, info->name);
     bool loop = info->region == REGION_LOOP;
-    if (loop) text_printf(p->to, " %s (", range_name[o->range]);
-    else if (operands) text_add(p->to, " ");
+    if (loop)
+        text_printf(p->to, " %s (", range_name[o->range]);
+    else if (operands)
+        text_add(p->to, " ");
     print_values(p, o->operand, operands);
     if (loop) text_add(p->to, ")");
 }
@@ -84,7 +86,7 @@ static void print_block(printer *p, const kblock *b, int depth)
     for (size_t i = 0; i < b->ops.n; i++) print_op(p, b->ops.at[i], depth);
 }
 
-/* ---- ranges and schedule -------------------------------------------------------------------------------------------------- */
+/* ---- ranges and schedule --------------------------------------------------------------------------------- */
 
 static void print_intervals(const kernel *k, const char *what, const interval *at, uint32_t n, text *to)
 {
@@ -127,7 +129,8 @@ static void print_ranges(const kernel *k, text *to)
 
 static void print_schedule(const schedule *s, text *to)
 {
-    text_printf(to, "    schedule %s { lanes %u; vector %u; key_block %u; qk %u x %u; pv %u x %u; narrow %u x %u;%s }\n",
+    text_printf(to,
+                "    schedule %s { lanes %u; vector %u; key_block %u; qk %u x %u; pv %u x %u; narrow %u x %u;%s }\n",
                 target_get(s->target)->name, (unsigned)s->lanes, (unsigned)s->vector, (unsigned)s->key_block,
                 (unsigned)s->qk_keys, (unsigned)s->qk_vectors, (unsigned)s->pv_dims, (unsigned)s->pv_vectors,
                 (unsigned)s->narrow_keys, (unsigned)s->narrow_dims, s->dot_bf16 ? " dot_bf16;" : "");
@@ -144,16 +147,19 @@ void kernel_print(const kernel *k, text *to)
     text_add(to, "  }\n");
 }
 
-/* ---- module ----------------------------------------------------------------------------------------------------------------- */
+/* ---- module ---------------------------------------------------------------------------------------------- */
 
 static void print_quoted(const char *s, text *to)
 {
     text_add(to, "\"");
     for (; *s; s++) {
         unsigned char c = (unsigned char)*s;
-        if (c == '"' || c == '\\') text_printf(to, "\\%c", c);
-        else if (c < 0x20 || c == 0x7f) text_printf(to, "\\x%02x", c);
-        else text_addn(to, s, 1);
+        if (c == '"' || c == '\\')
+            text_printf(to, "\\%c", c);
+        else if (c < 0x20 || c == 0x7f)
+            text_printf(to, "\\x%02x", c);
+        else
+            text_addn(to, s, 1);
     }
     text_add(to, "\"");
 }
@@ -178,8 +184,10 @@ static void print_table_values(const table *t, text *to)
     text_add(to, " = [");
     for (int64_t i = 0; i < n; i++) {
         if (i) text_add(to, ", ");
-        if (t->type == TYPE_INT) text_printf(to, "%lld", (long long)t->value[i]);
-        else text_double(to, t->value[i]);
+        if (t->type == TYPE_INT)
+            text_printf(to, "%lld", (long long)t->value[i]);
+        else
+            text_double(to, t->value[i]);
     }
     text_add(to, "]");
 }

@@ -1,6 +1,7 @@
 /* read.c - modules and kernels from text (.air), docs/kernel-ir.md.
  *
- * Stops at the first mistake. What is returned has passed the verifier, so nobody behind the reader meets a hostile module. */
+ * Stops at the first mistake. What is returned has passed the verifier, so nobody behind the reader meets a hostile
+ * module. */
 #include "ir/kernel/read_lex.h"
 
 #include <string.h>
@@ -30,7 +31,7 @@ static bool accept_list(reader *r, size_t *n)
 
 static bool accept_semicolon(reader *r) { return lex_expect(&r->lex, ";"); }
 
-/* ---- names of the module ------------------------------------------------------------------------------------------------------ */
+/* ---- names of the module --------------------------------------------------------------------------------- */
 
 static uint32_t find_pattern(const ir_module *m, const char *name)
 {
@@ -66,10 +67,11 @@ static bool read_symbol_name(reader *r, const char *what, const char **name)
 {
     const char *place = lex_skip(&r->lex);
     const symbols *s = &r->m->symbols;
-    return lex_name(&r->lex, what, name) && check_new(r, place, *name, symbol_exists(s, *name), s->tables.n + s->attrs.n);
+    return lex_name(&r->lex, what, name) &&
+           check_new(r, place, *name, symbol_exists(s, *name), s->tables.n + s->attrs.n);
 }
 
-/* ---- tables and attributes ------------------------------------------------------------------------------------------------------ */
+/* ---- tables and attributes ------------------------------------------------------------------------------- */
 
 static bool read_extents(reader *r, table *t, int64_t *total)
 {
@@ -77,7 +79,8 @@ static bool read_extents(reader *r, table *t, int64_t *total)
     do {
         const char *place = lex_skip(&r->lex);
         int64_t n;
-        if (t->rank == TABLE_MAX_RANK) return lex_error(&r->lex, DIAG_ID_RANGE, place, "a table has at most %d indices", TABLE_MAX_RANK);
+        if (t->rank == TABLE_MAX_RANK)
+            return lex_error(&r->lex, DIAG_ID_RANGE, place, "a table has at most %d indices", TABLE_MAX_RANK);
         if (!lex_integer(&r->lex, "an extent", 1, INT32_MAX, &n)) return false;
         if (*total > ((int64_t)1 << 40) / n) return lex_error(&r->lex, DIAG_ID_RANGE, place, "the table is too large");
         *total *= n;
@@ -86,7 +89,10 @@ static bool read_extents(reader *r, table *t, int64_t *total)
     return lex_expect(&r->lex, "]");
 }
 
-static bool is_integral(double x) { return x >= -9007199254740992.0 && x <= 9007199254740992.0 && x == (double)(int64_t)x; }
+static bool is_integral(double x)
+{
+    return x >= -9007199254740992.0 && x <= 9007199254740992.0 && x == (double)(int64_t)x;
+}
 
 static bool read_table_values(reader *r, table *t, int64_t total)
 {
@@ -96,7 +102,8 @@ static bool read_table_values(reader *r, table *t, int64_t total)
         const char *place = lex_skip(&r->lex);
         double x;
         if (!lex_number(&r->lex, &x)) return false;
-        if (t->type == TYPE_INT && !is_integral(x)) return lex_error(&r->lex, DIAG_ID_TYPE, place, "an int table holds integers");
+        if (t->type == TYPE_INT && !is_integral(x))
+            return lex_error(&r->lex, DIAG_ID_TYPE, place, "an int table holds integers");
         VEC_PUSH(r->arena, &v, x);
     } while ((int64_t)v.n < total && lex_accept(&r->lex, ","));
     if ((int64_t)v.n < total) return lex_expected(&r->lex, "a value for each element of the table");
@@ -109,9 +116,12 @@ static bool read_table(reader *r, bool constant)
     table t = {0};
     int64_t total = 1;
     if (!read_symbol_name(r, "the table's name", &t.name) || !lex_expect(&r->lex, ":")) return false;
-    if (lex_accept(&r->lex, "int")) t.type = TYPE_INT;
-    else if (lex_accept(&r->lex, "f32")) t.type = TYPE_FLOAT;
-    else return lex_expected(&r->lex, "int or f32");
+    if (lex_accept(&r->lex, "int"))
+        t.type = TYPE_INT;
+    else if (lex_accept(&r->lex, "f32"))
+        t.type = TYPE_FLOAT;
+    else
+        return lex_expected(&r->lex, "int or f32");
     if (lex_accept(&r->lex, "[") && !read_extents(r, &t, &total)) return false;
     if (constant && !read_table_values(r, &t, total)) return false;
     VEC_PUSH(r->arena, &r->m->symbols.tables, t);
@@ -126,12 +136,13 @@ static bool read_attr(reader *r)
     return accept_semicolon(r);
 }
 
-/* ---- layers ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- layers ---------------------------------------------------------------------------------------------- */
 
 static bool read_layers(reader *r)
 {
     int64_t n;
-    if (r->m->schedule || r->layers.n) return lex_error(&r->lex, DIAG_ID_CLAUSE, r->lex.at, "layers stand before the schedule, once");
+    if (r->m->schedule || r->layers.n)
+        return lex_error(&r->lex, DIAG_ID_CLAUSE, r->lex.at, "layers stand before the schedule, once");
     if (!lex_integer(&r->lex, "the number of layers", 0, MODULE_MAX_LAYERS, &n)) return false;
     r->m->layers = (uint32_t)n;
     return accept_semicolon(r);
@@ -143,8 +154,10 @@ static bool read_schedule_list(reader *r)
     do {
         layer_run run = {.place = lex_skip(&r->lex), .count = 1};
         if (!lex_name(&r->lex, "a pattern's name", &run.name)) return false;
-        if (lex_accept(&r->lex, "*") && !lex_integer(&r->lex, "a number of layers", 1, MODULE_MAX_LAYERS, &run.count)) return false;
-        if (r->layers.n >= MODULE_MAX_LAYERS) return lex_error(&r->lex, DIAG_ID_SCHEDULE, run.place, "the schedule is too long");
+        if (lex_accept(&r->lex, "*") && !lex_integer(&r->lex, "a number of layers", 1, MODULE_MAX_LAYERS, &run.count))
+            return false;
+        if (r->layers.n >= MODULE_MAX_LAYERS)
+            return lex_error(&r->lex, DIAG_ID_SCHEDULE, run.place, "the schedule is too long");
         VEC_PUSH(r->arena, &r->layers, run);
     } while (accept_list(r, &n));
     return accept_semicolon(r);
@@ -158,21 +171,27 @@ static bool resolve_layers(reader *r, const char *place)
     for (size_t i = 0; i < r->layers.n; i++) {
         const layer_run *run = &r->layers.at[i];
         uint32_t index = find_pattern(m, run->name);
-        if (index == UINT32_MAX) return lex_error(&r->lex, DIAG_ID_UNKNOWN, run->place, "there is no pattern %.80s", run->name);
-        if (run->count > m->layers - n) return lex_error(&r->lex, DIAG_ID_SCHEDULE, run->place, "the schedule has more than %u layers", (unsigned)m->layers);
+        if (index == UINT32_MAX)
+            return lex_error(&r->lex, DIAG_ID_UNKNOWN, run->place, "there is no pattern %.80s", run->name);
+        if (run->count > m->layers - n)
+            return lex_error(&r->lex, DIAG_ID_SCHEDULE, run->place, "the schedule has more than %u layers",
+                             (unsigned)m->layers);
         for (int64_t j = 0; j < run->count; j++) m->schedule[n++] = index;
     }
-    if (n < m->layers) return lex_error(&r->lex, DIAG_ID_SCHEDULE, place, "the schedule has %u of %u layers", (unsigned)n, (unsigned)m->layers);
+    if (n < m->layers)
+        return lex_error(&r->lex, DIAG_ID_SCHEDULE, place, "the schedule has %u of %u layers", (unsigned)n,
+                         (unsigned)m->layers);
     return true;
 }
 
-/* ---- patterns ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- patterns -------------------------------------------------------------------------------------------- */
 
 static bool read_dtype(reader *r, dtype *out)
 {
     const char *place = lex_skip(&r->lex), *name;
     if (!lex_word(&r->lex, &name)) return false;
-    if (!dtype_parse(name, strlen(name), out)) return lex_error(&r->lex, DIAG_ID_UNKNOWN, place, "there is no dtype %.40s", name);
+    if (!dtype_parse(name, strlen(name), out))
+        return lex_error(&r->lex, DIAG_ID_UNKNOWN, place, "there is no dtype %.40s", name);
     return true;
 }
 
@@ -191,7 +210,8 @@ static bool read_score(reader *r, pattern_draft *d)
 {
     expr e;
     if (!lex_expression(&r->lex, r->m->pool, &e)) return false;
-    if (d->scores.n >= MAX_SCORES) return lex_error(&r->lex, DIAG_ID_TOO_LARGE, r->lex.at, "more than %d scores", MAX_SCORES);
+    if (d->scores.n >= MAX_SCORES)
+        return lex_error(&r->lex, DIAG_ID_TOO_LARGE, r->lex.at, "more than %d scores", MAX_SCORES);
     VEC_PUSH(r->arena, &d->scores, e);
     return true;
 }
@@ -231,7 +251,7 @@ static bool read_pattern(reader *r)
     return true;
 }
 
-/* ---- ranges and schedule of a kernel -------------------------------------------------------------------------------------------------- */
+/* ---- ranges and schedule of a kernel --------------------------------------------------------------------- */
 
 static bool read_braced(reader *r, expr *e)
 {
@@ -246,7 +266,8 @@ static bool read_intervals(reader *r, interval **at, uint32_t *n)
     if (lex_accept(&r->lex, ";")) return true;
     do {
         interval i;
-        if (count >= RANGES_MAX_INTERVALS) return lex_error(&r->lex, DIAG_ID_TOO_LARGE, r->lex.at, "more than %d intervals", RANGES_MAX_INTERVALS);
+        if (count >= RANGES_MAX_INTERVALS)
+            return lex_error(&r->lex, DIAG_ID_TOO_LARGE, r->lex.at, "more than %d intervals", RANGES_MAX_INTERVALS);
         if (!lex_expect(&r->lex, "[") || !lex_expression(&r->lex, pool, &i.lo) || !lex_expect(&r->lex, ",") ||
             !lex_expression(&r->lex, pool, &i.hi) || !lex_expect(&r->lex, "]"))
             return false;
@@ -259,8 +280,8 @@ static bool read_intervals(reader *r, interval **at, uint32_t *n)
 
 static bool read_atom(reader *r, data_atom *d)
 {
-    return read_braced(r, &d->atom) && lex_expect(&r->lex, "may") && read_braced(r, &d->may) && lex_expect(&r->lex, "must") &&
-           read_braced(r, &d->must) && accept_semicolon(r);
+    return read_braced(r, &d->atom) && lex_expect(&r->lex, "may") && read_braced(r, &d->may) &&
+           lex_expect(&r->lex, "must") && read_braced(r, &d->must) && accept_semicolon(r);
 }
 
 typedef struct ranges_draft {
@@ -273,7 +294,8 @@ static bool read_range_clause(reader *r, ranges_draft *d)
 {
     data_atom atom = {0};
     expr e = 0;
-    if (d->data.n + d->undecided.n >= MAX_ATOMS) return lex_error(&r->lex, DIAG_ID_TOO_LARGE, r->lex.at, "more than %d comparisons", MAX_ATOMS);
+    if (d->data.n + d->undecided.n >= MAX_ATOMS)
+        return lex_error(&r->lex, DIAG_ID_TOO_LARGE, r->lex.at, "more than %d comparisons", MAX_ATOMS);
     if (lex_accept(&r->lex, "may")) return read_intervals(r, &d->r->may, &d->r->n_may);
     if (lex_accept(&r->lex, "must")) return read_intervals(r, &d->r->must, &d->r->n_must);
     if (lex_accept(&r->lex, "live")) return read_intervals(r, &d->r->live, &d->r->n_live);
@@ -310,7 +332,10 @@ static bool read_size(reader *r, uint32_t *out)
     return true;
 }
 
-static bool read_pair(reader *r, uint32_t *a, uint32_t *b) { return read_size(r, a) && lex_expect(&r->lex, "x") && read_size(r, b); }
+static bool read_pair(reader *r, uint32_t *a, uint32_t *b)
+{
+    return read_size(r, a) && lex_expect(&r->lex, "x") && read_size(r, b);
+}
 
 static bool read_schedule_clause(reader *r, schedule *s)
 {
@@ -339,7 +364,7 @@ static bool read_schedule(reader *r)
     return true;
 }
 
-/* ---- ops ------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- ops ------------------------------------------------------------------------------------------------- */
 
 static bool read_value_number(reader *r, size_t *out)
 {
@@ -412,10 +437,14 @@ static bool read_block(reader *r, kblock *b, int depth);
 
 static bool read_loop_range(reader *r, keys_range *out)
 {
-    if (lex_accept(&r->lex, "all")) *out = KEYS_ALL;
-    else if (lex_accept(&r->lex, "full")) *out = KEYS_FULL;
-    else if (lex_accept(&r->lex, "partial")) *out = KEYS_PARTIAL;
-    else return lex_expected(&r->lex, "all, full or partial");
+    if (lex_accept(&r->lex, "all"))
+        *out = KEYS_ALL;
+    else if (lex_accept(&r->lex, "full"))
+        *out = KEYS_FULL;
+    else if (lex_accept(&r->lex, "partial"))
+        *out = KEYS_PARTIAL;
+    else
+        return lex_expected(&r->lex, "all, full or partial");
     return true;
 }
 
@@ -424,7 +453,8 @@ static bool read_loop_arguments(reader *r, const kblock *body)
     const char *place = lex_skip(&r->lex);
     size_t number[KOP_MAX_RESULTS], n;
     if (!lex_expect(&r->lex, "(") || !read_numbers(r, number, KOP_MAX_RESULTS, &n)) return false;
-    if (n != body->n_args) return lex_error(&r->lex, DIAG_ID_ARGUMENTS, place, "the body has %u arguments", (unsigned)body->n_args);
+    if (n != body->n_args)
+        return lex_error(&r->lex, DIAG_ID_ARGUMENTS, place, "the body has %u arguments", (unsigned)body->n_args);
     for (size_t i = 0; i < n; i++)
         if (!define_number(r, place, number[i], body->arg[i])) return false;
     return lex_expect(&r->lex, ")") && lex_expect(&r->lex, ":");
@@ -434,10 +464,13 @@ static bool read_op_expression(reader *r, const kop_info *info, expr *e)
 {
     *e = 0;
     switch (info->expression) {
-    case EXPR_NO: return true;
-    case EXPR_ROWS_OPT: return *lex_skip(&r->lex) == '{' ? read_braced(r, e) : true;
+    case EXPR_NO:
+        return true;
+    case EXPR_ROWS_OPT:
+        return *lex_skip(&r->lex) == '{' ? read_braced(r, e) : true;
     case EXPR_SCORE:
-    case EXPR_BOOL: return read_braced(r, e);
+    case EXPR_BOOL:
+        return read_braced(r, e);
     }
     ATTNC_UNREACHABLE();
 }
@@ -462,7 +495,8 @@ static bool read_op(reader *r, kblock *b, int depth)
     const kop_info *info = kop_get_info(code);
     bool loop = info->region == REGION_LOOP;
     if (res.n != strlen(info->results))
-        return lex_error(&r->lex, DIAG_ID_ARGUMENTS, res.place, "%s has %zu results, not %zu", info->name, strlen(info->results), res.n);
+        return lex_error(&r->lex, DIAG_ID_ARGUMENTS, res.place, "%s has %zu results, not %zu", info->name,
+                         strlen(info->results), res.n);
     if (loop && (!read_loop_range(r, &range) || !lex_expect(&r->lex, "("))) return false;
     if (!read_operands(r, strlen(info->operands), operand) || (loop && !lex_expect(&r->lex, ")"))) return false;
     if (!read_op_expression(r, info, &e)) return false;
@@ -482,16 +516,20 @@ static bool read_block(reader *r, kblock *b, int depth)
     return true;
 }
 
-/* ---- kernel ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- kernel ---------------------------------------------------------------------------------------------- */
 
 static bool read_kernel_parts(reader *r)
 {
     kernel *k = r->k;
     for (;;) {
-        if (lex_accept(&r->lex, "base2")) k->base2 = true;
-        else if (lex_accept(&r->lex, "grouped")) k->grouped = true;
-        else if (lex_accept(&r->lex, "split")) k->split = true;
-        else break;
+        if (lex_accept(&r->lex, "base2"))
+            k->base2 = true;
+        else if (lex_accept(&r->lex, "grouped"))
+            k->grouped = true;
+        else if (lex_accept(&r->lex, "split"))
+            k->split = true;
+        else
+            break;
     }
     if (!lex_expect(&r->lex, "{")) return false;
     if (lex_accept(&r->lex, "ranges") && !read_ranges(r)) return false;
@@ -508,7 +546,8 @@ static bool read_kernel(reader *r)
     const char *pattern_place = lex_skip(&r->lex);
     if (!lex_name(&r->lex, "a pattern's name", &pattern_name)) return false;
     uint32_t index = find_pattern(m, pattern_name);
-    if (index == UINT32_MAX) return lex_error(&r->lex, DIAG_ID_UNKNOWN, pattern_place, "there is no pattern %.80s", pattern_name);
+    if (index == UINT32_MAX)
+        return lex_error(&r->lex, DIAG_ID_UNKNOWN, pattern_place, "there is no pattern %.80s", pattern_name);
     r->k = kernel_create(m, name, index);
     r->numbers.n = 0;
     if (!read_kernel_parts(r)) return false;
@@ -516,7 +555,7 @@ static bool read_kernel(reader *r)
     return wrong ? lex_error(&r->lex, DIAG_ID_TYPE, place, "kernel %.80s: %s", name, wrong) : true;
 }
 
-/* ---- module ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- module ---------------------------------------------------------------------------------------------- */
 
 static bool read_item(reader *r)
 {

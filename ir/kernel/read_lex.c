@@ -30,7 +30,7 @@ const char *lex_skip(lexer *l)
 
 bool lex_at_end(lexer *l) { return lex_skip(l) == l->end; }
 
-/* ---- mistakes --------------------------------------------------------------------------------------------------------------- */
+/* ---- mistakes -------------------------------------------------------------------------------------------- */
 
 /* The extent of the thing at `from`: a word, or one byte. */
 static const char *thing_end(const lexer *l, const char *from)
@@ -60,11 +60,13 @@ bool lex_expected(lexer *l, const char *what)
     const char *from = lex_skip(l), *to = thing_end(l, from);
     if (from == l->end) return lex_error(l, DIAG_ID_SYNTAX, from, "expected %s, found the end of the text", what);
     if (!isprint((unsigned char)*from))
-        return lex_error(l, DIAG_ID_LEX, from, "expected %s, found a byte of value %u", what, (unsigned)(unsigned char)*from);
-    return lex_error(l, DIAG_ID_SYNTAX, from, "expected %s, found '%.*s'", what, (int)(to - from < 40 ? to - from : 40), from);
+        return lex_error(l, DIAG_ID_LEX, from, "expected %s, found a byte of value %u", what,
+                         (unsigned)(unsigned char)*from);
+    return lex_error(l, DIAG_ID_SYNTAX, from, "expected %s, found '%.*s'", what, (int)(to - from < 40 ? to - from : 40),
+                     from);
 }
 
-/* ---- things ------------------------------------------------------------------------------------------------------------------ */
+/* ---- things ---------------------------------------------------------------------------------------------- */
 
 bool lex_accept(lexer *l, const char *what)
 {
@@ -117,7 +119,8 @@ bool lex_integer(lexer *l, const char *what, int64_t lo, int64_t hi, int64_t *ou
     errno = 0;
     long long x = strtoll(from, NULL, 10);
     if (errno || x < lo || x > hi)
-        return lex_error(l, DIAG_ID_RANGE, from, "%s must lie between %lld and %lld", what, (long long)lo, (long long)hi);
+        return lex_error(l, DIAG_ID_RANGE, from, "%s must lie between %lld and %lld", what, (long long)lo,
+                         (long long)hi);
     l->at = to;
     *out = x;
     return true;
@@ -141,10 +144,14 @@ bool lex_number(lexer *l, double *out)
     bool minus = lex_accept(l, "-");
     if (l->failed) return false;
     const char *from = lex_skip(l), *to = decimal_end(l, from);
-    if (lex_accept(l, "inf")) *out = INFINITY;
-    else if (lex_accept(l, "nan")) *out = NAN;
-    else if (to == from || to - from > 400) return lex_expected(l, "a number");
-    else *out = strtod(arena_copy(l->arena, from, (size_t)(to - from)), NULL), l->at = to;
+    if (lex_accept(l, "inf"))
+        *out = INFINITY;
+    else if (lex_accept(l, "nan"))
+        *out = NAN;
+    else if (to == from || to - from > 400)
+        return lex_expected(l, "a number");
+    else
+        *out = strtod(arena_copy(l->arena, from, (size_t)(to - from)), NULL), l->at = to;
     if (minus) *out = -*out;
     return true;
 }
@@ -157,7 +164,8 @@ bool lex_string(lexer *l, const char **out)
     if (!lex_accept(l, "\"")) return lex_expected(l, "a name in quotes");
     for (; l->at < l->end && *l->at != '"' && *l->at != '\n'; l->at++) {
         char c = *l->at;
-        if (c == '\\' && l->end - l->at > 3 && l->at[1] == 'x' && hex_digit(l->at[2]) >= 0 && hex_digit(l->at[3]) >= 0) {
+        if (c == '\\' && l->end - l->at > 3 && l->at[1] == 'x' && hex_digit(l->at[2]) >= 0 &&
+            hex_digit(l->at[3]) >= 0) {
             c = (char)(hex_digit(l->at[2]) * 16 + hex_digit(l->at[3]));
             l->at += 3;
         } else if (c == '\\' && l->end - l->at > 1) {
@@ -175,7 +183,8 @@ bool lex_expression(lexer *l, expr_pool *p, expr *out)
     if (l->failed) return false;
     const char *at = lex_skip(l), *error = NULL;
     *out = expr_read(p, &at, &error);
-    if (!*out) return lex_error(l, DIAG_ID_SYNTAX, at > l->end ? l->end : at, "%s", error ? error : "expected an expression");
+    if (!*out)
+        return lex_error(l, DIAG_ID_SYNTAX, at > l->end ? l->end : at, "%s", error ? error : "expected an expression");
     l->at = at;
     return true;
 }

@@ -21,10 +21,10 @@ bool lex_at_end(lexer *l);
 /* The next thing is this word or punctuation (then it is read). */
 bool lex_accept(lexer *l, const char *what);
 bool lex_expect(lexer *l, const char *what);
-bool lex_word(lexer *l, const char **out);                                   /* letters, digits, . : _ */
-bool lex_name(lexer *l, const char *what, const char **out);                 /* a word that starts with a letter or _, no : */
+bool lex_word(lexer *l, const char **out);                   /* letters, digits, . : _ */
+bool lex_name(lexer *l, const char *what, const char **out); /* a word that starts with a letter or _, no : */
 bool lex_integer(lexer *l, const char *what, int64_t lo, int64_t hi, int64_t *out);
-bool lex_number(lexer *l, double *out);                                      /* inf, -inf, nan too */
+bool lex_number(lexer *l, double *out); /* inf, -inf, nan too */
 bool lex_string(lexer *l, const char **out);
 bool lex_expression(lexer *l, expr_pool *p, expr *out);
 

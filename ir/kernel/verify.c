@@ -1,7 +1,7 @@
 /* verify.c - every rule of docs/kernel-ir.md, checked; the first broken one is told in a sentence.
  *
- * A kernel that passes can be printed, run, changed and compiled without further checks of its form. Nothing is assumed of the
- * input but that its pointers are right: it may come from a hostile text. */
+ * A kernel that passes can be printed, run, changed and compiled without further checks of its form. Nothing is assumed
+ * of the input but that its pointers are right: it may come from a hostile text. */
 #include "ir/kernel/kernel.h"
 
 #include <stdlib.h>
@@ -27,24 +27,27 @@ typedef struct site {
 
 #define FAIL(c, ...) ((c)->error = arena_printf((c)->k->module->arena, __VA_ARGS__), false)
 
-/* ---- expressions ------------------------------------------------------------------------------------------------------------- */
+/* ---- expressions ----------------------------------------------------------------------------------------- */
 
 typedef struct scope {
     const char *what;
     expr_type type;
-    unsigned depends;  /* DEPENDS_ that may occur */
-    bool bounds;       /* attribute bounds, min_of, max_of, k0, k1 */
-    bool tile;         /* q0, q1 */
-    bool data;         /* may#i, must#i with i < n_data */
+    unsigned depends; /* DEPENDS_ that may occur */
+    bool bounds;      /* attribute bounds, min_of, max_of, k0, k1 */
+    bool tile;        /* q0, q1 */
+    bool data;        /* may#i, must#i with i < n_data */
     uint32_t n_data;
 } scope;
 
 static const char *bad_leaf(const expr_node *n, const scope *s)
 {
-    if (n->op == EXPR_VAR && !s->tile && (n->index == VAR_Q0 || n->index == VAR_Q1)) return "q0 and q1 belong to ranges";
-    if (n->op == EXPR_VAR && !s->bounds && (n->index == VAR_K0 || n->index == VAR_K1)) return "k0 and k1 belong to bounds of data";
+    if (n->op == EXPR_VAR && !s->tile && (n->index == VAR_Q0 || n->index == VAR_Q1))
+        return "q0 and q1 belong to ranges";
+    if (n->op == EXPR_VAR && !s->bounds && (n->index == VAR_K0 || n->index == VAR_K1))
+        return "k0 and k1 belong to bounds of data";
     if (n->op == EXPR_ATTR && n->side > ATTR_K && !s->bounds) return "an attribute's bounds belong to bounds of data";
-    if ((n->op == EXPR_ELEM_MIN || n->op == EXPR_ELEM_MAX) && !s->bounds) return "min_of and max_of belong to bounds of data";
+    if ((n->op == EXPR_ELEM_MIN || n->op == EXPR_ELEM_MAX) && !s->bounds)
+        return "min_of and max_of belong to bounds of data";
     if (n->op == EXPR_DATA && (!s->data || n->index >= s->n_data)) return "there is no such data atom here";
     return NULL;
 }
@@ -92,25 +95,31 @@ static bool check_expression(checker *c, const kop *o)
     const kop_info *info = kop_get_info(o->code);
     scope s = rows;
     switch (info->expression) {
-    case EXPR_NO: return o->e ? FAIL(c, "%s takes no expression", info->name) : true;
+    case EXPR_NO:
+        return o->e ? FAIL(c, "%s takes no expression", info->name) : true;
     case EXPR_ROWS_OPT:
         if (!o->e) return true;
         break;
-    case EXPR_SCORE: s = score; break;
-    case EXPR_BOOL: s = mask; break;
+    case EXPR_SCORE:
+        s = score;
+        break;
+    case EXPR_BOOL:
+        s = mask;
+        break;
     }
     s.what = arena_printf(c->k->module->arena, "the expression of %s", info->name);
     const char *error = expression_error(c->k->module->arena, c->k->module->pool, o->e, &s);
     return error ? FAIL(c, "%s", error) : true;
 }
 
-/* ---- values ------------------------------------------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------------------- */
 
 static bool define(checker *c, kvalue v, char type, const kblock *home)
 {
     if (!v || v >= c->k->types.n) return FAIL(c, "a result is not a value of the kernel");
     if (c->defined[v]) return FAIL(c, "a value is defined twice");
-    if (c->k->types.at[v] != (uint8_t)type) return FAIL(c, "a value of type %c is defined as %c", c->k->types.at[v], type);
+    if (c->k->types.at[v] != (uint8_t)type)
+        return FAIL(c, "a value of type %c is defined as %c", c->k->types.at[v], type);
     c->defined[v] = 1;
     c->home[v] = home;
     return true;
@@ -119,7 +128,8 @@ static bool define(checker *c, kvalue v, char type, const kblock *home)
 /* A tile with keys belongs to the keys of its block: another block's loop is over others. */
 static bool check_operand(checker *c, const kop_info *info, kvalue v, char type, const kblock *here)
 {
-    if (!v || v >= c->k->types.n || !c->home[v]) return FAIL(c, "%s uses a value that is not defined before it", info->name);
+    if (!v || v >= c->k->types.n || !c->home[v])
+        return FAIL(c, "%s uses a value that is not defined before it", info->name);
     char is = (char)c->k->types.at[v];
     if (is != type) return FAIL(c, "%s wants a value of type %c, not %c", info->name, type, is);
     if (strchr("kvs", type) && c->home[v] != here) return FAIL(c, "%s uses a tile of other keys", info->name);
@@ -148,7 +158,7 @@ static bool define_results(checker *c, const kop *o, const kblock *here)
     return true;
 }
 
-/* ---- blocks -------------------------------------------------------------------------------------------------------------------- */
+/* ---- blocks ---------------------------------------------------------------------------------------------- */
 
 static bool check_block(checker *c, const kblock *b, place where, keys_range range);
 
@@ -164,7 +174,8 @@ static bool check_keys(checker *c, const kop *o, const site *s)
     if (!want(c, o, s->where == PLACE_ROWS, "in rows")) return false;
     if (o->range > KEYS_PARTIAL) return FAIL(c, "keys must be all, full or partial");
     if ((o->range == KEYS_ALL) != !c->k->ranges)
-        return FAIL(c, c->k->ranges ? "keys all: the kernel has ranges; loops are over full and partial" : "keys full and partial need ranges");
+        return FAIL(c, c->k->ranges ? "keys all: the kernel has ranges; loops are over full and partial"
+                                    : "keys full and partial need ranges");
     for (size_t i = 0; i < s->at; i++)
         if (s->block->ops.at[i]->code == OP_KEYS && s->block->ops.at[i]->range == o->range)
             return FAIL(c, "two loops over the same keys");
@@ -189,7 +200,8 @@ static bool check_place(checker *c, const kop *o, const site *s)
     case OP_MAP:
         return want(c, o, tile, "where keys are: in a loop, or in rows without init");
     case OP_MASK:
-        if (s->where == PLACE_LOOP && s->range == KEYS_FULL) return FAIL(c, "mask in keys full: every row sees every key there");
+        if (s->where == PLACE_LOOP && s->range == KEYS_FULL)
+            return FAIL(c, "mask in keys full: every row sees every key there");
         return want(c, o, tile, "where keys are: in a loop, or in rows without init");
     case OP_SOFTMAX:
         if (c->k->base2) return FAIL(c, "softmax counts in powers of e; the kernel is base2");
@@ -208,7 +220,8 @@ static bool check_place(checker *c, const kop *o, const site *s)
     case OP_YIELD:
         return want(c, o, s->where == PLACE_LOOP && is_last(s), "last in a loop over keys");
     case OP_FINISH:
-        return want(c, o, s->where == (c->k->split ? PLACE_MERGE : PLACE_ROWS), c->k->split ? "in merge: the kernel is split" : "in rows");
+        return want(c, o, s->where == (c->k->split ? PLACE_MERGE : PLACE_ROWS),
+                    c->k->split ? "in merge: the kernel is split" : "in rows");
     case OP_STORE:
         return want(c, o, s->where == (c->k->split ? PLACE_MERGE : PLACE_ROWS) && is_last(s),
                     c->k->split ? "last in merge: the kernel is split" : "last in rows");
@@ -216,7 +229,8 @@ static bool check_place(checker *c, const kop *o, const site *s)
         return want(c, o, s->where == PLACE_ROWS && c->k->split && is_last(s), "last in rows of a split kernel");
     case OP_LOAD_PARTS:
         return want(c, o, s->where == PLACE_MERGE, "in merge");
-    case OP_COUNT: break;
+    case OP_COUNT:
+        break;
     }
     return FAIL(c, "there is no such op");
 }
@@ -227,11 +241,18 @@ static bool check_end(checker *c, const kblock *b, place where)
     kop_code end = OP_COUNT;
     switch (where) {
     case PLACE_TOP:
-        if (b->ops.n != (c->k->split ? 2u : 1u)) return FAIL(c, c->k->split ? "a split kernel is rows and merge" : "a kernel is one rows");
+        if (b->ops.n != (c->k->split ? 2u : 1u))
+            return FAIL(c, c->k->split ? "a split kernel is rows and merge" : "a kernel is one rows");
         return true;
-    case PLACE_ROWS: end = c->k->split ? OP_STORE_PART : OP_STORE; break;
-    case PLACE_LOOP: end = OP_YIELD; break;
-    case PLACE_MERGE: end = OP_STORE; break;
+    case PLACE_ROWS:
+        end = c->k->split ? OP_STORE_PART : OP_STORE;
+        break;
+    case PLACE_LOOP:
+        end = OP_YIELD;
+        break;
+    case PLACE_MERGE:
+        end = OP_STORE;
+        break;
     }
     if (b->ops.n && b->ops.at[b->ops.n - 1]->code == end) return true;
     return FAIL(c, "a body must end in %s", kop_get_info(end)->name);
@@ -246,7 +267,8 @@ static place place_of_body(const kop *o)
 static bool check_region(checker *c, const kop *o)
 {
     const kop_info *info = kop_get_info(o->code);
-    if ((info->region == REGION_NONE) != !o->body) return FAIL(c, "%s %s", info->name, o->body ? "has no body" : "needs a body");
+    if ((info->region == REGION_NONE) != !o->body)
+        return FAIL(c, "%s %s", info->name, o->body ? "has no body" : "needs a body");
     if (!o->body) return true;
     size_t args = info->region == REGION_LOOP ? strlen(info->operands) : 0;
     if (o->body->n_args != args) return FAIL(c, "the body of %s has %zu arguments", info->name, args);
@@ -277,12 +299,18 @@ static bool check_block(checker *c, const kblock *b, place where, keys_range ran
     return check_end(c, b, where);
 }
 
-/* ---- ranges and schedule --------------------------------------------------------------------------------------------------------- */
+/* ---- ranges and schedule --------------------------------------------------------------------------------- */
 
 static const char *intervals_error(const kernel *k, const char *what, const interval *at, uint32_t n)
 {
-    const scope s = {.what = what, .type = TYPE_INT, .depends = DEPENDS_HEAD, .tile = true, .data = true, .n_data = k->ranges->n_data};
-    if (n > RANGES_MAX_INTERVALS) return arena_printf(k->module->arena, "%s has more than %d intervals", what, RANGES_MAX_INTERVALS);
+    const scope s = {.what = what,
+                     .type = TYPE_INT,
+                     .depends = DEPENDS_HEAD,
+                     .tile = true,
+                     .data = true,
+                     .n_data = k->ranges->n_data};
+    if (n > RANGES_MAX_INTERVALS)
+        return arena_printf(k->module->arena, "%s has more than %d intervals", what, RANGES_MAX_INTERVALS);
     const char *error = NULL;
     for (uint32_t i = 0; i < n && !error; i++) {
         error = expression_error(k->module->arena, k->module->pool, at[i].lo, &s);
@@ -295,7 +323,8 @@ static const char *atoms_error(const kernel *k)
 {
     const ranges *r = k->ranges;
     static const scope atom = {.what = "a data atom", .type = TYPE_BOOL, .depends = OF_PAIR};
-    static const scope bound = {.what = "a data atom's bound", .type = TYPE_BOOL, .depends = OF_PAIR, .bounds = true, .tile = true};
+    static const scope bound = {
+        .what = "a data atom's bound", .type = TYPE_BOOL, .depends = OF_PAIR, .bounds = true, .tile = true};
     arena *a = k->module->arena;
     const expr_pool *p = k->module->pool;
     const char *error = NULL;
@@ -323,7 +352,8 @@ static const char *schedule_error(const kernel *k)
 {
     const schedule *s = &k->schedule;
     enum { MOST = 4096 };
-    const uint32_t all[] = {s->lanes, s->vector, s->key_block, s->qk_keys, s->qk_vectors, s->pv_dims, s->pv_vectors, s->narrow_keys, s->narrow_dims};
+    const uint32_t all[] = {s->lanes,   s->vector,     s->key_block,   s->qk_keys,    s->qk_vectors,
+                            s->pv_dims, s->pv_vectors, s->narrow_keys, s->narrow_dims};
     if (!s->lanes) return s->vector || s->key_block ? "a schedule has lanes" : NULL;
     if (s->target >= TARGET_COUNT) return "the schedule's target is unknown";
     for (size_t i = 0; i < ATTNC_COUNT(all); i++)
@@ -331,16 +361,20 @@ static const char *schedule_error(const kernel *k)
     const target_facts *t = target_get(s->target);
     if (s->vector != t->vector) return "the schedule's vector is not the target's";
     if (s->lanes % s->vector) return "lanes must be a multiple of vector";
-    if (s->lanes / s->vector % s->qk_vectors || s->lanes / s->vector % s->pv_vectors) return "register tiles must divide the vectors of a tile";
-    if (s->key_block % s->qk_keys || s->key_block % s->narrow_keys) return "key_block must be a multiple of the keys of a register tile";
-    if (!fits(s->qk_keys * s->qk_vectors, s->qk_vectors, t->registers) || !fits(s->pv_dims * s->pv_vectors, s->pv_vectors, t->registers) ||
-        !fits(s->narrow_keys, 1, t->registers) || !fits(s->narrow_dims, 1, t->registers))
+    if (s->lanes / s->vector % s->qk_vectors || s->lanes / s->vector % s->pv_vectors)
+        return "register tiles must divide the vectors of a tile";
+    if (s->key_block % s->qk_keys || s->key_block % s->narrow_keys)
+        return "key_block must be a multiple of the keys of a register tile";
+    if (!fits(s->qk_keys * s->qk_vectors, s->qk_vectors, t->registers) ||
+        !fits(s->pv_dims * s->pv_vectors, s->pv_vectors, t->registers) || !fits(s->narrow_keys, 1, t->registers) ||
+        !fits(s->narrow_dims, 1, t->registers))
         return "a register tile does not fit the target's registers";
-    if (s->dot_bf16 && (!t->dot_bf16 || k->shape.type != DTYPE_BF16)) return "dot_bf16 needs a target that has it and bf16 storage";
+    if (s->dot_bf16 && (!t->dot_bf16 || k->shape.type != DTYPE_BF16))
+        return "dot_bf16 needs a target that has it and bf16 storage";
     return NULL;
 }
 
-/* ---- kernel ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- kernel ---------------------------------------------------------------------------------------------- */
 
 static bool has_init(const kernel *k)
 {
@@ -353,7 +387,8 @@ static bool has_init(const kernel *k)
 
 static bool same_shape(const shape *a, const shape *b)
 {
-    return a->q_heads == b->q_heads && a->kv_heads == b->kv_heads && a->dim == b->dim && a->dim_v == b->dim_v && a->type == b->type;
+    return a->q_heads == b->q_heads && a->kv_heads == b->kv_heads && a->dim == b->dim && a->dim_v == b->dim_v &&
+           a->type == b->type;
 }
 
 static const char *head_error(const kernel *k)
@@ -361,7 +396,8 @@ static const char *head_error(const kernel *k)
     if (k->pattern >= k->module->patterns.n) return "its pattern does not exist";
     if (!same_shape(&k->shape, &k->module->patterns.at[k->pattern]->shape)) return "its shape is not its pattern's";
     if (!k->types.n) return "it has no table of values";
-    if ((k->split || k->grouped || k->base2 || k->ranges) && !has_init(k)) return "base2, grouped, split and ranges need the online form (init)";
+    if ((k->split || k->grouped || k->base2 || k->ranges) && !has_init(k))
+        return "base2, grouped, split and ranges need the online form (init)";
     const char *error = ranges_error(k);
     return error ? error : schedule_error(k);
 }
@@ -373,20 +409,24 @@ const char *kernel_verify(const kernel *k)
     checker c = {.k = k, .online = has_init(k)};
     c.home = calloc(k->types.n, sizeof(const kblock *));
     c.defined = calloc(k->types.n, 1);
-    if (!c.home || !c.defined) c.error = "out of memory";
-    else check_block(&c, k->body, PLACE_TOP, KEYS_ALL);
+    if (!c.home || !c.defined)
+        c.error = "out of memory";
+    else
+        check_block(&c, k->body, PLACE_TOP, KEYS_ALL);
     free(c.home);
     free(c.defined);
     return c.error;
 }
 
-/* ---- module ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- module ---------------------------------------------------------------------------------------------- */
 
 static const char *shape_error(const shape *s)
 {
-    if (s->q_heads < 1 || s->q_heads > MODULE_MAX_HEADS || s->kv_heads < 1 || s->kv_heads > s->q_heads) return "heads are out of range";
+    if (s->q_heads < 1 || s->q_heads > MODULE_MAX_HEADS || s->kv_heads < 1 || s->kv_heads > s->q_heads)
+        return "heads are out of range";
     if (s->q_heads % s->kv_heads) return "query heads must be a multiple of KV heads";
-    if (s->dim < 1 || s->dim > MODULE_MAX_DIM || s->dim_v < 1 || s->dim_v > MODULE_MAX_DIM) return "dim is out of range";
+    if (s->dim < 1 || s->dim > MODULE_MAX_DIM || s->dim_v < 1 || s->dim_v > MODULE_MAX_DIM)
+        return "dim is out of range";
     return NULL;
 }
 
@@ -399,7 +439,8 @@ const char *pattern_verify(const ir_module *m, const pattern *p)
     const char *error = shape_error(&p->shape);
     if (!error) error = expression_error(m->arena, m->pool, p->mask, &mask);
     if (!error) error = expression_error(m->arena, m->pool, p->scale, &scale);
-    for (uint32_t i = 0; i < p->n_scores && !error; i++) error = expression_error(m->arena, m->pool, p->scores[i], &score);
+    for (uint32_t i = 0; i < p->n_scores && !error; i++)
+        error = expression_error(m->arena, m->pool, p->scores[i], &score);
     if (!error && p->sink) error = expression_error(m->arena, m->pool, p->sink, &sink);
     return error;
 }

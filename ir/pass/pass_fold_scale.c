@@ -1,9 +1,10 @@
-/* pass_fold_scale.c - the maps of the logits become one cheap map; scale and log2 e go where they are free; exp becomes exp2.
+/* pass_fold_scale.c - the maps of the logits become one cheap map; scale and log2 e go where they are free; exp becomes
+ * exp2.
  *
  * Needs: the online form.      Breaks: logits count in powers of 2 (kernel->base2).
  * Keeps: weights and lse: 2^(s log2 e) = e^s; the sink is multiplied as well.
- * Ends: the chain of maps is composed once; peeling a factor off s removes one operation each time. Costs the size of the
- * formula as a graph.
+ * Ends: the chain of maps is composed once; peeling a factor off s removes one operation each time. Costs the size of
+ * the formula as a graph.
  *
  *   q = load.q                         q = load.q { 0.1803 }            (0.125 * log2 e)
  *   s = map s { s * 0.125 }      ==>   s = map s { s + -1.4427 * float(q - k) }
@@ -11,14 +12,14 @@
  *
  * f is the composed map; sums over dim are linear, so a factor of s may stand at the queries.
  *   f = s * A + B, A free of the key     A moves.
- *   else                                 a factor c that stands at every use of s moves: f(c s). What is left is written in units of
- *                                        log2 e where that costs nothing: g(L s) = L f(s) for sums, min, max, choices; then L
- *                                        moves as well. Where it does not (tanh), L goes to the constants outside. */
+ *   else                                 a factor c that stands at every use of s moves: f(c s). What is left is
+ * written in units of log2 e where that costs nothing: g(L s) = L f(s) for sums, min, max, choices; then L moves as
+ * well. Where it does not (tanh), L goes to the constants outside. */
 #include "ir/pass/pass_internal.h"
 
 static const double log2_e = 1.4426950408889634074;
 
-/* ---- products ------------------------------------------------------------------------------------------------------------ */
+/* ---- products -------------------------------------------------------------------------------------------- */
 
 static bool constant_of(const expr_pool *p, expr e, double *out)
 {
@@ -67,7 +68,8 @@ static expr absorb_new(expr_pool *p, expr e, memo *m)
     expr a = absorb(p, n.arg[first], m);
     if (n.op == EXPR_FDIV) {
         if (a) return expr_binary(p, EXPR_FDIV, a, n.arg[1]);
-        return constant_of(p, n.arg[1], &x) && x != 0 ? expr_binary(p, EXPR_FMUL, n.arg[0], expr_float(p, log2_e / x)) : 0;
+        return constant_of(p, n.arg[1], &x) && x != 0 ? expr_binary(p, EXPR_FMUL, n.arg[0], expr_float(p, log2_e / x))
+                                                      : 0;
     }
     if (n.op == EXPR_FMUL && a) return expr_binary(p, EXPR_FMUL, a, n.arg[1]);
     expr b = a || n.op == EXPR_FMUL ? absorb(p, n.arg[first + 1], m) : 0;
@@ -98,14 +100,15 @@ static expr multiply_with(expr_pool *p, expr e, memo *m)
     return expr_binary(p, EXPR_FMUL, e, expr_float(p, log2_e));
 }
 
-/* e * log2 e, the multiplication put where it is evaluated least often: beside what does not depend on row, key and score. */
+/* e * log2 e, the multiplication put where it is evaluated least often: beside what does not depend on row, key and
+ * score. */
 static expr to_base2(expr_pool *p, expr e)
 {
     memo m = memo_create(p, e);
     return multiply_with(p, e, &m);
 }
 
-/* ---- f = s * A + B ----------------------------------------------------------------------------------------------------------- */
+/* ---- f = s * A + B --------------------------------------------------------------------------------------- */
 
 typedef struct linear {
     bool ok;
@@ -180,7 +183,7 @@ static linear linear_of(expr_pool *p, expr f)
     return linear_known(p, of, f);
 }
 
-/* ---- f(c * s) ------------------------------------------------------------------------------------------------------------------ */
+/* ---- f(c * s) -------------------------------------------------------------------------------------------- */
 
 /* The only operation of f that uses s; 0 when there are several, or f is s. */
 static expr only_user(const expr_pool *p, const bool *part, expr f, expr s)
@@ -199,7 +202,8 @@ static expr only_user(const expr_pool *p, const bool *part, expr f, expr s)
 static expr rebuild(expr_pool *p, expr_node n)
 {
     if (n.op == EXPR_ELEM) return expr_elem(p, n.index, n.arg, n.nargs);
-    if (n.op == EXPR_ELEM_MIN || n.op == EXPR_ELEM_MAX) return expr_elem_bound(p, (expr_op)n.op, n.index, n.arg, n.nargs);
+    if (n.op == EXPR_ELEM_MIN || n.op == EXPR_ELEM_MAX)
+        return expr_elem_bound(p, (expr_op)n.op, n.index, n.arg, n.nargs);
     return expr_make(p, (expr_op)n.op, n.arg, n.nargs);
 }
 
@@ -232,7 +236,7 @@ static expr peel_factor(expr_pool *p, expr *f)
     return n.op == EXPR_FMUL ? other : expr_binary(p, EXPR_FDIV, expr_float(p, 1), other);
 }
 
-/* ---- g(L s) = L f(s), L = log2 e ------------------------------------------------------------------------------------------------------ */
+/* ---- g(L s) = L f(s), L = log2 e ------------------------------------------------------------------------- */
 
 typedef struct units {
     expr_pool *p;
@@ -253,22 +257,28 @@ static expr unit_step(units *u, expr e)
     const expr_node n = *expr_get(p, e);
     expr a = n.nargs ? n.arg[0] : 0, b = n.nargs > 1 ? n.arg[1] : 0;
     switch ((expr_op)n.op) {
-    case EXPR_VAR: return e;
+    case EXPR_VAR:
+        return e;
     case EXPR_FADD:
     case EXPR_FSUB:
     case EXPR_FMIN:
     case EXPR_FMAX:
     case EXPR_FLT:
     case EXPR_FLE:
-    case EXPR_FEQ: return unit_binary(u, (expr_op)n.op, unit_of(u, a), unit_of(u, b));
-    case EXPR_FABS: return u->to[a] ? expr_unary(p, EXPR_FABS, u->to[a]) : 0;
+    case EXPR_FEQ:
+        return unit_binary(u, (expr_op)n.op, unit_of(u, a), unit_of(u, b));
+    case EXPR_FABS:
+        return u->to[a] ? expr_unary(p, EXPR_FABS, u->to[a]) : 0;
     case EXPR_FMUL:
         if (!reads_score(p, b)) return unit_binary(u, EXPR_FMUL, u->to[a], b);
         return reads_score(p, a) ? 0 : unit_binary(u, EXPR_FMUL, a, u->to[b]);
-    case EXPR_FDIV: return reads_score(p, b) ? 0 : unit_binary(u, EXPR_FDIV, u->to[a], b);
-    case EXPR_NOT: return u->to[a] ? expr_unary(p, EXPR_NOT, u->to[a]) : 0;
+    case EXPR_FDIV:
+        return reads_score(p, b) ? 0 : unit_binary(u, EXPR_FDIV, u->to[a], b);
+    case EXPR_NOT:
+        return u->to[a] ? expr_unary(p, EXPR_NOT, u->to[a]) : 0;
     case EXPR_AND:
-    case EXPR_OR: return unit_binary(u, (expr_op)n.op, unit_of_condition(u, a), unit_of_condition(u, b));
+    case EXPR_OR:
+        return unit_binary(u, (expr_op)n.op, unit_of_condition(u, a), unit_of_condition(u, b));
     case EXPR_IF: {
         expr cond = unit_of_condition(u, a), x = unit_of(u, b), y = unit_of(u, n.arg[2]);
         return cond && x && y ? expr_if(p, cond, x, y) : 0;
@@ -298,8 +308,10 @@ static expr unit_step(units *u, expr e)
     case EXPR_LN:
     case EXPR_LOG2:
     case EXPR_SQRT:
-    case EXPR_TANH: return 0; /* not of this kind, or not of floats */
-    case EXPR_OP_COUNT: break;
+    case EXPR_TANH:
+        return 0; /* not of this kind, or not of floats */
+    case EXPR_OP_COUNT:
+        break;
     }
     ATTNC_UNREACHABLE();
 }
@@ -314,7 +326,7 @@ static expr in_units(expr_pool *p, expr f)
     return u.to[f];
 }
 
-/* ---- the whole of the logits ---------------------------------------------------------------------------------------------------- */
+/* ---- the whole of the logits ----------------------------------------------------------------------------- */
 
 typedef struct folded {
     expr query; /* factor of the queries; 0: one */
@@ -349,7 +361,21 @@ static folded fold(expr_pool *p, expr f)
     return of_row ? fold_linear(p, l) : fold_other(p, f);
 }
 
-/* ---- on the kernel -------------------------------------------------------------------------------------------------------------- */
+/* ---- on the kernel --------------------------------------------------------------------------------------- */
+
+enum {
+    MAX_COMPOSED = 4096,
+    MAX_COMPOSED_NESTING = 200
+}; /* sharing hides it: twelve maps s * s are one of 2^12 nodes */
+
+static const expr TOO_LARGE = UINT32_MAX;
+
+static expr compose(expr_pool *p, expr outer, expr inner)
+{
+    if (inner == TOO_LARGE) return TOO_LARGE;
+    expr e = expr_substitute(p, outer, VAR_S, inner);
+    return expr_tree_size(p, e) > MAX_COMPOSED || expr_nesting(p, e) > MAX_COMPOSED_NESTING ? TOO_LARGE : e;
+}
 
 /* The ops from dot.qk to what reads the logits must be one chain of maps and masks; their maps are composed into *f. */
 static bool compose_maps(expr_pool *p, const kblock *body, expr *f)
@@ -363,7 +389,7 @@ static bool compose_maps(expr_pool *p, const kblock *body, expr *f)
         if (o->code != OP_MAP && o->code != OP_MASK) continue;
         if (o->operand[0] != s) return false;
         s = o->result[0];
-        if (o->code == OP_MAP) e = expr_substitute(p, o->e, VAR_S, e);
+        if (o->code == OP_MAP) e = compose(p, o->e, e);
     }
     *f = e;
     return body->ops.at[max]->operand[0] == s && body->ops.at[exp_at]->operand[0] == s;
@@ -388,7 +414,18 @@ static void replace_maps(kernel *k, kblock *body, expr map)
     o->operand[0] = s;
 }
 
-/* The loops' common map; false when a loop is of another shape or they differ (then no factor could move to the queries). */
+/* For maps that are too large to be composed: log2 e goes into the last of them, no factor moves. */
+static void scale_last_map(kernel *k, kblock *body)
+{
+    kop *last = NULL;
+    for (size_t i = 0; i < body->ops.n; i++)
+        if (body->ops.at[i]->code == OP_MAP) last = body->ops.at[i];
+    ATTNC_CHECK(last);
+    last->e = to_base2(k->module->pool, last->e);
+}
+
+/* The loops' common map; false when a loop is of another shape or they differ (then no factor could move to the
+ * queries). */
 static bool common_map(const kernel *k, const kblock *rows, expr *f)
 {
     expr_pool *p = k->module->pool;
@@ -409,11 +446,18 @@ const char *pass_fold_scale(kernel *k, const pass_options *o)
     kblock *rows = rows_body(k);
     size_t load = find_only(rows, OP_LOAD_Q), init = find_only(rows, OP_INIT);
     expr f;
-    if (load == NOT_FOUND || init == NOT_FOUND) return pass_refuse(k, PASS_fold_scale, "it needs one load.q and one init");
-    if (!common_map(k, rows, &f)) return pass_refuse(k, PASS_fold_scale, "its loops must have one chain of maps from dot.qk, the same in each");
-    folded r = fold(p, f);
-    for (size_t i = 0; i < rows->ops.n; i++)
-        if (rows->ops.at[i]->code == OP_KEYS) replace_maps(k, rows->ops.at[i]->body, r.map);
+    if (load == NOT_FOUND || init == NOT_FOUND)
+        return pass_refuse(k, PASS_fold_scale, "it needs one load.q and one init");
+    if (!common_map(k, rows, &f))
+        return pass_refuse(k, PASS_fold_scale, "its loops must have one chain of maps from dot.qk, the same in each");
+    folded r = f == TOO_LARGE ? (folded){0} : fold(p, f);
+    for (size_t i = 0; i < rows->ops.n; i++) {
+        if (rows->ops.at[i]->code != OP_KEYS) continue;
+        if (f == TOO_LARGE)
+            scale_last_map(k, rows->ops.at[i]->body);
+        else
+            replace_maps(k, rows->ops.at[i]->body, r.map);
+    }
     kop *q = rows->ops.at[load], *start = rows->ops.at[init];
     q->e = times(p, q->e, r.query);
     if (start->e) start->e = to_base2(p, start->e);

@@ -1,4 +1,5 @@
-/* pass_fuse_online.c - softmax over all keys becomes a running (m, l, O) over key tiles; QK, maps and PV share one loop.
+/* pass_fuse_online.c - softmax over all keys becomes a running (m, l, O) over key tiles; QK, maps and PV share one
+ * loop.
  *
  * Needs: softmax and dot.pv in `rows`.      Breaks: the tile of all keys: nothing is rows x keys any more.
  * Keeps: values up to rounding; rows that see nothing (m stays -inf, l stays 0).
@@ -22,10 +23,10 @@ static bool is_per_key(const kop *o)
 
 typedef struct fusion {
     kernel *k;
-    kblock *out;     /* the new body of rows */
-    kop *loop;       /* made at the softmax's place */
+    kblock *out; /* the new body of rows */
+    kop *loop;   /* made at the softmax's place */
     kop *softmax;
-    kop *weighted;   /* dot.pv */
+    kop *weighted;                  /* dot.pv */
     kvalue max, decay, sum, output; /* of the loop's body */
 } fusion;
 
@@ -77,7 +78,8 @@ const char *pass_fuse_online(kernel *k, const pass_options *o)
     (void)o;
     kblock *rows = rows_body(k);
     fusion f = {.k = k, .out = kblock_create(k)};
-    if (!find_parts(&f, rows)) return pass_refuse(k, PASS_fuse_online, "it needs one softmax whose weights go to one dot.pv");
+    if (!find_parts(&f, rows))
+        return pass_refuse(k, PASS_fuse_online, "it needs one softmax whose weights go to one dot.pv");
     kblock *body = kblock_create(k);
     const kop *finish = NULL;
     for (size_t i = 0; i < rows->ops.n; i++) {

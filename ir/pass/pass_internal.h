@@ -4,8 +4,8 @@
 
 #include "ir/pass/pass.h"
 
-/* Changes one kernel whose facts the driver has checked. NULL, or a sentence: the kernel (written by hand, then) is right
- * but not of the shape that the earlier passes give. lower-pattern gets a kernel without ops. */
+/* Changes one kernel whose facts the driver has checked. NULL, or a sentence: the kernel (written by hand, then) is
+ * right but not of the shape that the earlier passes give. lower-pattern gets a kernel without ops. */
 typedef const char *pass_function(kernel *k, const pass_options *o);
 #define PASS(ident, spelling, needs, gives, help) pass_function pass_##ident;
 #include "ir/pass/passes.def"

@@ -10,9 +10,15 @@
 #include "ir/pass/pass_internal.h"
 
 static const schedule schedule_table[TARGET_COUNT] = {
-#define SCHEDULE(ident, n_lanes, keys, qk_k, qk_v, pv_d, pv_v, nkeys, ndims)                                          \
-    [TARGET_##ident] = {.target = TARGET_##ident, .lanes = n_lanes, .key_block = keys, .qk_keys = qk_k,               \
-                        .qk_vectors = qk_v, .pv_dims = pv_d, .pv_vectors = pv_v, .narrow_keys = nkeys,                \
+#define SCHEDULE(ident, n_lanes, keys, qk_k, qk_v, pv_d, pv_v, nkeys, ndims)                                           \
+    [TARGET_##ident] = {.target = TARGET_##ident,                                                                      \
+                        .lanes = n_lanes,                                                                              \
+                        .key_block = keys,                                                                             \
+                        .qk_keys = qk_k,                                                                               \
+                        .qk_vectors = qk_v,                                                                            \
+                        .pv_dims = pv_d,                                                                               \
+                        .pv_vectors = pv_v,                                                                            \
+                        .narrow_keys = nkeys,                                                                          \
                         .narrow_dims = ndims},
 #include "ir/pass/schedule_table.def"
 #undef SCHEDULE

@@ -7,13 +7,17 @@
 
 /* From the definition to what a backend takes, in the order in which this must happen. */
 static const pass_id pipeline[] = {
-    PASS_lower_pattern, /* first: the definition, in the words of the kernel IR; all else is a change of it that keeps its meaning */
+    PASS_lower_pattern, /* first: the definition, in the words of the kernel IR; all else is a change of it that keeps
+                           its meaning */
     PASS_fuse_online,   /* before the keys are divided: two loops cannot share one softmax, a running one they can */
-    PASS_split_ranges,  /* while the mask still stands beside the whole loop; needs only the mask, so nothing must be folded yet */
-    PASS_fold_scale,    /* behind split-ranges: it changes the maps of every loop alike, and there are no more loops to come */
+    PASS_split_ranges,  /* while the mask still stands beside the whole loop; needs only the mask, so nothing must be
+                           folded yet */
+    PASS_fold_scale,    /* behind split-ranges: it changes the maps of every loop alike, and there are no more loops to
+                           come */
     PASS_group_heads,   /* the expressions are final: from here on h belongs to the row */
-    PASS_split_kv,      /* changes only the end of `rows`, whatever stands before it; merge counts in the base that fold-scale chose */
-    PASS_schedule,      /* last: the only step that knows a target, so that everything before is done once for all of them */
+    PASS_split_kv,      /* changes only the end of `rows`, whatever stands before it; merge counts in the base that
+                           fold-scale chose */
+    PASS_schedule, /* last: the only step that knows a target, so that everything before is done once for all of them */
 };
 
 typedef struct pass_facts {
@@ -23,7 +27,7 @@ typedef struct pass_facts {
 } pass_facts;
 
 static const pass_facts passes[PASS_COUNT] = {
-#define FACT(f) KFACT_##f
+#define FACT(f)                                   KFACT_##f
 #define PASS(ident, spelling, needs, gives, help) [PASS_##ident] = {spelling, help, needs, gives, pass_##ident},
 #include "ir/pass/passes.def"
 #undef PASS
@@ -50,7 +54,7 @@ static uint32_t facts_of(const kernel *k)
     return facts;
 }
 
-/* ---- one pass on one kernel ------------------------------------------------------------------------------------------------- */
+/* ---- one pass on one kernel ------------------------------------------------------------------------------ */
 
 static const char *check_needs(kernel *k, pass_id p)
 {
@@ -77,7 +81,7 @@ const char *pass_run(pass_id p, kernel *k, const pass_options *o)
     return NULL;
 }
 
-/* ---- one pass on a module ------------------------------------------------------------------------------------------------------ */
+/* ---- one pass on a module -------------------------------------------------------------------------------- */
 
 static bool has_kernel(const ir_module *m, uint32_t index)
 {
@@ -163,7 +167,7 @@ static const char *run_step(ir_module *m, pass_id p, const pass_options *o, bool
     return NULL;
 }
 
-/* ---- options ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- options --------------------------------------------------------------------------------------------- */
 
 static bool find_pass(const char *name, size_t len, pass_id *out)
 {

@@ -1,7 +1,8 @@
 /* air_fuzz.c - mutated .air text: read, verify, print, read again, run the passes. Nothing may crash or hang.
  *
- * Valid texts (random modules at a random stage of the pipeline) are cut, spliced and sprinkled with words and numbers of the
- * format. What the reader takes must verify, print and read back; passes may refuse it with a sentence, but not break it.
+ * Valid texts (random modules at a random stage of the pipeline) are cut, spliced and sprinkled with words and numbers
+ * of the format. What the reader takes must verify, print and read back; passes may refuse it with a sentence, but not
+ * break it.
  *
  *   air_fuzz [count [seed]] */
 #include "tests/unit/check.h"
@@ -13,6 +14,7 @@
 
 enum { MEMORY_LIMIT = 256 << 20, MAX_TEXT = 1 << 16 };
 
+/* clang-format off */
 static const char *const words[] = {
     "%1", "%2", "%999999999", "{", "}", "(", ")", ";", ",", "[", "]", "0", "-1", "9223372036854775807", "9223372036854775808", "1e999", "nan",
     "inf", "rows", "keys all", "keys full", "keys partial", "yield", "store", "merge", "load.q", "load.k", "dot.qk", "softmax", "init", "split",
@@ -20,6 +22,7 @@ static const char *const words[] = {
     "dim 1024", "mask", "score", "sink", "scale", "if", "then", "else", "not", "and", "or", "q", "k", "s", "h", "q0", "k1", "doc.q", "doc.k.min",
     "may#0", "must#7", "min_of(", "win[", "float(", "tanh(", "/", "%", "==", "<=", "\"", "//", "\n", "table x : int[9] =", "((((((((", "- - - -",
 };
+/* clang-format on */
 
 typedef struct buffer {
     char at[MAX_TEXT];
@@ -65,13 +68,27 @@ static void mutate(buffer *b, unsigned long long *state)
     len = len < b->n - from ? len : b->n - from;
     memcpy(piece, b->at + from, len);
     switch (below(state, 7)) {
-    case 0: splice(b, at, 1, &(char){(char)check_random(state)}, 1); break;
-    case 1: splice(b, at, below(state, 40), "", 0); break;
-    case 2: splice(b, at, 0, piece, len); break;
-    case 3: splice(b, at, below(state, 8), word, strlen(word)); break;
-    case 4: splice(b, at, strcspn(b->at + at, " ;,\n"), word, strlen(word)); break;
-    case 5: splice(b, at, below(state, 80), piece, len); break;
-    default: splice(b, at, 0, word, strlen(word)); break;
+    case 0:
+        splice(b, at, 1, &(char){(char)check_random(state)}, 1);
+        break;
+    case 1:
+        splice(b, at, below(state, 40), "", 0);
+        break;
+    case 2:
+        splice(b, at, 0, piece, len);
+        break;
+    case 3:
+        splice(b, at, below(state, 8), word, strlen(word));
+        break;
+    case 4:
+        splice(b, at, strcspn(b->at + at, " ;,\n"), word, strlen(word));
+        break;
+    case 5:
+        splice(b, at, below(state, 80), piece, len);
+        break;
+    default:
+        splice(b, at, 0, word, strlen(word));
+        break;
     }
     b->at[b->n] = 0;
 }
@@ -81,7 +98,8 @@ static void make_text(arena *a, unsigned long long *state, buffer *b)
     random_module r = random_module_create(a, state);
     size_t stage = below(state, PASS_COUNT + 1);
     const char *error = NULL;
-    if (stage < PASS_COUNT) error = passes_run(r.m, &(pass_options){.stop_after = pass_name((pass_id)stage), .target = TARGET_CPU_AVX2});
+    if (stage < PASS_COUNT)
+        error = passes_run(r.m, &(pass_options){.stop_after = pass_name((pass_id)stage), .target = TARGET_CPU_AVX2});
     CHECK_MSG(!error, "%s", error);
     text t = {.arena = a};
     ir_module_print(r.m, &t);
@@ -125,8 +143,10 @@ static outcome fuzz_once(unsigned long long state, buffer *b)
     make_text(source, &state, b);
     bool gentle = below(&state, 2);
     for (size_t i = below(&state, 4) + 1; i; i--)
-        if (gentle) mutate_gently(b, &state);
-        else mutate(b, &state);
+        if (gentle)
+            mutate_gently(b, &state);
+        else
+            mutate(b, &state);
     volatile outcome o = TOO_LARGE;
     if (!setjmp(out)) o = try_text(a, b) ? TAKEN : REFUSED;
     arena_destroy(a);

@@ -1,4 +1,5 @@
-/* kernel_test.c - kernel IR by itself: the reader's refusals, the verifier's rules, the interpreter's numbers, copies. */
+/* kernel_test.c - kernel IR by itself: the reader's refusals, the verifier's rules, the interpreter's numbers, copies.
+ */
 #include "tests/unit/check.h"
 
 #include "ir/kernel/interp.h"
@@ -6,15 +7,15 @@
 #include <math.h>
 
 #define HEAD                                                                                                           \
-    "module \"m\" { layers 1; schedule p; input t : f32[2]; attr doc;"                                                \
+    "module \"m\" { layers 1; schedule p; input t : f32[2]; attr doc;"                                                 \
     "pattern p { heads 2 / 1; dim 1; dim_v 1; dtype f32; mask k <= q; scale 1.0; } "
 #define TAIL " }"
 #define LOOP(range, inside)                                                                                            \
     "%5, %6, %7 = keys " range " (%2, %3, %4) { (%8, %9, %10): %11 = load.k %12 = dot.qk %1, %11 " inside              \
     " %14 = rowmax %12, %8 %15 = decay %8, %14 %16 = exp %12, %14 %17 = rowsum %16, %9, %15 "                          \
     "%18 = load.v %19 = rescale %10, %15 %20 = accum.pv %16, %18, %19 yield %14, %17, %20 } "
-#define START "%1 = load.q %2, %3, %4 = init "
-#define END "%21, %22 = finish %5, %6, %7 store %21, %22 "
+#define START  "%1 = load.q %2, %3, %4 = init "
+#define END    "%21, %22 = finish %5, %6, %7 store %21, %22 "
 #define RANGES "ranges { may [0, q1]; must [0, q0]; live [0, 9]; } "
 
 /* The module, or NULL with the first diagnostic in *error. */
@@ -90,7 +91,8 @@ static void verifier_checks_patterns(void)
     refuse(PATTERN("mask k <= q; scale float(q);"), "the scale must not depend on the query's row");
     refuse(PATTERN("mask k <= q; scale 1.0; sink float(k);"), "the sink must not depend on the key");
     refuse(PATTERN("mask k <= q; scale 1.0; score q;"), "a score must be float, not int");
-    refuse(HEAD "pattern x { heads 3 / 2; dim 4; dim_v 4; mask true; scale 1.0; } }", "query heads must be a multiple of KV heads");
+    refuse(HEAD "pattern x { heads 3 / 2; dim 4; dim_v 4; mask true; scale 1.0; } }",
+           "query heads must be a multiple of KV heads");
     refuse(HEAD "pattern x { heads 2 / 1; dim 4; mask true; scale 1.0; } }", "dim is out of range");
 }
 
@@ -102,33 +104,48 @@ static void verifier_checks_kernels(void)
     refuse(KERNEL("", ""), "a kernel is one rows");
     refuse(KERNEL("", "rows { }"), "a body must end in store");
     refuse(KERNEL("", "rows { " START "yield %2, %3, %4 }"), "yield must stand last in a loop");
-    refuse(KERNEL("", "rows { " START "keys all (%2, %3, %4) { (%8, %9, %10): yield %8, %9, %10 } }"), "keys has 3 results, not 0");
+    refuse(KERNEL("", "rows { " START "keys all (%2, %3, %4) { (%8, %9, %10): yield %8, %9, %10 } }"),
+           "keys has 3 results, not 0");
     refuse(KERNEL("", "rows { " START LOOP("full", "") END "}"), "keys full and partial need ranges");
     refuse(KERNEL("", RANGES "rows { " START LOOP("all", "") END "}"), "keys all: the kernel has ranges");
     refuse(KERNEL("", RANGES "rows { " START LOOP("full", "%13 = mask %12 { k <= q }") END "}"), "mask in keys full");
-    refuse(KERNEL("", RANGES "rows { " START LOOP("full", "%13 = map %12 { float(k0) }") END "}"), "k0 and k1 belong to bounds");
-    refuse(KERNEL("", RANGES "rows { " START LOOP("full", "%13 = map %12 { 1 }") END "}"), "the expression of map must be float, not int");
+    refuse(KERNEL("", RANGES "rows { " START LOOP("full", "%13 = map %12 { float(k0) }") END "}"),
+           "k0 and k1 belong to bounds");
+    refuse(KERNEL("", RANGES "rows { " START LOOP("full", "%13 = map %12 { 1 }") END "}"),
+           "the expression of map must be float, not int");
     refuse(KERNEL("", "rows { " START LOOP("all", "%13 = load.q") END "}"), "load.q must stand in rows, outside loops");
-    refuse(KERNEL("", "rows { " START LOOP("all", "%13 = rowmax %11, %8") END "}"), "rowmax wants a value of type s, not k");
-    refuse(KERNEL("", "rows { " START LOOP("all", "") "%21, %22 = finish %5, %6, %10 store %21, %22 }"), "finish uses a value that is not defined before it");
-    refuse(KERNEL("", "rows { %1 = load.q { float(k) } " "%2 = load.k %3 = dot.qk %1, %2 %4, %5 = softmax %3 %6 = load.v %7 = dot.pv %4, %6 store %7, %5 }"),
+    refuse(KERNEL("", "rows { " START LOOP("all", "%13 = rowmax %11, %8") END "}"),
+           "rowmax wants a value of type s, not k");
+    refuse(KERNEL("", "rows { " START LOOP("all", "") "%21, %22 = finish %5, %6, %10 store %21, %22 }"),
+           "finish uses a value that is not defined before it");
+    refuse(KERNEL("",
+                  "rows { %1 = load.q { float(k) } "
+                  "%2 = load.k %3 = dot.qk %1, %2 %4, %5 = softmax %3 %6 = load.v %7 = dot.pv %4, %6 store %7, %5 }"),
            "the expression of load.q must not depend on the key");
-    refuse(KERNEL("base2", "rows { %1 = load.q %2 = load.k %3 = dot.qk %1, %2 %4, %5 = softmax %3 %6 = load.v %7 = dot.pv %4, %6 store %7, %5 }"),
+    refuse(KERNEL("base2", "rows { %1 = load.q %2 = load.k %3 = dot.qk %1, %2 %4, %5 = softmax %3 %6 = load.v %7 = "
+                           "dot.pv %4, %6 store %7, %5 }"),
            "need the online form");
     refuse(KERNEL("split", "rows { " START LOOP("all", "") END "}"), "finish must stand in merge");
-    refuse(KERNEL("split", "rows { " START LOOP("all", "") "store.part %5, %6, %7 }"), "a split kernel is rows and merge");
-    refuse(KERNEL("", "rows { " START LOOP("all", "") "store.part %5, %6, %7 }"), "store.part must stand last in rows of a split kernel");
-    refuse(KERNEL("", "rows { " START LOOP("all", "") END "} merge { }"), "merge must stand behind rows, in a split kernel");
+    refuse(KERNEL("split", "rows { " START LOOP("all", "") "store.part %5, %6, %7 }"),
+           "a split kernel is rows and merge");
+    refuse(KERNEL("", "rows { " START LOOP("all", "") "store.part %5, %6, %7 }"),
+           "store.part must stand last in rows of a split kernel");
+    refuse(KERNEL("", "rows { " START LOOP("all", "") END "} merge { }"),
+           "merge must stand behind rows, in a split kernel");
     refuse(KERNEL("", "rows { " START LOOP("all", "") "%31 = load.k " END "}"), "load.k must stand where keys are");
-    refuse(KERNEL("", "ranges { may [k, q1]; } rows { " START LOOP("full", "") END "}"), "ranges may must not depend on the key");
-    refuse(KERNEL("", "ranges { may [if may#0 then 0 else 1, q1]; } rows { " START LOOP("full", "") END "}"), "there is no such data atom");
-    refuse(KERNEL("", "ranges { data { k } may { true } must { true }; } rows { " START LOOP("full", "") END "}"), "a data atom must be bool, not int");
+    refuse(KERNEL("", "ranges { may [k, q1]; } rows { " START LOOP("full", "") END "}"),
+           "ranges may must not depend on the key");
+    refuse(KERNEL("", "ranges { may [if may#0 then 0 else 1, q1]; } rows { " START LOOP("full", "") END "}"),
+           "there is no such data atom");
+    refuse(KERNEL("", "ranges { data { k } may { true } must { true }; } rows { " START LOOP("full", "") END "}"),
+           "a data atom must be bool, not int");
 }
 
 static void verifier_checks_schedules(void)
 {
 #define SCHEDULED(s) KERNEL("", "schedule " s " rows { " START LOOP("all", "") END "}")
-#define SIZES(lanes, vector, block, qk) "{ lanes " lanes "; vector " vector "; key_block " block "; qk " qk "; pv 4 x 2; narrow 4 x 8; }"
+#define SIZES(lanes, vector, block, qk)                                                                                \
+    "{ lanes " lanes "; vector " vector "; key_block " block "; qk " qk "; pv 4 x 2; narrow 4 x 8; }"
     accept(SCHEDULED("cpu:avx2 " SIZES("64", "8", "96", "6 x 2")));
     refuse(SCHEDULED("cpu:avx2 { vector 8; }"), "a schedule needs lanes");
     refuse(SCHEDULED("cpu:avx2 " SIZES("64", "16", "96", "6 x 2")), "the schedule's vector is not the target's");
@@ -137,11 +154,12 @@ static void verifier_checks_schedules(void)
     refuse(SCHEDULED("cpu:avx2 " SIZES("64", "8", "96", "8 x 2")), "does not fit the target's registers");
     refuse(SCHEDULED("cpu:avx2 " SIZES("64", "8", "96", "4 x 3")), "register tiles must divide");
     refuse(SCHEDULED("cpu:avx2 { lanes 64; }"), "a size of the schedule is 0");
-    refuse(SCHEDULED("cpu:avx512bf16 { lanes 64; vector 16; key_block 64; qk 4 x 2; pv 4 x 2; narrow 4 x 8; dot_bf16; }"),
-           "dot_bf16 needs a target that has it and bf16 storage");
+    refuse(
+        SCHEDULED("cpu:avx512bf16 { lanes 64; vector 16; key_block 64; qk 4 x 2; pv 4 x 2; narrow 4 x 8; dot_bf16; }"),
+        "dot_bf16 needs a target that has it and bf16 storage");
 }
 
-/* ---- the interpreter, by hand --------------------------------------------------------------------------------------------------------------- */
+/* ---- the interpreter, by hand ---------------------------------------------------------------------------- */
 
 typedef struct run {
     double o[8], lse[8]; /* 4 queries, 2 heads, dim 1 */
@@ -149,8 +167,8 @@ typedef struct run {
 } run;
 
 #define UNFUSED(map, mask, sink)                                                                                       \
-    HEAD "kernel k : p { rows { %1 = load.q %2 = load.k %3 = dot.qk %1, %2 %4 = map %3 { " map " } %5 = mask %4 { " mask " } %6, %7 = softmax %5 " sink \
-         " %8 = load.v %9 = dot.pv %6, %8 store %9, %7 } } }"
+    HEAD "kernel k : p { rows { %1 = load.q %2 = load.k %3 = dot.qk %1, %2 %4 = map %3 { " map                         \
+         " } %5 = mask %4 { " mask " } %6, %7 = softmax %5 " sink " %8 = load.v %9 = dot.pv %6, %8 store %9, %7 } } }"
 
 /* 4 queries of value 1, keys 0, ln 2, ln 2, 0: weights 1, 2, 2, 1; values 1, 10, 100, 1000. */
 static run run_kernel(const char *t, double poison, const interp_options *o)
@@ -161,7 +179,8 @@ static run run_kernel(const char *t, double poison, const interp_options *o)
     const int32_t doc[4] = {0, 0, 1, 1};
     const int32_t *const attrs[1] = {doc};
     run r = {0};
-    interp_sequence s = {.n_q = 4, .n_keys = 4, .q = q, .k = k, .v = v, .q_attr = attrs, .k_attr = attrs, .o = r.o, .lse = r.lse};
+    interp_sequence s = {
+        .n_q = 4, .n_keys = 4, .q = q, .k = k, .v = v, .q_attr = attrs, .k_attr = attrs, .o = r.o, .lse = r.lse};
     ir_module *m = read_text(a, t, &r.error);
     CHECK_MSG(m, "%s", r.error);
     r.error = m ? interp_run(m->kernels.at[0], &s, 1, o) : "does not read";
@@ -204,17 +223,20 @@ static void masked_nan_stays_and_visible_nan_shows(void)
     const interp_options tiles = {.row_tile = 3, .key_tile = 1};
     run r = run_kernel(UNFUSED("s", "k <= q", ""), NAN, NULL);
     CHECK(is_near(r.o[5], 221.0 / 5) && isnan(r.o[6]) && isnan(r.lse[7]));
-    r = run_kernel(HEAD "kernel k : p { rows { " START LOOP("all", "") END "} } }", NAN, &tiles); /* no mask: all see the last key */
+    r = run_kernel(HEAD "kernel k : p { rows { " START LOOP("all", "") END "} } }", NAN,
+                   &tiles); /* no mask: all see the last key */
     CHECK(isnan(r.o[0]) && isnan(r.o[7]) && isnan(r.lse[0]));
-    r = run_kernel(HEAD "kernel k : p { ranges { may [0, 2]; must [0, 2]; } rows { " START LOOP("full", "") END "} } }", NAN, &tiles);
+    r = run_kernel(HEAD "kernel k : p { ranges { may [0, 2]; must [0, 2]; } rows { " START LOOP("full", "") END "} } }",
+                   NAN, &tiles);
     CHECK(is_near(r.o[0], 221.0 / 5) && is_near(r.lse[7], log(5)));
 }
 
 static void the_sink_is_counted_once(void)
 {
     const interp_options parts = {.parts = 4, .key_tile = 1};
-    const char *t = HEAD "kernel k : p split { rows { %1 = load.q %2, %3, %4 = init { 0.0 } " LOOP("all", "")
-                         "store.part %5, %6, %7 } merge { %31, %32, %33 = load.parts %34, %35 = finish %31, %32, %33 store %34, %35 } } }";
+    const char *t = HEAD "kernel k : p split { rows { %1 = load.q %2, %3, %4 = init { 0.0 } " LOOP(
+        "all", "") "store.part %5, %6, %7 } merge { %31, %32, %33 = load.parts %34, %35 = finish %31, %32, %33 store "
+                   "%34, %35 } } }";
     run r = run_kernel(t, 0, &parts);
     for (int i = 0; i < 8; i++) CHECK(is_near(r.o[i], 1221.0 / 7) && is_near(r.lse[i], log(7)));
 }
@@ -227,7 +249,7 @@ static void interpreter_refuses_bad_calls(void)
     CHECK(r.error && strstr(r.error, "layer 1 does not exist"));
 }
 
-/* ---- copies ----------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- copies ---------------------------------------------------------------------------------------------- */
 
 static const char *print_kernel(arena *a, const kernel *k)
 {
@@ -270,7 +292,8 @@ static void op_copies_have_their_own_values(void)
 
 static void tables_answer(void)
 {
-    CHECK(target_parse("cpu:avx2") == TARGET_CPU_AVX2 && target_parse("avx2") == TARGET_NONE && target_parse("") == TARGET_NONE);
+    CHECK(target_parse("cpu:avx2") == TARGET_CPU_AVX2 && target_parse("avx2") == TARGET_NONE &&
+          target_parse("") == TARGET_NONE);
     CHECK_STR(target_get(TARGET_CPU_BASELINE)->name, "cpu:baseline");
     for (int c = 0; c < OP_COUNT; c++) CHECK(kop_get_info((kop_code)c)->name[0]);
 }

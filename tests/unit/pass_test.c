@@ -1,8 +1,9 @@
 /* pass_test.c - every pass keeps what a kernel computes.
  *
- * Random modules (masks, scores, sinks, heads) go through the pipeline; at each stage every kernel is interpreted with random
- * tiles and parts and compared with the definition (semantics.md 0.2), which this file evaluates by itself. Keys that nobody sees
- * hold NaN. At each stage the text must read back to the same text, and the module that was read computes the same.
+ * Random modules (masks, scores, sinks, heads) go through the pipeline; at each stage every kernel is interpreted with
+ * random tiles and parts and compared with the definition (semantics.md 0.2), which this file evaluates by itself. Keys
+ * that nobody sees hold NaN. At each stage the text must read back to the same text, and the module that was read
+ * computes the same.
  *
  *   pass_test [count [seed]] */
 #include "tests/unit/check.h"
@@ -13,7 +14,7 @@
 static unsigned long long seed = 1;
 static int n_modules = 300;
 
-/* ---- the definition --------------------------------------------------------------------------------------------------------------------- */
+/* ---- the definition -------------------------------------------------------------------------------------- */
 
 typedef struct definition {
     const random_module *r;
@@ -108,7 +109,7 @@ static void define(definition *d, arena *a, const random_module *r, const patter
         for (int64_t h = 0; h < r->shape.q_heads; h++) define_row(d, i, h);
 }
 
-/* ---- comparison ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- comparison ------------------------------------------------------------------------------------------ */
 
 static bool near(double a, double b) { return a == b || fabs(a - b) <= 1e-9 * (1 + fabs(b)); }
 
@@ -148,7 +149,8 @@ static ir_module *read_back(arena *a, const ir_module *m, const char *stage)
     CHECK_MSG(back, "after %s the text does not read", stage);
     if (!back) return NULL;
     ir_module_print(back, &second);
-    CHECK_MSG(!strcmp(text_get(&first), text_get(&second)), "after %s: %s\nis not\n%s", stage, text_get(&first), text_get(&second));
+    CHECK_MSG(!strcmp(text_get(&first), text_get(&second)), "after %s: %s\nis not\n%s", stage, text_get(&first),
+              text_get(&second));
     return back;
 }
 
@@ -202,13 +204,16 @@ static void order_is_free_where_needs_allow(void)
     }
 }
 
-/* ---- the driver ---------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the driver ------------------------------------------------------------------------------------------ */
 
 static const char *run_text(arena *a, const char *kernel_text, const pass_options *o)
 {
     diags d = {.arena = a};
-    const char *t = arena_printf(a, "module \"m\" { layers 1; schedule p; pattern p { heads 2 / 1; dim 4; dim_v 4; dtype f32; "
-                                    "mask k <= q; scale 0.5; } %s }", kernel_text);
+    const char *t =
+        arena_printf(a,
+                     "module \"m\" { layers 1; schedule p; pattern p { heads 2 / 1; dim 4; dim_v 4; dtype f32; "
+                     "mask k <= q; scale 0.5; } %s }",
+                     kernel_text);
     ir_module *m = ir_module_read(a, &d, diags_add_source(&d, "text", t, strlen(t)));
     diags_print(&d, stdout, DIAG_TEXT, false);
     return m ? passes_run(m, o) : "does not read";
@@ -233,7 +238,8 @@ static void driver_refuses(void)
         arena *a = arena_create(0, NULL, NULL);
         pass_options o = {.passes = cases[i].passes, .stop_after = cases[i].stop, .print_after = cases[i].print};
         const char *error = run_text(a, "", &o);
-        CHECK_MSG(error && !strncmp(error, cases[i].says, strlen(cases[i].says)), "case %zu says: %s", i, error ? error : "nothing");
+        CHECK_MSG(error && !strncmp(error, cases[i].says, strlen(cases[i].says)), "case %zu says: %s", i,
+                  error ? error : "nothing");
         arena_destroy(a);
     }
 }
@@ -242,18 +248,21 @@ static void driver_refuses(void)
 static void passes_refuse_other_shapes(void)
 {
     static const char *const two_chains =
-        "kernel k : p { rows { %1 = load.q %2, %3, %4 = init %5, %6, %7 = keys all (%2, %3, %4) { (%8, %9, %10): %11 = load.k "
+        "kernel k : p { rows { %1 = load.q %2, %3, %4 = init %5, %6, %7 = keys all (%2, %3, %4) { (%8, %9, %10): %11 = "
+        "load.k "
         "%12 = dot.qk %1, %11 %13 = map %12 { s * 0.5 } %14 = rowmax %12, %8 %15 = decay %8, %14 %16 = exp %13, %14 "
-        "%17 = rowsum %16, %9, %15 %18 = load.v %19 = rescale %10, %15 %20 = accum.pv %16, %18, %19 yield %14, %17, %20 } "
+        "%17 = rowsum %16, %9, %15 %18 = load.v %19 = rescale %10, %15 %20 = accum.pv %16, %18, %19 yield %14, %17, "
+        "%20 } "
         "%21, %22 = finish %5, %6, %7 store %21, %22 } }";
-    static const char *const no_softmax =
-        "kernel k : p { rows { %1 = load.q %2 = load.k %3 = dot.qk %1, %2 %4 = load.v %5 = dot.pv %3, %4 %6, %7 = softmax %3 "
-        "store %5, %7 } }";
+    static const char *const no_softmax = "kernel k : p { rows { %1 = load.q %2 = load.k %3 = dot.qk %1, %2 %4 = "
+                                          "load.v %5 = dot.pv %3, %4 %6, %7 = softmax %3 "
+                                          "store %5, %7 } }";
     const struct {
         const char *kernel, *pass, *says;
     } cases[] = {
         {two_chains, "fold-scale", "fold-scale cannot change kernel k: its loops must have one chain of maps"},
-        {no_softmax, "fuse-online", "fuse-online cannot change kernel k: it needs one softmax whose weights go to one dot.pv"},
+        {no_softmax, "fuse-online",
+         "fuse-online cannot change kernel k: it needs one softmax whose weights go to one dot.pv"},
     };
     for (size_t i = 0; i < ATTNC_COUNT(cases); i++) {
         arena *a = arena_create(0, NULL, NULL);

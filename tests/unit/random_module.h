@@ -34,7 +34,7 @@ static expr rm_var(random_module *r, expr_var v) { return expr_variable(r->p, v)
 static expr rm_bin(random_module *r, expr_op op, expr a, expr b) { return expr_binary(r->p, op, a, b); }
 static expr rm_distance(random_module *r) { return rm_bin(r, EXPR_SUB, rm_var(r, VAR_Q), rm_var(r, VAR_K)); }
 
-/* ---- masks -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- masks ----------------------------------------------------------------------------------------------- */
 
 static expr rm_chunk(random_module *r)
 {
@@ -49,7 +49,8 @@ static expr rm_same_doc(random_module *r)
 
 static expr rm_block(random_module *r)
 {
-    expr at[2] = {rm_bin(r, EXPR_DIV, rm_var(r, VAR_Q), expr_int(r->p, 4)), rm_bin(r, EXPR_DIV, rm_var(r, VAR_K), expr_int(r->p, 4))};
+    expr at[2] = {rm_bin(r, EXPR_DIV, rm_var(r, VAR_Q), expr_int(r->p, 4)),
+                  rm_bin(r, EXPR_DIV, rm_var(r, VAR_K), expr_int(r->p, 4))};
     return rm_bin(r, EXPR_FLT, expr_float(r->p, 0.25), expr_elem(r->p, RM_BLOCK, at, 2));
 }
 
@@ -67,17 +68,28 @@ static expr rm_stride(random_module *r)
 static expr rm_atom(random_module *r)
 {
     switch (rm_below(r, 12)) {
-    case 0: return rm_bin(r, EXPR_LT, rm_distance(r), rm_int(r, 1, 12));
-    case 1: return rm_chunk(r);
-    case 2: return rm_bin(r, EXPR_LT, rm_var(r, VAR_K), rm_int(r, 0, 6));
-    case 3: return rm_same_doc(r);
-    case 4: return rm_block(r);
-    case 5: return rm_head_window(r);
-    case 6: return rm_stride(r);
-    case 7: return rm_bin(r, EXPR_EQ, rm_var(r, VAR_LAYER), rm_int(r, 0, RM_LAYERS - 1));
-    case 8: return rm_bin(r, EXPR_LE, expr_unary(r->p, EXPR_ABS, rm_distance(r)), rm_int(r, 0, 8));
-    case 9: return expr_bool(r->p, rm_below(r, 2));
-    default: return rm_bin(r, EXPR_LE, rm_var(r, VAR_K), rm_var(r, VAR_Q));
+    case 0:
+        return rm_bin(r, EXPR_LT, rm_distance(r), rm_int(r, 1, 12));
+    case 1:
+        return rm_chunk(r);
+    case 2:
+        return rm_bin(r, EXPR_LT, rm_var(r, VAR_K), rm_int(r, 0, 6));
+    case 3:
+        return rm_same_doc(r);
+    case 4:
+        return rm_block(r);
+    case 5:
+        return rm_head_window(r);
+    case 6:
+        return rm_stride(r);
+    case 7:
+        return rm_bin(r, EXPR_EQ, rm_var(r, VAR_LAYER), rm_int(r, 0, RM_LAYERS - 1));
+    case 8:
+        return rm_bin(r, EXPR_LE, expr_unary(r->p, EXPR_ABS, rm_distance(r)), rm_int(r, 0, 8));
+    case 9:
+        return expr_bool(r->p, rm_below(r, 2));
+    default:
+        return rm_bin(r, EXPR_LE, rm_var(r, VAR_K), rm_var(r, VAR_Q));
     }
 }
 
@@ -91,23 +103,30 @@ static expr rm_mask(random_module *r, int depth)
     return rm_below(r, 2) ? expr_unary(r->p, EXPR_NOT, a) : expr_if(r->p, rm_atom(r), a, b);
 }
 
-/* ---- scores -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- scores ---------------------------------------------------------------------------------------------- */
 
 /* A float of the row: no key, no logit. */
 static expr rm_row_float(random_module *r)
 {
     expr h[2] = {rm_var(r, VAR_LAYER), rm_var(r, VAR_H)};
     switch (rm_below(r, 4)) {
-    case 0: return rm_float(r);
-    case 1: return expr_unary(r->p, EXPR_LN, expr_unary(r->p, EXPR_FLOAT, rm_bin(r, EXPR_ADD, rm_var(r, VAR_Q), expr_int(r->p, 2))));
-    case 2: return expr_unary(r->p, EXPR_EXP2, rm_bin(r, EXPR_FDIV, expr_unary(r->p, EXPR_FLOAT, rm_var(r, VAR_G)), expr_float(r->p, -2)));
-    default: return expr_elem(r->p, RM_SINKS, h, 2);
+    case 0:
+        return rm_float(r);
+    case 1:
+        return expr_unary(r->p, EXPR_LN,
+                          expr_unary(r->p, EXPR_FLOAT, rm_bin(r, EXPR_ADD, rm_var(r, VAR_Q), expr_int(r->p, 2))));
+    case 2:
+        return expr_unary(r->p, EXPR_EXP2,
+                          rm_bin(r, EXPR_FDIV, expr_unary(r->p, EXPR_FLOAT, rm_var(r, VAR_G)), expr_float(r->p, -2)));
+    default:
+        return expr_elem(r->p, RM_SINKS, h, 2);
     }
 }
 
 static expr rm_bias(random_module *r)
 {
-    expr at[2] = {rm_var(r, VAR_H), rm_bin(r, EXPR_MIN, expr_unary(r->p, EXPR_ABS, rm_distance(r)), expr_int(r->p, RM_BUCKETS - 1))};
+    expr at[2] = {rm_var(r, VAR_H),
+                  rm_bin(r, EXPR_MIN, expr_unary(r->p, EXPR_ABS, rm_distance(r)), expr_int(r->p, RM_BUCKETS - 1))};
     return expr_elem(r->p, RM_BIAS, at, 2);
 }
 
@@ -123,26 +142,45 @@ static expr rm_score(random_module *r, expr s, bool last)
     expr far = expr_unary(r->p, EXPR_FLOAT, rm_distance(r));
     expr eight = expr_float(r->p, 8), low = expr_float(r->p, -8);
     switch (rm_below(r, 14)) {
-    case 10: return rm_bin(r, EXPR_FMAX, low, rm_bin(r, EXPR_FMIN, eight, rm_bin(r, EXPR_FDIV, rm_float(r), s)));
-    case 11: return rm_bin(r, EXPR_FSUB, rm_float(r), s);
-    case 12: return rm_bin(r, EXPR_FMAX, expr_unary(r->p, EXPR_FABS, s), rm_row_float(r));
-    case 13: return rm_bin(r, EXPR_FMAX, low, rm_bin(r, EXPR_FMIN, eight, rm_bin(r, EXPR_FMUL, s, s)));
-    case 0: return rm_bin(r, EXPR_FSUB, s, rm_bin(r, EXPR_FMUL, rm_row_float(r), far));
-    case 1: return rm_softcap(r, s);
-    case 2: return rm_bin(r, EXPR_FMUL, s, rm_row_float(r));
-    case 3: return expr_if(r->p, rm_atom(r), rm_bin(r, EXPR_FMUL, s, rm_float(r)), s);
-    case 4: return rm_bin(r, EXPR_FADD, s, rm_bias(r));
-    case 5: return rm_bin(r, EXPR_FMIN, s, rm_float(r));
-    case 6: return rm_bin(r, EXPR_FDIV, rm_bin(r, EXPR_FADD, rm_float(r), s), expr_float(r->p, 1.5));
-    case 7: return expr_if(r->p, rm_bin(r, rm_below(r, 2) ? EXPR_AND : EXPR_OR, rm_atom(r), rm_bin(r, EXPR_FLT, s, expr_float(r->p, 0.4))), rm_bin(r, EXPR_FMUL, s, expr_float(r->p, 0.1)), s);
-    case 8: return rm_bin(r, EXPR_FADD, s, expr_if(r->p, rm_atom(r), expr_float(r->p, last ? -INFINITY : -3), rm_float(r)));
-    default: return rm_bin(r, EXPR_FMUL, rm_bin(r, EXPR_FADD, s, rm_row_float(r)), expr_if(r->p, rm_atom(r), rm_row_float(r), rm_float(r)));
+    case 10:
+        return rm_bin(r, EXPR_FMAX, low, rm_bin(r, EXPR_FMIN, eight, rm_bin(r, EXPR_FDIV, rm_float(r), s)));
+    case 11:
+        return rm_bin(r, EXPR_FSUB, rm_float(r), s);
+    case 12:
+        return rm_bin(r, EXPR_FMAX, expr_unary(r->p, EXPR_FABS, s), rm_row_float(r));
+    case 13:
+        return rm_bin(r, EXPR_FMAX, low, rm_bin(r, EXPR_FMIN, eight, rm_bin(r, EXPR_FMUL, s, s)));
+    case 0:
+        return rm_bin(r, EXPR_FSUB, s, rm_bin(r, EXPR_FMUL, rm_row_float(r), far));
+    case 1:
+        return rm_softcap(r, s);
+    case 2:
+        return rm_bin(r, EXPR_FMUL, s, rm_row_float(r));
+    case 3:
+        return expr_if(r->p, rm_atom(r), rm_bin(r, EXPR_FMUL, s, rm_float(r)), s);
+    case 4:
+        return rm_bin(r, EXPR_FADD, s, rm_bias(r));
+    case 5:
+        return rm_bin(r, EXPR_FMIN, s, rm_float(r));
+    case 6:
+        return rm_bin(r, EXPR_FDIV, rm_bin(r, EXPR_FADD, rm_float(r), s), expr_float(r->p, 1.5));
+    case 7:
+        return expr_if(
+            r->p,
+            rm_bin(r, rm_below(r, 2) ? EXPR_AND : EXPR_OR, rm_atom(r), rm_bin(r, EXPR_FLT, s, expr_float(r->p, 0.4))),
+            rm_bin(r, EXPR_FMUL, s, expr_float(r->p, 0.1)), s);
+    case 8:
+        return rm_bin(r, EXPR_FADD, s, expr_if(r->p, rm_atom(r), expr_float(r->p, last ? -INFINITY : -3), rm_float(r)));
+    default:
+        return rm_bin(r, EXPR_FMUL, rm_bin(r, EXPR_FADD, s, rm_row_float(r)),
+                      expr_if(r->p, rm_atom(r), rm_row_float(r), rm_float(r)));
     }
 }
 
-/* ---- modules -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- modules --------------------------------------------------------------------------------------------- */
 
-static void rm_add_table(random_module *r, arena *a, const char *name, expr_type type, int64_t rows, int64_t columns, bool constant)
+static void rm_add_table(random_module *r, arena *a, const char *name, expr_type type, int64_t rows, int64_t columns,
+                         bool constant)
 {
     table t = {.name = name, .type = type, .rank = columns ? 2 : 1, .extent = {rows, columns}};
     int64_t n = rows * (columns ? columns : 1);
@@ -188,7 +226,7 @@ static random_module random_module_create(arena *a, unsigned long long *seed)
     return r;
 }
 
-/* ---- inputs ----------------------------------------------------------------------------------------------------------------------------- */
+/* ---- inputs ---------------------------------------------------------------------------------------------- */
 
 static double *rm_reals(random_module *r, arena *a, int64_t n)
 {
@@ -213,7 +251,8 @@ static inline random_input *random_input_create(random_module *r, arena *a)
     in->k_attrs[0] = in->k_attr;
     in->n_lse = (size_t)(n_q * s->q_heads);
     in->n_out = in->n_lse * (size_t)s->dim_v;
-    in->seq = (interp_sequence){.n_q = n_q, .pos = pos, .n_keys = n_keys, .k = in->k, .v = in->v, .q_attr = in->q_attrs, .k_attr = in->k_attrs};
+    in->seq = (interp_sequence){
+        .n_q = n_q, .pos = pos, .n_keys = n_keys, .k = in->k, .v = in->v, .q_attr = in->q_attrs, .k_attr = in->k_attrs};
     in->seq.q = rm_reals(r, a, n_q * s->q_heads * s->dim);
     in->seq.o = ARENA_ARRAY(a, double, in->n_out + 1);
     in->seq.lse = ARENA_ARRAY(a, double, in->n_lse + 1);
