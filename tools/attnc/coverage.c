@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_VARIETIES = 1 << 16, MAX_ROW_EVALUATIONS = 1 << 24 };
+/* Bounds on work: a second or so, whatever the file says. */
+enum { MAX_HEADS = 1 << 13, MAX_EVALUATIONS = 1 << 22 };
 
 /* One way heads see: the three lists for some (layer, head). */
 typedef struct variety {
@@ -158,7 +159,7 @@ static void collect(counter *c, uint32_t index)
     int64_t layers = 0;
     for (uint32_t l = 0; l < c->m->layers; l++)
         layers += c->m->schedule[l] == index;
-    if ((by_layer ? layers : 1) * (by_head ? s->q_heads : 1) > MAX_VARIETIES) {
+    if ((by_layer ? layers : 1) * (by_head ? s->q_heads : 1) > MAX_HEADS) {
         c->out.unknown = "too many heads that may differ";
         return;
     }
@@ -342,8 +343,12 @@ coverage coverage_compute(arena *a, const ir_module *m, uint32_t index, const co
     }
     collect(&c, index);
     if (!c.out.known) return c.out;
+    if ((int64_t)c.varieties.n * (o->n / o->tile_rows) > MAX_EVALUATIONS) {
+        c.out = (coverage){.unknown = "too many different heads for a text this long"};
+        return c.out;
+    }
     prepare(&c);
-    bool row_by_row = (int64_t)c.varieties.n * o->n <= MAX_ROW_EVALUATIONS;
+    bool row_by_row = (int64_t)c.varieties.n * o->n <= MAX_EVALUATIONS;
     c.out.exact_pairs = row_by_row && p->ranges->exact_rows;
     c.out.exact_live = !p->ranges->n_data && !p->ranges->n_undecided;
     count_tile_rows(&c, !row_by_row);

@@ -10,12 +10,12 @@ static int32_t example_group(int64_t i, int64_t n)
     return i >= 5 * n / 8 && i < 11 * n / 16 ? 1 : -1;
 }
 
-/* Zeros and ones, one in four, without a pattern that the eye could take for the mask's. */
+/* Zeros and ones, one in sixteen, without a pattern that the eye could take for the mask's. */
 static double example_entry(uint64_t i)
 {
     uint64_t x = (i + 1) * 0x9e3779b97f4a7c15u;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    return (x ^ (x >> 27)) % 4 == 0;
+    return (x ^ (x >> 27)) % 16 == 0;
 }
 
 static const double *example_table(arena *a, const table *t)
