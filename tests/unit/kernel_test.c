@@ -175,7 +175,7 @@ static run run_kernel(const char *t, double poison, const interp_options *o)
 {
     arena *a = arena_create(0, NULL, NULL);
     const double q[8] = {1, 1, 1, 1, 1, 1, 1, 1};
-    double k[4] = {0, log(2), log(2), poison}, v[4] = {1, 10, 100, poison ? poison : 1000};
+    double k[4] = {0, log(2), log(2), poison}, v[4] = {1, 10, 100, poison != 0 ? poison : 1000};
     const int32_t doc[4] = {0, 0, 1, 1};
     const int32_t *const attrs[1] = {doc};
     run r = {0};
