@@ -40,9 +40,9 @@ struct attn_plan {
     const void **call_inputs;
     char *parts, *workspaces;
     size_t workspace_stride;
-    atomic_uint *finished; /* per part slot; a tile counts in its first */
-    atomic_llong next;     /* item */
-    atomic_bool busy;
+    atomic_uint *finished;                    /* per part slot; a tile counts in its first */
+    _Alignas(MEMORY_ALIGN) atomic_llong next; /* item; all workers write it, so it has a cache line of its own */
+    _Alignas(MEMORY_ALIGN) atomic_bool busy;
 };
 
 /* plan_check.c */
