@@ -281,7 +281,7 @@ static void drop_ordered_pairs(expr_pool *p, sum *s)
 /* n * floor(a / n) = a - a % n */
 static sum without_floors(expr_pool *p, const sum *s)
 {
-    sum r = sum_const(s->k);
+    sum r = {.k = s->k, .ok = s->ok};
     for (uint32_t i = 0; i < s->n; i++) {
         expr_node x = *expr_get(p, s->t[i].x);
         int64_t n, c = s->t[i].c;

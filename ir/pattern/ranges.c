@@ -24,15 +24,6 @@ static lists combine(analysis *a, bool meet, const lists *x, const lists *y)
     return r;
 }
 
-/* All keys, or none, by a condition that is the same for every pair of the tile. */
-static lists uniform_lists(analysis *a, expr when)
-{
-    int_range r;
-    bool known = expr_range(a->pool, when, EXPR_MAX_POSITION, &r);
-    piece_list l = known && r.hi == 0 ? list_none() : list_one(a, (piece){0, 0, known && r.lo == 1 ? a->always : when});
-    return (lists){{l, l, l}};
-}
-
 static expr with_sign(analysis *a, expr e, bool positive) { return positive ? e : expr_unary(a->pool, EXPR_NOT, e); }
 
 static lists undecided(analysis *a, expr e)
@@ -41,6 +32,15 @@ static lists undecided(analysis *a, expr e)
     for (size_t i = 0; i < a->undecided.n; i++) seen |= a->undecided.at[i] == e;
     if (!seen) VEC_PUSH(a->arena, &a->undecided, e);
     return (lists){{list_all(a), list_none(), list_all(a)}};
+}
+
+/* All keys, or none, by a condition that is the same for every pair of the tile. */
+static lists uniform_lists(analysis *a, expr when)
+{
+    int_range r;
+    if (!expr_range(a->pool, when, EXPR_MAX_POSITION, &r)) return undecided(a, when);
+    piece_list l = r.hi == 0 ? list_none() : list_one(a, (piece){0, 0, r.lo == 1 ? a->always : when});
+    return (lists){{l, l, l}};
 }
 
 static lists data_lists(analysis *a, expr atom)

@@ -8,6 +8,10 @@
 
 #include <stdbool.h>
 
+/* Values of formulas with huge constants: nothing is said about those that leave 64 bits, but the test must not
+ * stumble. */
+__extension__ typedef __int128 wide;
+
 typedef enum formula_kind {
     F_CONST,
     F_Q,
@@ -56,6 +60,7 @@ typedef struct formula_maker {
     unsigned long long *random;
     bool uniform; /* may read h and win[..] */
     bool data;    /* may read attributes and grid[..] */
+    bool huge;    /* constants up to the ends of 64 bits */
 } formula_maker;
 
 static inline long long formula_pick(const formula_maker *m, long long n)
@@ -78,6 +83,9 @@ static inline const formula *formula_leaf(const formula_maker *m)
     if (m->data && pick < 2) return formula_new(m, pick ? F_DOC_Q : F_DOC_K, 0);
     if (m->uniform && pick == 2) return formula_new(m, F_H, 0);
     if (pick < 7) return formula_new(m, pick & 1 ? F_Q : F_K, 0);
+    static const long long huge[] = {1ll << 30,       -(1ll << 31), 3000000000ll,          1ll << 40,
+                                     (1ll << 61) - 1, 1ll << 62,    9223372036854775807ll, -9223372036854775807ll - 1};
+    if (m->huge && formula_pick(m, 3) == 0) return formula_new(m, F_CONST, huge[formula_pick(m, 8)]);
     return formula_new(m, F_CONST, formula_pick(m, 29) - 9);
 }
 
@@ -107,18 +115,18 @@ static const formula *formula_bool(const formula_maker *m, int depth)
     return f;
 }
 
-static inline long long floor_quotient(long long a, long long b)
+static inline wide floor_quotient(wide a, wide b)
 {
     if (b == 0) return 0;
-    long long q = a / b;
+    wide q = a / b;
     return (a % b != 0) && ((a % b < 0) != (b < 0)) ? q - 1 : q;
 }
-static inline long long floor_remainder(long long a, long long b) { return b == 0 ? 0 : a - b * floor_quotient(a, b); }
+static inline wide floor_remainder(wide a, wide b) { return b == 0 ? 0 : a - b * floor_quotient(a, b); }
 
-static inline long long formula_value(const formula *f, const formula_world *w, long long q, long long k, long long h)
+static inline wide formula_value(const formula *f, const formula_world *w, long long q, long long k, long long h)
 {
 #define V(x) formula_value((x), w, q, k, h)
-    long long a, b;
+    wide a, b;
     switch (f->kind) {
     case F_CONST:
         return f->c;
@@ -143,7 +151,7 @@ static inline long long formula_value(const formula *f, const formula_world *w, 
     case F_SUB:
         return V(f->a) - V(f->b);
     case F_MUL:
-        return V(f->a) * V(f->b);
+        return __builtin_mul_overflow(V(f->a), V(f->b), &a) ? 0 : a;
     case F_DIV:
         return floor_quotient(V(f->a), V(f->b));
     case F_MOD:
