@@ -322,8 +322,8 @@ static void report_too_large(const session *s)
 {
     arena *a = arena_create(0, NULL, NULL);
     diags d = {.arena = a};
-    diag_report(&d, DIAG_ID_TOO_LARGE, SPAN_NONE, "%s needs more than %d MiB to compile", s->o->input ? s->o->input : "the prelude",
-                SESSION_LIMIT >> 20);
+    diag_report(&d, DIAG_ID_TOO_LARGE, SPAN_NONE, "%s needs more than %d MiB, or more than there is, to compile",
+                s->o->input ? s->o->input : "the prelude", SESSION_LIMIT >> 20);
     diags_print(&d, stderr, s->o->diag_format, false);
     arena_destroy(a);
 }
@@ -343,10 +343,8 @@ static bool run(session *s)
 
 int driver_run(const options *o)
 {
-    static const session empty;
-    session *s = malloc(sizeof *s);
+    session *s = calloc(1, sizeof *s);
     if (!s) return EXIT_MISTAKES;
-    *s = empty;
     s->o = o;
     s->times.start = time_now();
     s->arena = arena_create(SESSION_LIMIT, on_exhausted, s);
