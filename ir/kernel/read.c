@@ -487,7 +487,7 @@ static bool read_body(reader *r, const kop_info *info, kop *o, int depth)
 static bool read_op(reader *r, kblock *b, int depth)
 {
     results res;
-    kop_code code;
+    kop_code code = OP_COUNT;
     kvalue operand[KOP_MAX_OPERANDS] = {0};
     keys_range range = KEYS_ALL;
     expr e;
