@@ -397,6 +397,32 @@ static void random_formulas(void)
     printf("  values of %ld formulas checked\n", checked_formulas);
 }
 
+/* Text with some bytes changed: read or refused with a place inside it, and what is read prints and reads back. */
+static void mangled_text(void)
+{
+    static const char bytes[] = "qkhs()[]<>=!+-*/%.,# 0123456789eifandortxm\n\"\\_\x80\xff";
+    unsigned long long random = seed + 1;
+    long read = 0;
+    for (long i = 0; i < formulas; i++) {
+        arena *a = arena_create(0, NULL, NULL);
+        formula_maker maker = {.arena = a, .random = &random, .uniform = true, .data = true};
+        ir_module *m = make_module(a);
+        text t = {.arena = a};
+        formula_text(formula_bool(&maker, 3), &t);
+        char *source = arena_strdup(a, text_get(&t));
+        for (unsigned j = 0, n = 1 + (unsigned)(check_random(&random) % 3); j < n; j++)
+            source[check_random(&random) % t.n] = bytes[check_random(&random) % (sizeof bytes - 1)];
+        const char *at = source, *error = NULL;
+        expr e = expr_read(m->pool, &at, &error);
+        CHECK((e != 0) == (error == NULL) && at >= source && at <= source + t.n);
+        if (e) CHECK_MSG(read_of(m, print_of(m, e)) == e, "%s", source);
+        read += e != 0;
+        arena_destroy(a);
+    }
+    printf("  %ld of %ld mangled texts still read\n", read, formulas);
+    CHECK(read > formulas / 100 && read < formulas);
+}
+
 /* ---- facts ------------------------------------------------------------------------------------------ */
 static void facts(void)
 {
@@ -521,6 +547,7 @@ int main(int argc, char **argv)
     RUN(values_of_floats);
     RUN(values_of_tables);
     RUN(random_formulas);
+    RUN(mangled_text);
     RUN(facts);
     RUN(long_chains);
     RUN(modules);
