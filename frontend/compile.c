@@ -49,8 +49,7 @@ static ir_module *check_and_lower(frontend *f)
 
 static ir_module *finish(frontend *f, bool loaded)
 {
-    if (!loaded || !load_model(f) || f->diags->errors) return NULL;
-    return check_and_lower(f);
+    return loaded && load_model(f) ? check_and_lower(f) : NULL;
 }
 
 ir_module *frontend_compile(arena *a, diags *d, const char *path, const frontend_options *o)

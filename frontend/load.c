@@ -196,8 +196,9 @@ static bool load_source(frontend *f, const char *path, uint32_t source)
     loaded_file file = {.path = here.path, .decls = decls};
     VEC_PUSH(f->arena, &f->files, file);
     load_imports(f, decls, path, &here);
+    bool readable = f->diags->errors == 0; /* after syntax errors too much is missing to go on */
     collect_file(f, decls, f->file, true);
-    return f->diags->errors == 0;
+    return readable;
 }
 
 bool load_main(frontend *f, const char *path)
