@@ -14,8 +14,10 @@ node *ast_node(parse_context *c, node_kind kind, span where)
 node_list ast_append(node_list list, node *n)
 {
     n->next = NULL;
-    if (list.last) list.last->next = n;
-    else list.first = n;
+    if (list.last)
+        list.last->next = n;
+    else
+        list.first = n;
     list.last = n;
     list.n++;
     return list;
@@ -66,7 +68,10 @@ node *ast_join(parse_context *c, node_kind and_or, span where, span op_where, no
     return a;
 }
 
-node *ast_unary(parse_context *c, node_kind kind, span where, node *a) { return ast_with_kids(c, kind, where, ast_one(a)); }
+node *ast_unary(parse_context *c, node_kind kind, span where, node *a)
+{
+    return ast_with_kids(c, kind, where, ast_one(a));
+}
 
 node *ast_if(parse_context *c, span where, node *cond, node *a, node *b)
 {
@@ -96,7 +101,8 @@ decl *ast_define(parse_context *c, define_kind kind, span where, node *header, n
     for (const node *n = header->kids.first; n && good; n = n->next) good = is_plain_name(n);
     if (!good) {
         if (header->kind != NODE_ERROR) {
-            diag_report(c->diags, DIAG_ID_SYNTAX, header->where, "a definition begins with a name and the names of its arguments");
+            diag_report(c->diags, DIAG_ID_SYNTAX, header->where,
+                        "a definition begins with a name and the names of its arguments");
             diag_add_hint(c->diags, "write 'name = ...;' or 'name(a, b) = ...;'; equality is written '=='");
         }
         return NULL;
@@ -113,8 +119,10 @@ decl *ast_define(parse_context *c, define_kind kind, span where, node *header, n
 decl_list ast_append_decl(decl_list list, decl *d)
 {
     if (!d) return list;
-    if (list.last) list.last->next = d;
-    else list.first = d;
+    if (list.last)
+        list.last->next = d;
+    else
+        list.first = d;
     list.last = d;
     return list;
 }
@@ -146,8 +154,10 @@ plan *ast_plan(parse_context *c, plan_kind kind, span where)
 
 plan_list ast_append_plan(plan_list list, plan *p)
 {
-    if (list.last) list.last->next = p;
-    else list.first = p;
+    if (list.last)
+        list.last->next = p;
+    else
+        list.first = p;
     list.last = p;
     list.n++;
     return list;

@@ -105,9 +105,10 @@ struct plan {
     plan_kind kind;
     uint32_t depth;
     span where;
-    const char *name; /* NAME */
-    node *value;      /* REPEAT: how often; IF: condition */
-    plan_list kids;   /* SEQUENCE; REPEAT: one; IF: two */
+    const char *name;             /* NAME */
+    node *value;                  /* REPEAT: how often; IF: condition */
+    plan_list kids;               /* SEQUENCE; REPEAT: one; IF: two */
+    struct expr_program *program; /* IF: the condition, once lowered */
     plan *next;
 };
 
@@ -151,10 +152,10 @@ struct decl {
     plan *plan;
     decl_list body;
     /* filled by later phases */
-    struct scope *home; /* where it was declared: its body sees these names */
-    bool used;          /* something mentions it */
-    uint32_t number;    /* PATTERN: among all of the compilation */
-    uint8_t visit;      /* walks over definitions and params: 0 new, 1 open, 2 done */
+    struct scope *home;    /* where it was declared: its body sees these names */
+    bool used;             /* something mentions it */
+    uint32_t number;       /* PATTERN: among all of the compilation */
+    uint8_t visit;         /* walks over definitions and params: 0 new, 1 open, 2 done */
     struct meaning *known; /* PARAM, INPUT, ATTR: what it stands for, once computed */
     decl *next, *same_name;
 };

@@ -1,5 +1,6 @@
-/* ast_print.c - the syntax tree as source again: one declaration a line, every operand of an operator in parentheses where
- * precedence could be mistaken, so that the text shows how the parser understood it. It parses to the same tree. */
+/* ast_print.c - the syntax tree as source again: one declaration a line, every operand of an operator in parentheses
+ * where precedence could be mistaken, so that the text shows how the parser understood it. It parses to the same tree.
+ */
 #include "frontend/ast_print.h"
 
 #include <string.h>
@@ -23,7 +24,8 @@ static bool is_compound(const node *n)
     case NODE_OR:
     case NODE_BINARY:
     case NODE_IF:
-    case NODE_IN: return true;
+    case NODE_IN:
+        return true;
     case NODE_INT:
     case NODE_FLOAT:
     case NODE_BOOL:
@@ -33,7 +35,8 @@ static bool is_compound(const node *n)
     case NODE_MEMBER:
     case NODE_SPAN:
     case NODE_LIST:
-    case NODE_ERROR: return false;
+    case NODE_ERROR:
+        return false;
     }
     ATTNC_UNREACHABLE();
 }
@@ -61,8 +64,10 @@ static void print_binary(text *to, const node *n)
     static const char *const spelled[] = {"<", "<=", ">", ">=", "==", "!=", "+", "-", "*", "/", "%"};
     const node *a = n->kids.first;
     bool chain = is_comparison(n) && is_comparison(a) && !a->parens;
-    if (chain) print_node(to, a);
-    else print_operand(to, a);
+    if (chain)
+        print_node(to, a);
+    else
+        print_operand(to, a);
     text_printf(to, " %s ", spelled[n->op]);
     print_operand(to, a->next);
 }
@@ -88,34 +93,59 @@ static void print_float(text *to, double x)
 static void print_node(text *to, const node *n)
 {
     switch (n->kind) {
-    case NODE_INT: text_printf(to, "%lld", (long long)n->i); return;
-    case NODE_FLOAT: print_float(to, n->f); return;
-    case NODE_BOOL: text_add(to, n->i ? "true" : "false"); return;
-    case NODE_NAME: text_add(to, n->name); return;
+    case NODE_INT:
+        text_printf(to, "%lld", (long long)n->i);
+        return;
+    case NODE_FLOAT:
+        print_float(to, n->f);
+        return;
+    case NODE_BOOL:
+        text_add(to, n->i ? "true" : "false");
+        return;
+    case NODE_NAME:
+        text_add(to, n->name);
+        return;
     case NODE_CALL:
     case NODE_INDEX:
         text_printf(to, "%s%s", n->name, n->kind == NODE_CALL ? "(" : "[");
         print_list(to, &n->kids);
         text_add(to, n->kind == NODE_CALL ? ")" : "]");
         return;
-    case NODE_MEMBER: text_printf(to, "%s.%s", n->name, n->member); return;
-    case NODE_NOT: text_add(to, "not "), print_operand(to, n->kids.first); return;
-    case NODE_NEGATE: text_add(to, "-"), print_operand(to, n->kids.first); return;
-    case NODE_AND: print_joined(to, n, "and"); return;
-    case NODE_OR: print_joined(to, n, "or"); return;
-    case NODE_BINARY: print_binary(to, n); return;
+    case NODE_MEMBER:
+        text_printf(to, "%s.%s", n->name, n->member);
+        return;
+    case NODE_NOT:
+        text_add(to, "not "), print_operand(to, n->kids.first);
+        return;
+    case NODE_NEGATE:
+        text_add(to, "-"), print_operand(to, n->kids.first);
+        return;
+    case NODE_AND:
+        print_joined(to, n, "and");
+        return;
+    case NODE_OR:
+        print_joined(to, n, "or");
+        return;
+    case NODE_BINARY:
+        print_binary(to, n);
+        return;
     case NODE_IF:
         text_add(to, "if "), print_node(to, n->kids.first);
         text_add(to, " then "), print_node(to, n->kids.first->next);
         text_add(to, " else "), print_node(to, n->kids.last);
         return;
-    case NODE_IN: print_in(to, n); return;
+    case NODE_IN:
+        print_in(to, n);
+        return;
     case NODE_SPAN:
         print_operand(to, n->kids.first), text_add(to, "..");
         print_operand(to, n->kids.last);
         return;
-    case NODE_LIST: text_add(to, "["), print_list(to, &n->kids), text_add(to, "]"); return;
-    case NODE_ERROR: return;
+    case NODE_LIST:
+        text_add(to, "["), print_list(to, &n->kids), text_add(to, "]");
+        return;
+    case NODE_ERROR:
+        return;
     }
     ATTNC_UNREACHABLE();
 }
@@ -124,7 +154,9 @@ static void print_plan(text *to, const plan *p)
 {
     bool parens = p->kids.n > 1 || (p->kids.n && p->kids.first->kind == PLAN_IF);
     switch (p->kind) {
-    case PLAN_NAME: text_add(to, p->name); return;
+    case PLAN_NAME:
+        text_add(to, p->name);
+        return;
     case PLAN_SEQUENCE:
         if (parens) text_add(to, "(");
         for (const plan *k = p->kids.first; k; k = k->next) {
@@ -188,20 +220,35 @@ static void print_decl(text *to, const decl *d, const char *indent)
 {
     text_add(to, indent);
     switch (d->kind) {
-    case DECL_IMPORT: text_printf(to, "import \"%s\"", d->text); break;
+    case DECL_IMPORT:
+        text_printf(to, "import \"%s\"", d->text);
+        break;
     case DECL_MODEL:
     case DECL_PATTERN:
         text_printf(to, "%s %s {\n", d->kind == DECL_MODEL ? "model" : "pattern", d->name);
         for (const decl *x = d->body.first; x; x = x->next) print_decl(to, x, *indent ? "        " : "    ");
         text_printf(to, "%s}\n", indent);
         return;
-    case DECL_PARAM: text_add(to, "param"), print_type(to, d), text_add(to, " = "), print_node(to, d->value); break;
-    case DECL_INPUT: text_add(to, "input"), print_type(to, d); break;
-    case DECL_ATTR: text_add(to, "attr"), print_type(to, d); break;
-    case DECL_DEFINE: print_define(to, d); break;
-    case DECL_CLAUSE: print_clause(to, d); break;
-    case DECL_SCHEDULE: text_add(to, "schedule "), print_plan(to, d->plan); break;
-    case DECL_COUNT: ATTNC_UNREACHABLE();
+    case DECL_PARAM:
+        text_add(to, "param"), print_type(to, d), text_add(to, " = "), print_node(to, d->value);
+        break;
+    case DECL_INPUT:
+        text_add(to, "input"), print_type(to, d);
+        break;
+    case DECL_ATTR:
+        text_add(to, "attr"), print_type(to, d);
+        break;
+    case DECL_DEFINE:
+        print_define(to, d);
+        break;
+    case DECL_CLAUSE:
+        print_clause(to, d);
+        break;
+    case DECL_SCHEDULE:
+        text_add(to, "schedule "), print_plan(to, d->plan);
+        break;
+    case DECL_COUNT:
+        ATTNC_UNREACHABLE();
     }
     text_add(to, ";\n");
 }

@@ -47,10 +47,7 @@ static ir_module *check_and_lower(frontend *f)
     return f->module;
 }
 
-static ir_module *finish(frontend *f, bool loaded)
-{
-    return loaded && load_model(f) ? check_and_lower(f) : NULL;
-}
+static ir_module *finish(frontend *f, bool loaded) { return loaded && load_model(f) ? check_and_lower(f) : NULL; }
 
 ir_module *frontend_compile(arena *a, diags *d, const char *path, const frontend_options *o)
 {
@@ -58,7 +55,8 @@ ir_module *frontend_compile(arena *a, diags *d, const char *path, const frontend
     return finish(f, load_prelude(f, o->prelude_dir) && load_main(f, path));
 }
 
-ir_module *frontend_compile_text(arena *a, diags *d, const char *name, const char *source, size_t len, const frontend_options *o)
+ir_module *frontend_compile_text(arena *a, diags *d, const char *name, const char *source, size_t len,
+                                 const frontend_options *o)
 {
     frontend *f = begin(a, d, o);
     return finish(f, load_prelude(f, o->prelude_dir) && load_main_text(f, name, source, len));

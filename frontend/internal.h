@@ -15,14 +15,16 @@
 enum {
     MAX_IMPORT_DEPTH = 32,
     MAX_SOURCE_BYTES = 16 << 20,
-    MOST_ARGUMENTS = 16,      /* of a definition */
-    MAX_RECURSION = 1500,     /* of lower(): nested expressions inside nested definitions */
-    MAX_EXPANSIONS = 200000,  /* uses of definitions that are worked out anew */
+    MOST_ARGUMENTS = 16,       /* of a definition */
+    MAX_RECURSION = 1500,      /* of lower(): nested expressions inside nested definitions */
+    MAX_EXPANSIONS = 200000,   /* uses of definitions that are worked out anew */
     MAX_EXPRESSIONS = 1000000, /* in the pool */
-    MAX_NESTING = 250,        /* of one expression's text; half of what the IR's reader takes */
-    MAX_TREE = 1 << 16,       /* of one expression written out */
+    MAX_CASES = 1 << 24,       /* heads and layers for which requirements are looked at, over all uses */
+    MAX_CHOICE = 4096,         /* nodes of a condition in a schedule */
+    MAX_NESTING = 250,         /* of one expression's text; half of what the IR's reader takes */
+    MAX_TREE = 1 << 16,        /* of one expression written out */
     MAX_TABLE_ENTRIES = 1 << 20,
-    MAX_BAKED_INDEX = 4096,   /* values of an integer that a table is made over */
+    MAX_BAKED_INDEX = 4096, /* values of an integer that a table is made over */
     NONE_LIMIT = 2147483647
 };
 
@@ -30,7 +32,7 @@ enum {
 typedef enum value_kind { VALUE_ERROR, VALUE_EXPR, VALUE_TABLE, VALUE_ATTR } value_kind;
 typedef struct meaning {
     value_kind kind;
-    bool is_bool; /* TABLE: elements stand for true and false */
+    bool is_bool;   /* TABLE: elements stand for true and false */
     uint32_t index; /* TABLE, ATTR */
     expr e;
 } meaning;
@@ -102,19 +104,20 @@ typedef struct frontend {
     memo_entry **memo;
     size_t memo_size, memo_used;
     size_t expansions;
+    uint64_t cases;
     unsigned recursion;
     bool too_large; /* said already */
     bool stuck;     /* definitions that need themselves: nothing can be computed */
 } frontend;
 
-/* ---- report.c: diagnostics that know about expansion ------------------------------------------------------------------- */
+/* ---- report.c: diagnostics that know about expansion ------------------------------------------------------------ */
 /* Reports at the place the user wrote; when that is not `where`, a note leads there. False when it was said before. */
 bool report(frontend *f, const frame *in, diag_id id, span where, const char *fmt, ...) ATTNC_PRINTF(5, 6);
 span user_place(const frontend *f, const frame *in, span where);
 bool in_prelude(const frontend *f, span where);
 bool is_dead(const frontend *f, const frame *in); /* on a path that no head or layer takes */
 
-/* ---- load.c ------------------------------------------------------------------------------------------------------------- */
+/* ---- load.c ----------------------------------------------------------------------------------------------------- */
 bool load_prelude(frontend *f, const char *dir);
 bool load_main(frontend *f, const char *path);
 bool load_main_text(frontend *f, const char *name, const char *text, size_t len);
@@ -122,28 +125,30 @@ bool load_only(frontend *f, const char *path, decl_list *out); /* one file as it
 /* The model or the lone pattern, its scopes and clauses. */
 bool load_model(frontend *f);
 
-/* ---- resolve.c ---------------------------------------------------------------------------------------------------------- */
+/* ---- resolve.c -------------------------------------------------------------------------------------------------- */
 void resolve_names(frontend *f);
 void warn_unused(frontend *f);
 
-/* ---- symbols.c ---------------------------------------------------------------------------------------------------------- */
+/* ---- symbols.c -------------------------------------------------------------------------------------------------- */
 void apply_defines(frontend *f);
 void declare_symbols(frontend *f);
 meaning symbol_value(frontend *f, decl *d); /* PARAM, INPUT, ATTR */
 const char *fresh_table_name(frontend *f, const char *stem);
-uint32_t add_const_table(frontend *f, const char *name, expr_type type, uint32_t rank, const int64_t *extent, const double *value);
+uint32_t add_const_table(frontend *f, const char *name, expr_type type, uint32_t rank, const int64_t *extent,
+                         const double *value);
 
-/* ---- shape.c ------------------------------------------------------------------------------------------------------------ */
+/* ---- shape.c ---------------------------------------------------------------------------------------------------- */
 bool compute_shapes(frontend *f);
 /* A constant in lo..hi; false after a mistake. */
 bool constant_integer(frontend *f, const node *n, scope *names, int64_t lo, int64_t hi, const char *what, int64_t *out);
 shape pattern_shape(const source_pattern *p);
-scope *clause_names(const frontend *f, const source_pattern *p, clause_kind c); /* a clause sees the names of its own block */
+scope *clause_names(const frontend *f, const source_pattern *p,
+                    clause_kind c); /* a clause sees the names of its own block */
 
-/* ---- schedule.c --------------------------------------------------------------------------------------------------------- */
+/* ---- schedule.c ------------------------------------------------------------------------------------------------- */
 bool expand_schedule(frontend *f);
 
-/* ---- lower_expr.c, lower_call.c ------------------------------------------------------------------------------------------ */
+/* ---- lower_expr.c, lower_call.c --------------------------------------------------------------------------------- */
 meaning lower(frontend *f, const frame *in, const node *n);
 meaning lower_call(frontend *f, const frame *in, const node *n);
 bool is_builtin(const char *name);
@@ -153,17 +158,18 @@ meaning use_definition(frontend *f, const frame *in, span use, const decl *d, co
 expr lower_as(frontend *f, const frame *in, const node *n, expr_type type, const char *what);
 expr as_type(frontend *f, const frame *in, meaning v, expr_type type, span where, const char *what);
 meaning give_up(frontend *f, const frame *in, span where, const char *what); /* says once that the input is too large */
-meaning checked(frontend *f, const frame *in, expr e, span where); /* overflow and size limits */
+meaning checked(frontend *f, const frame *in, expr e, span where);           /* overflow and size limits */
+bool reads_run_time(const frontend *f, expr e); /* attributes, or tables given at run time */
 int find_constant(const char *name);
 int find_variable(const char *name); /* expr_var, or -1 */
 
-/* ---- tabulate.c ---------------------------------------------------------------------------------------------------------- */
+/* ---- tabulate.c ------------------------------------------------------------------------------------------------- */
 expr tabulate(frontend *f, expr e, const source_pattern *p);
 
-/* ---- prelude_print.c ----------------------------------------------------------------------------------------------------- */
+/* ---- prelude_print.c -------------------------------------------------------------------------------------------- */
 void print_definitions(const frontend *f, const scope *s, text *to);
 
-/* ---- lower_pattern.c ----------------------------------------------------------------------------------------------------- */
+/* ---- lower_pattern.c -------------------------------------------------------------------------------------------- */
 bool lower_pattern(frontend *f, source_pattern *p);
 
 #endif

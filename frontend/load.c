@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- files ------------------------------------------------------------------------------------------------------------ */
+/* ---- files ------------------------------------------------------------------------------------------------------ */
 static bool read_stream(frontend *f, FILE *in, text *to)
 {
     static const size_t piece = 65536;
@@ -57,7 +57,7 @@ static const char *true_path(frontend *f, const char *path)
     return kept;
 }
 
-/* ---- declarations ------------------------------------------------------------------------------------------------------- */
+/* ---- declarations ----------------------------------------------------------------------------------------------- */
 /* `mask g(a)` does not hide the variable g, and `param min` not the function. */
 static bool is_language_name(const decl *d)
 {
@@ -91,22 +91,28 @@ static void add_name(frontend *f, scope *to, decl *d)
     }
     const node *bad;
     if (repeats_argument(d, &bad)) {
-        if (d->params.n > MOST_ARGUMENTS) diag_report(f->diags, DIAG_ID_ARGUMENTS, bad->where, "more than %d arguments", MOST_ARGUMENTS);
-        else diag_report(f->diags, DIAG_ID_REDEFINED, bad->where, "'%s' is an argument already", bad->name);
+        if (d->params.n > MOST_ARGUMENTS)
+            diag_report(f->diags, DIAG_ID_ARGUMENTS, bad->where, "more than %d arguments", MOST_ARGUMENTS);
+        else
+            diag_report(f->diags, DIAG_ID_REDEFINED, bad->where, "'%s' is an argument already", bad->name);
         return;
     }
     const decl *same = scope_find_here(to, d->name, d->kind == DECL_DEFINE ? (int)d->params.n : SCOPE_ANY);
     const decl *other = scope_find_here(to, d->name, SCOPE_ANY);
     if (!same && other && (other->kind != DECL_DEFINE) != (d->kind != DECL_DEFINE)) same = other;
-    if (same) report_redefined(f, d, same);
-    else scope_add(to, d);
+    if (same)
+        report_redefined(f, d, same);
+    else
+        scope_add(to, d);
 }
 
 static void add_pattern(frontend *f, scope *to, decl *d)
 {
     const decl *same = scope_find_here(to, d->name, SCOPE_ANY);
-    if (same) report_redefined(f, d, same);
-    else scope_add(to, d);
+    if (same)
+        report_redefined(f, d, same);
+    else
+        scope_add(to, d);
 }
 
 static bool is_named(const decl *d)
@@ -126,16 +132,20 @@ static void collect_file(frontend *f, decl_list decls, scope *to, bool is_main)
 {
     for (decl *next, *d = decls.first; d; d = next) {
         next = d->next;
-        if (is_named(d)) add_name(f, to, d);
-        else if (d->kind == DECL_PATTERN) add_pattern(f, f->file_patterns, d);
-        else if (d->kind == DECL_MODEL && is_main) VEC_PUSH(f->arena, &f->models, d);
+        if (is_named(d))
+            add_name(f, to, d);
+        else if (d->kind == DECL_PATTERN)
+            add_pattern(f, f->file_patterns, d);
+        else if (d->kind == DECL_MODEL && is_main)
+            VEC_PUSH(f->arena, &f->models, d);
         else if (d->kind == DECL_CLAUSE || d->kind == DECL_SCHEDULE) {
-            diag_report(f->diags, DIAG_ID_CLAUSE, d->name_where, "'%s' belongs into a model or a pattern", clause_word(d));
+            diag_report(f->diags, DIAG_ID_CLAUSE, d->name_where, "'%s' belongs into a model or a pattern",
+                        clause_word(d));
         }
     }
 }
 
-/* ---- imports ------------------------------------------------------------------------------------------------------------ */
+/* ---- imports ---------------------------------------------------------------------------------------------------- */
 typedef struct import_chain {
     const struct import_chain *up;
     const char *path; /* the true one */
@@ -224,7 +234,7 @@ bool load_only(frontend *f, const char *path, decl_list *out)
     return f->diags->errors == 0;
 }
 
-/* ---- prelude ------------------------------------------------------------------------------------------------------------ */
+/* ---- prelude ---------------------------------------------------------------------------------------------------- */
 static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
 static bool is_attn_file(const char *name)
@@ -238,7 +248,8 @@ bool load_prelude(frontend *f, const char *dir)
     VEC(char *) names = {0};
     DIR *in = opendir(dir);
     if (!in) {
-        diag_report(f->diags, DIAG_ID_FILE_ERROR, SPAN_NONE, "cannot read the prelude's folder '%s': %s", dir, strerror(errno));
+        diag_report(f->diags, DIAG_ID_FILE_ERROR, SPAN_NONE, "cannot read the prelude's folder '%s': %s", dir,
+                    strerror(errno));
         return false;
     }
     for (const struct dirent *e; (e = readdir(in));)
@@ -249,20 +260,22 @@ bool load_prelude(frontend *f, const char *dir)
     f->prelude_end = f->prelude_begin;
     for (size_t i = 0; i < names.n; i++) {
         uint32_t source;
-        if (!read_source(f, arena_printf(f->arena, "%s/%s", dir, names.at[i]), DIAG_ID_FILE_ERROR, SPAN_NONE, &source)) return false;
+        if (!read_source(f, arena_printf(f->arena, "%s/%s", dir, names.at[i]), DIAG_ID_FILE_ERROR, SPAN_NONE, &source))
+            return false;
         f->prelude_end = source + 1;
         collect_file(f, parse_file(f->arena, f->diags, source), f->prelude, false);
     }
     return f->diags->errors == 0;
 }
 
-/* ---- model and patterns ------------------------------------------------------------------------------------------------- */
+/* ---- model and patterns ----------------------------------------------------------------------------------------- */
 static bool set_clause(frontend *f, decl **slot, decl *d)
 {
     if (*slot) {
         diag_report(f->diags, DIAG_ID_CLAUSE, d->name_where, "a second '%s' clause", clause_word(d));
         diag_add_note(f->diags, (*slot)->name_where, "the first one is here");
-        if (d->kind == DECL_CLAUSE && d->clause == CLAUSE_SCORE) diag_add_hint(f->diags, "several scores are one list: score a, b;");
+        if (d->kind == DECL_CLAUSE && d->clause == CLAUSE_SCORE)
+            diag_add_hint(f->diags, "several scores are one list: score a, b;");
         return false;
     }
     *slot = d;
@@ -277,12 +290,16 @@ static void collect_pattern(frontend *f, decl *d, scope *outer)
     d->number = (uint32_t)f->patterns.n;
     for (decl *next, *x = d->body.first; x; x = next) {
         next = x->next;
-        if (is_named(x)) add_name(f, p->names, x);
-        else if (x->kind == DECL_CLAUSE && x->clause != CLAUSE_LAYERS) set_clause(f, &p->clause[x->clause], x);
-        else if (x->kind == DECL_PATTERN) diag_report(f->diags, DIAG_ID_CLAUSE, x->name_where, "a pattern cannot stand inside a pattern");
+        if (is_named(x))
+            add_name(f, p->names, x);
+        else if (x->kind == DECL_CLAUSE && x->clause != CLAUSE_LAYERS)
+            set_clause(f, &p->clause[x->clause], x);
+        else if (x->kind == DECL_PATTERN)
+            diag_report(f->diags, DIAG_ID_CLAUSE, x->name_where, "a pattern cannot stand inside a pattern");
         else {
             diag_report(f->diags, DIAG_ID_CLAUSE, x->name_where, "'%s' belongs into a model", clause_word(x));
-            if (!f->model) diag_add_hint(f->diags, "write: model %s { %s ...; pattern main { ... } }", d->name, clause_word(x));
+            if (!f->model)
+                diag_add_hint(f->diags, "write: model %s { %s ...; pattern main { ... } }", d->name, clause_word(x));
         }
     }
     VEC_PUSH(f->arena, &f->patterns, p);
@@ -292,10 +309,14 @@ static void collect_model(frontend *f, decl *model)
 {
     for (decl *next, *d = model->body.first; d; d = next) {
         next = d->next;
-        if (is_named(d)) add_name(f, f->model_names, d);
-        else if (d->kind == DECL_CLAUSE) set_clause(f, &f->model_clause[d->clause], d);
-        else if (d->kind == DECL_SCHEDULE) set_clause(f, &f->schedule, d);
-        else if (d->kind == DECL_PATTERN) add_pattern(f, f->model_patterns, d);
+        if (is_named(d))
+            add_name(f, f->model_names, d);
+        else if (d->kind == DECL_CLAUSE)
+            set_clause(f, &f->model_clause[d->clause], d);
+        else if (d->kind == DECL_SCHEDULE)
+            set_clause(f, &f->schedule, d);
+        else if (d->kind == DECL_PATTERN)
+            add_pattern(f, f->model_patterns, d);
     }
 }
 

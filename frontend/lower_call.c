@@ -1,11 +1,12 @@
-/* lower_call.c - functions of the language, and definitions: expanded in place, their requirements checked at each use. */
+/* lower_call.c - functions of the language, and definitions: expanded in place, their requirements checked at each use.
+ */
 #include "frontend/internal.h"
 
 #include <string.h>
 
 static const meaning failed = {.kind = VALUE_ERROR};
 
-/* ---- built-in functions --------------------------------------------------------------------------------------------------- */
+/* ---- built-in functions ----------------------------------------------------------------------------------------- */
 typedef struct builtin {
     const char *name;
     uint32_t least, most;
@@ -36,8 +37,11 @@ static bool check_count(frontend *f, const frame *in, const node *n, const built
 {
     if (count >= b->least && count <= b->most) return true;
     if (b->least == b->most)
-        report(f, in, DIAG_ID_ARGUMENTS, n->where, "'%s' takes %u argument%s, not %u", b->name, b->least, b->least == 1 ? "" : "s", count);
-    else report(f, in, DIAG_ID_ARGUMENTS, n->where, "'%s' takes %u to %u arguments, not %u", b->name, b->least, b->most, count);
+        report(f, in, DIAG_ID_ARGUMENTS, n->where, "'%s' takes %u argument%s, not %u", b->name, b->least,
+               b->least == 1 ? "" : "s", count);
+    else
+        report(f, in, DIAG_ID_ARGUMENTS, n->where, "'%s' takes %u to %u arguments, not %u", b->name, b->least, b->most,
+               count);
     return false;
 }
 
@@ -62,13 +66,15 @@ static meaning lower_builtin(frontend *f, const frame *in, const node *n, const 
     for (uint32_t i = 0; i < count; i++, k = k->next) {
         expr e = as_type(f, in, args[i], type, k->where, arena_printf(f->arena, "the argument of '%s'", b->name));
         if (!e) return failed;
-        if (count == 1) result = convert ? e : expr_unary(f->pool, op, e);
-        else result = i ? expr_binary(f->pool, op, result, e) : e;
+        if (count == 1)
+            result = convert ? e : expr_unary(f->pool, op, e);
+        else
+            result = i ? expr_binary(f->pool, op, result, e) : e;
     }
     return checked(f, in, result, n->where);
 }
 
-/* ---- uses that were worked out before --------------------------------------------------------------------------------------- */
+/* ---- uses that were worked out before --------------------------------------------------------------------------- */
 struct memo_entry {
     const decl *define;
     place place;
@@ -83,21 +89,25 @@ struct memo_entry {
 static uint64_t hash_use(const decl *d, const frame *in, const meaning *args, uint32_t n)
 {
     uint64_t h = (uint64_t)(uintptr_t)d ^ ((uint64_t)in->path << 20) ^ (uint64_t)in->place;
-    for (uint32_t i = 0; i < n; i++) h = (h ^ (h >> 31)) * 0x9e3779b97f4a7c15u + args[i].e * 4u + args[i].index * 64u + args[i].kind;
+    for (uint32_t i = 0; i < n; i++)
+        h = (h ^ (h >> 31)) * 0x9e3779b97f4a7c15u + args[i].e * 4u + args[i].index * 64u + args[i].kind;
     return h ^ (h >> 29);
 }
 
 static bool same_args(const meaning *a, const meaning *b, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)
-        if (a[i].kind != b[i].kind || a[i].e != b[i].e || a[i].index != b[i].index || a[i].is_bool != b[i].is_bool) return false;
+        if (a[i].kind != b[i].kind || a[i].e != b[i].e || a[i].index != b[i].index || a[i].is_bool != b[i].is_bool)
+            return false;
     return true;
 }
 
-static memo_entry *find_memo(const frontend *f, const decl *d, const frame *in, const meaning *args, uint32_t n, uint64_t h)
+static memo_entry *find_memo(const frontend *f, const decl *d, const frame *in, const meaning *args, uint32_t n,
+                             uint64_t h)
 {
     memo_entry *m = f->memo_size ? f->memo[h & (f->memo_size - 1)] : NULL;
-    while (m && !(m->hash == h && m->define == d && m->place == in->place && m->path == in->path && m->n == n && same_args(m->args, args, n)))
+    while (m && !(m->hash == h && m->define == d && m->place == in->place && m->path == in->path && m->n == n &&
+                  same_args(m->args, args, n)))
         m = m->next;
     return m;
 }
@@ -126,8 +136,8 @@ static void add_memo(frontend *f, const frame *use, uint32_t n, uint64_t h, mean
     *slot = m;
 }
 
-/* ---- requirements ------------------------------------------------------------------------------------------------------------- */
-static bool reads_run_time(const frontend *f, expr root)
+/* ---- requirements ----------------------------------------------------------------------------------------------- */
+bool reads_run_time(const frontend *f, expr root)
 {
     VEC(expr) open = {0};
     bool *seen = ARENA_ARRAY(f->arena, bool, (size_t)root + 1), found = false;
@@ -150,24 +160,24 @@ typedef struct counterexample {
 /* Looks at every head of every layer that has the pattern (as far as the condition depends on them). */
 static bool find_violation(frontend *f, expr broken, counterexample *at)
 {
-    enum { MOST_CASES = 1 << 18 };
     const source_pattern *p = f->now;
     bool by_head = expr_reads_var(f->pool, broken, VAR_H) || expr_reads_var(f->pool, broken, VAR_G);
     bool by_layer = expr_reads_var(f->pool, broken, VAR_LAYER);
     int64_t heads = by_head ? p->sizes.value[CONSTANT_HEADS] : 1, kv = p->sizes.value[CONSTANT_KV_HEADS];
-    int64_t layers = by_layer ? (int64_t)p->layers.n : 1, cases = 0;
+    int64_t layers = by_layer ? (int64_t)p->layers.n : 1;
+    f->cases += (uint64_t)(heads * layers);
+    if (f->cases > MAX_CASES) return false;
     expr_program *x = expr_program_create(f->arena, f->pool, &broken, 1);
     expr_value *values = ARENA_ARRAY(f->arena, expr_value, expr_program_size(x) + 1), result;
-    const double **tables = ARENA_ARRAY(f->arena, const double *, f->module->symbols.tables.n + 1);
-    for (int64_t l = 0; l < layers; l++)
-        for (int64_t h = 0; h < heads && cases < MOST_CASES; h++, cases++) {
-            expr_env env = {.tables = tables};
-            env.var[VAR_H] = h, env.var[VAR_G] = by_head ? h * kv / heads : 0, env.var[VAR_LAYER] = p->layers.at[l];
-            expr_program_run(x, &env, values, &result);
-            if (!result.i) continue;
-            *at = (counterexample){by_head ? h : -1, by_layer ? (int64_t)p->layers.at[l] : -1};
-            return true;
-        }
+    for (int64_t i = 0; i < layers * heads; i++) {
+        int64_t l = i / heads, h = i % heads;
+        expr_env env = {0};
+        env.var[VAR_H] = h, env.var[VAR_G] = by_head ? h * kv / heads : 0, env.var[VAR_LAYER] = p->layers.at[l];
+        expr_program_run(x, &env, values, &result);
+        if (!result.i) continue;
+        *at = (counterexample){by_head ? h : -1, by_layer ? (int64_t)p->layers.at[l] : -1};
+        return true;
+    }
     return false;
 }
 
@@ -193,26 +203,37 @@ static bool check_requirement(frontend *f, const frame *use, const requirement *
     if (broken == expr_bool(f->pool, false)) return true;
     if (broken != expr_bool(f->pool, true)) {
         if (expr_depends(f->pool, broken) & (DEPENDS_ROW | DEPENDS_KEY | DEPENDS_SCORE)) return true;
-        if (!f->now || reads_run_time(f, broken) || !find_violation(f, broken, &at)) return true;
+        if (!f->now || reads_run_time(f, broken)) return true;
+        bool violated = find_violation(f, broken, &at);
+        if (f->cases > MAX_CASES) give_up(f, use->up, use->use, "requirements over too many heads and layers");
+        if (!violated) return true;
     }
     report_requirement(f, use, r, &at);
     return false;
 }
 
-/* ---- definitions -------------------------------------------------------------------------------------------------------------- */
+/* ---- definitions ------------------------------------------------------------------------------------------------ */
 static meaning lower_body(frontend *f, const frame *use, const decl *d)
 {
     meaning v = lower(f, use, d->value);
     if (v.kind != VALUE_EXPR || d->define == DEFINE_LET) return v;
     bool is_mask = d->define == DEFINE_MASK;
-    expr e = as_type(f, use, v, is_mask ? TYPE_BOOL : TYPE_FLOAT, d->value->where, arena_printf(f->arena, "the %s '%s'", is_mask ? "mask" : "score", d->name));
+    expr e = as_type(f, use, v, is_mask ? TYPE_BOOL : TYPE_FLOAT, d->value->where,
+                     arena_printf(f->arena, "the %s '%s'", is_mask ? "mask" : "score", d->name));
     return e ? (meaning){.kind = VALUE_EXPR, .e = e} : failed;
 }
 
 meaning use_definition(frontend *f, const frame *in, span use, const decl *d, const meaning *args, uint32_t n)
 {
     if (in->depth >= AST_MAX_DEPTH) return give_up(f, in, use, "definitions are nested too deeply");
-    frame here = {.up = in, .define = d, .use = use, .args = args, .names = d->home, .place = in->place, .path = in->path, .depth = in->depth + 1};
+    frame here = {.up = in,
+                  .define = d,
+                  .use = use,
+                  .args = args,
+                  .names = d->home,
+                  .place = in->place,
+                  .path = in->path,
+                  .depth = in->depth + 1};
     uint64_t h = hash_use(d, in, args, n);
     memo_entry *known = find_memo(f, d, in, args, n, h);
     bool good = true;

@@ -6,7 +6,7 @@
 static const meaning failed = {.kind = VALUE_ERROR};
 static meaning of_expr(expr e) { return e ? (meaning){.kind = VALUE_EXPR, .e = e} : failed; }
 
-/* ---- names of the language ------------------------------------------------------------------------------------------------ */
+/* ---- names of the language -------------------------------------------------------------------------------------- */
 static const char *const constant_name[CONSTANT_COUNT] = {
 #define CONSTANT(ident, spelling) spelling,
 #include "frontend/constants.def"
@@ -40,15 +40,16 @@ static const struct {
     const char *name;
     unsigned variables;
 } place_table[PLACE_COUNT] = {
-    [PLACE_CONST] = {"a constant", 0},         [PLACE_SCHEDULE] = {"a schedule", LAYER},
-    [PLACE_SCALE] = {"the scale", HEAD},       [PLACE_SINK] = {"the sink", HEAD | 1 << VAR_Q},
-    [PLACE_MASK] = {"a mask", PAIR},           [PLACE_SCORE] = {"a score", PAIR | 1 << VAR_S},
+    [PLACE_CONST] = {"a constant", 0},   [PLACE_SCHEDULE] = {"a schedule", LAYER},
+    [PLACE_SCALE] = {"the scale", HEAD}, [PLACE_SINK] = {"the sink", HEAD | 1 << VAR_Q},
+    [PLACE_MASK] = {"a mask", PAIR},     [PLACE_SCORE] = {"a score", PAIR | 1 << VAR_S},
 };
 
 static meaning lower_variable(frontend *f, const frame *in, const node *n, expr_var v)
 {
     if (place_table[in->place].variables >> v & 1) return of_expr(expr_variable(f->pool, v));
-    if (report(f, in, DIAG_ID_TYPE, n->where, "'%s' has no value in %s", n->name, place_table[in->place].name) && v == VAR_S)
+    if (report(f, in, DIAG_ID_TYPE, n->where, "'%s' has no value in %s", n->name, place_table[in->place].name) &&
+        v == VAR_S)
         diag_add_hint(f->diags, "'s' is the logit; only scores read it");
     return failed;
 }
@@ -60,8 +61,8 @@ static meaning lower_constant(frontend *f, const frame *in, const node *n, const
     if (c == CONSTANT_LAYERS) s = &f->model_sizes;
     if (s->known[c]) return of_expr(expr_int(f->pool, s->value[c]));
     bool differs = f->module && f->module->layers && in->place == PLACE_CONST;
-    report(f, in, DIAG_ID_TYPE, n->where, differs ? "'%s' is not the same in all patterns; write a number" : "'%s' is not known yet here",
-           n->name);
+    report(f, in, DIAG_ID_TYPE, n->where,
+           differs ? "'%s' is not the same in all patterns; write a number" : "'%s' is not known yet here", n->name);
     return failed;
 }
 
@@ -79,26 +80,34 @@ static meaning lower_name(frontend *f, const frame *in, const node *n)
     return failed; /* resolve.c has said so */
 }
 
-/* ---- types ---------------------------------------------------------------------------------------------------------------- */
+/* ---- types ------------------------------------------------------------------------------------------------------ */
 static const char *const type_text[] = {[TYPE_BOOL] = "a bool", [TYPE_INT] = "an int", [TYPE_FLOAT] = "a float"};
 
 static const char *value_description(const frontend *f, meaning v)
 {
     switch (v.kind) {
-    case VALUE_ERROR: return "nothing";
-    case VALUE_EXPR: return type_text[expr_type_of(f->pool, v.e)];
-    case VALUE_TABLE: return "a whole table";
-    case VALUE_ATTR: return "an attribute";
+    case VALUE_ERROR:
+        return "nothing";
+    case VALUE_EXPR:
+        return type_text[expr_type_of(f->pool, v.e)];
+    case VALUE_TABLE:
+        return "a whole table";
+    case VALUE_ATTR:
+        return "an attribute";
     }
     ATTNC_UNREACHABLE();
 }
 
 static void hint_type(frontend *f, meaning v, expr_type type)
 {
-    if (v.kind == VALUE_TABLE) diag_add_hint(f->diags, "read an element: name[...]");
-    else if (v.kind == VALUE_ATTR) diag_add_hint(f->diags, "an attribute is read as name.q (of the query) or name.k (of the key)");
-    else if (type == TYPE_INT) diag_add_hint(f->diags, "floor(x) makes an int of a float");
-    else if (type == TYPE_BOOL) diag_add_hint(f->diags, "compare it, for example: ... == 1");
+    if (v.kind == VALUE_TABLE)
+        diag_add_hint(f->diags, "read an element: name[...]");
+    else if (v.kind == VALUE_ATTR)
+        diag_add_hint(f->diags, "an attribute is read as name.q (of the query) or name.k (of the key)");
+    else if (type == TYPE_INT)
+        diag_add_hint(f->diags, "floor(x) makes an int of a float");
+    else if (type == TYPE_BOOL)
+        diag_add_hint(f->diags, "compare it, for example: ... == 1");
 }
 
 static bool reads_position(const frontend *f, expr e)
@@ -109,7 +118,8 @@ static bool reads_position(const frontend *f, expr e)
 static expr int_to_float(frontend *f, const frame *in, expr e, span where)
 {
     if (in->place == PLACE_MASK && reads_position(f, e)) {
-        if (report(f, in, DIAG_ID_TYPE, where, "a mask cannot compute with positions as floats: they would not stay exact"))
+        if (report(f, in, DIAG_ID_TYPE, where,
+                   "a mask cannot compute with positions as floats: they would not stay exact"))
             diag_add_hint(f->diags, "use integers; '/' rounds down, '%%' is the rest");
         return 0;
     }
@@ -124,7 +134,8 @@ expr as_type(frontend *f, const frame *in, meaning v, expr_type type, span where
         if (have == type) return v.e;
         if (have == TYPE_INT && type == TYPE_FLOAT) return int_to_float(f, in, v.e, where);
     }
-    if (report(f, in, DIAG_ID_TYPE, where, "%s must be %s, not %s", what, type_text[type], value_description(f, v))) hint_type(f, v, type);
+    if (report(f, in, DIAG_ID_TYPE, where, "%s must be %s, not %s", what, type_text[type], value_description(f, v)))
+        hint_type(f, v, type);
     return 0;
 }
 
@@ -139,7 +150,8 @@ static expr lower_plain(frontend *f, const frame *in, const node *n, bool bools,
     meaning v = lower(f, in, n);
     if (v.kind == VALUE_ERROR) return 0;
     if (v.kind == VALUE_EXPR && (bools || expr_type_of(f->pool, v.e) != TYPE_BOOL)) return v.e;
-    if (report(f, in, DIAG_ID_TYPE, n->where, "%s must be a number, not %s", what, value_description(f, v)) && v.kind != VALUE_EXPR)
+    if (report(f, in, DIAG_ID_TYPE, n->where, "%s must be a number, not %s", what, value_description(f, v)) &&
+        v.kind != VALUE_EXPR)
         hint_type(f, v, TYPE_FLOAT);
     return 0;
 }
@@ -155,7 +167,7 @@ static bool unify(frontend *f, const frame *in, expr *a, span where_a, expr *b, 
     return converted != 0;
 }
 
-/* ---- limits --------------------------------------------------------------------------------------------------------------- */
+/* ---- limits ----------------------------------------------------------------------------------------------------- */
 meaning give_up(frontend *f, const frame *in, span where, const char *what)
 {
     if (!f->too_large) report(f, in, DIAG_ID_TOO_LARGE, where, "%s", what);
@@ -175,7 +187,7 @@ meaning checked(frontend *f, const frame *in, expr e, span where)
     return is_dead(f, in) ? of_expr(expr_int(f->pool, 0)) : failed;
 }
 
-/* ---- operators ------------------------------------------------------------------------------------------------------------ */
+/* ---- operators -------------------------------------------------------------------------------------------------- */
 static void note_comparison(frontend *f, const frame *in, expr e, span where)
 {
     const expr_node *n = expr_get(f->pool, e);
@@ -220,23 +232,35 @@ static expr compare_values(frontend *f, const frame *in, const node *n, expr a, 
 
 static bool is_comparison(const node *n) { return n->kind == NODE_BINARY && n->op <= BINARY_NE; }
 
-/* `0 <= x < 5` is `0 <= x and x < 5`; a != in such a chain would be read in two ways. */
-static meaning lower_comparison(frontend *f, const frame *in, const node *n)
+/* `0 <= x < 5` is `0 <= x and x < 5`. Each operand is lowered once; *right is the last one. */
+static expr lower_chain(frontend *f, const frame *in, const node *n, expr *right)
 {
-    const node *left = n->kids.first, *right = left->next;
-    bool chain = is_comparison(left) && !left->parens;
+    const node *left = n->kids.first, *middle = left;
+    bool chain = is_comparison(left) && !left->parens, good = true;
     if (chain && (n->op == BINARY_NE || left->op == BINARY_NE)) {
         if (report(f, in, DIAG_ID_TYPE, n->op_where, "'!=' cannot stand in a chain of comparisons"))
             diag_add_hint(f->diags, "write two comparisons joined by 'and'");
-        return failed;
+        good = false;
     }
-    meaning before = chain ? lower_comparison(f, in, left) : failed;
-    const node *middle = chain ? left->kids.first->next : left;
-    expr a = lower_plain(f, in, middle, true, "an operand of a comparison"), b = lower_plain(f, in, right, true, "an operand of a comparison");
-    if (!a || !b) return failed;
-    expr e = compare_values(f, in, n, a, middle->where, b, right->where);
-    if (e && chain) e = before.kind == VALUE_EXPR ? expr_binary(f->pool, EXPR_AND, before.e, e) : 0;
-    return checked(f, in, e, n->where);
+    expr a = 0, before = 0;
+    if (chain) {
+        middle = left->kids.first->next;
+        before = lower_chain(f, in, left, &a);
+        good &= before != 0;
+    } else {
+        a = lower_plain(f, in, left, true, "an operand of a comparison");
+    }
+    *right = lower_plain(f, in, n->kids.last, true, "an operand of a comparison");
+    if (!a || !*right) return 0;
+    expr e = compare_values(f, in, n, a, middle->where, *right, n->kids.last->where);
+    if (!e || !good) return 0;
+    return chain ? expr_binary(f->pool, EXPR_AND, before, e) : e;
+}
+
+static meaning lower_comparison(frontend *f, const frame *in, const node *n)
+{
+    expr right;
+    return checked(f, in, lower_chain(f, in, n, &right), n->where);
 }
 
 static bool is_zero(const frontend *f, expr e)
@@ -249,8 +273,8 @@ static meaning lower_arithmetic(frontend *f, const frame *in, const node *n)
 {
     static const expr_op on_ints[] = {EXPR_ADD, EXPR_SUB, EXPR_MUL, EXPR_DIV, EXPR_MOD};
     static const expr_op on_floats[] = {EXPR_FADD, EXPR_FSUB, EXPR_FMUL, EXPR_FDIV, EXPR_NONE};
-    static const char *const what[] = {"an operand of '+'", "an operand of '-'", "an operand of '*'", "an operand of '/'",
-                                       "an operand of '%'"};
+    static const char *const what[] = {"an operand of '+'", "an operand of '-'", "an operand of '*'",
+                                       "an operand of '/'", "an operand of '%'"};
     const node *x = n->kids.first, *y = x->next;
     unsigned op = n->op - BINARY_ADD;
     expr a = lower_plain(f, in, x, false, what[op]), b = lower_plain(f, in, y, false, what[op]);
@@ -280,7 +304,7 @@ static meaning lower_negate(frontend *f, const frame *in, const node *n)
     return checked(f, in, expr_negate(f->pool, a), n->where);
 }
 
-/* ---- and, or ---------------------------------------------------------------------------------------------------------------- */
+/* ---- and, or ---------------------------------------------------------------------------------------------------- */
 static bool reads_both_sides(frontend *f, expr root)
 {
     VEC(expr) open = {0};
@@ -309,17 +333,22 @@ static bool report_ambiguous(frontend *f, const frame *in, const node *n, const 
     if (in_prelude(f, n->where)) return false;
     const char *one, *other;
     if (and->next) {
-        one = arena_printf(f->arena, "(%s) or %s", slice(f, and->where, and->where), slice(f, and->next->where, n->where));
+        one = arena_printf(f->arena, "(%s) or %s", slice(f, and->where, and->where),
+                           slice(f, and->next->where, n->where));
         const node *last = and->kids.last, *before = and->kids.first;
         while (before->next != last) before = before->next;
-        other = arena_printf(f->arena, "%s and (%s)", slice(f, and->where, before->where), slice(f, last->where, n->where));
+        other =
+            arena_printf(f->arena, "%s and (%s)", slice(f, and->where, before->where), slice(f, last->where, n->where));
     } else {
         const node *before = n->kids.first, *first = and->kids.first;
         while (before->next != and) before = before->next;
         one = arena_printf(f->arena, "%s or (%s)", slice(f, n->where, before->where), slice(f, and->where, and->where));
-        other = arena_printf(f->arena, "(%s) and %s", slice(f, n->where, first->where), slice(f, first->next->where, and->where));
+        other = arena_printf(f->arena, "(%s) and %s", slice(f, n->where, first->where),
+                             slice(f, first->next->where, and->where));
     }
-    if (!report(f, in, DIAG_ID_AMBIGUOUS, n->where, "'and' and 'or' are mixed around a token attribute: say which is meant")) return true;
+    if (!report(f, in, DIAG_ID_AMBIGUOUS, n->where,
+                "'and' and 'or' are mixed around a token attribute: say which is meant"))
+        return true;
     diag_add_hint(f->diags, "write %s", one);
     diag_add_hint(f->diags, "or    %s", other);
     return true;
@@ -345,11 +374,11 @@ static meaning lower_joined(frontend *f, const frame *in, const node *n)
     }
     if (!good) return failed;
     const node *and = is_and ? NULL : bare_and(n);
-    if (and && reads_both_sides(f, joined) && report_ambiguous(f, in, n, and)) return failed;
+    if (and&&reads_both_sides(f, joined) && report_ambiguous(f, in, n, and)) return failed;
     return checked(f, in, joined, n->where);
 }
 
-/* ---- if, in ------------------------------------------------------------------------------------------------------------------ */
+/* ---- if, in ----------------------------------------------------------------------------------------------------- */
 static bool is_uniform(const frontend *f, expr e)
 {
     return !(expr_depends(f->pool, e) & (DEPENDS_ROW | DEPENDS_KEY | DEPENDS_SCORE));
@@ -365,12 +394,13 @@ static meaning lower_if(frontend *f, const frame *in, const node *n)
         in_yes.path = expr_binary(f->pool, EXPR_AND, path, cond);
         in_no.path = expr_binary(f->pool, EXPR_AND, path, expr_unary(f->pool, EXPR_NOT, cond));
     }
-    expr a = lower_plain(f, &in_yes, yes, true, "a branch of 'if'"), b = lower_plain(f, &in_no, no, true, "a branch of 'if'");
+    expr a = lower_plain(f, &in_yes, yes, true, "a branch of 'if'"),
+         b = lower_plain(f, &in_no, no, true, "a branch of 'if'");
     if (!cond || !a || !b) return failed;
     if (!unify(f, in, &a, yes->where, &b, no->where)) {
         if (expr_type_of(f->pool, a) == TYPE_BOOL || expr_type_of(f->pool, b) == TYPE_BOOL)
-            report(f, in, DIAG_ID_TYPE, n->where, "the branches of 'if' differ: %s and %s", type_text[expr_type_of(f->pool, a)],
-                   type_text[expr_type_of(f->pool, b)]);
+            report(f, in, DIAG_ID_TYPE, n->where, "the branches of 'if' differ: %s and %s",
+                   type_text[expr_type_of(f->pool, a)], type_text[expr_type_of(f->pool, b)]);
         return failed;
     }
     return checked(f, in, expr_if(f->pool, cond, a, b), n->where);
@@ -387,7 +417,8 @@ static expr lower_item(frontend *f, const frame *in, const node *n, expr x, span
     expr a = lower_plain(f, in, lo, false, "an end of '..'"), b = lower_plain(f, in, hi, false, "an end of '..'");
     if (!a || !b) return 0;
     like.op = BINARY_LE;
-    expr above = compare_values(f, in, &like, a, lo->where, x, where), below = compare_values(f, in, &like, x, where, b, hi->where);
+    expr above = compare_values(f, in, &like, a, lo->where, x, where),
+         below = compare_values(f, in, &like, x, where, b, hi->where);
     return above && below ? expr_binary(f->pool, EXPR_AND, above, below) : 0;
 }
 
@@ -404,14 +435,15 @@ static meaning lower_in(frontend *f, const frame *in, const node *n)
     return checked(f, in, any, n->where);
 }
 
-/* ---- tables, attributes ------------------------------------------------------------------------------------------------------ */
+/* ---- tables, attributes ----------------------------------------------------------------------------------------- */
 /* An index that is never inside would silently read 0. */
 static bool check_index(frontend *f, const frame *in, expr index, const table *t, uint32_t i, span where)
 {
     int_range r;
     if (is_dead(f, in) || !expr_range(f->pool, index, EXPR_MAX_POSITION, &r)) return true;
     if (r.hi >= 0 && r.lo < t->extent[i]) return true;
-    report(f, in, DIAG_ID_RANGE, where, "this index is never inside the table: it has %lld elements here", (long long)t->extent[i]);
+    report(f, in, DIAG_ID_RANGE, where, "this index is never inside the table: it has %lld elements here",
+           (long long)t->extent[i]);
     return false;
 }
 
@@ -426,7 +458,8 @@ static meaning lower_index(frontend *f, const frame *in, const node *n)
     }
     const table t = f->module->symbols.tables.at[v.index];
     if (t.rank != n->kids.n) {
-        report(f, in, DIAG_ID_ARGUMENTS, n->where, "'%s' has %u %s, not %u", n->name, t.rank, t.rank == 1 ? "index" : "indices", n->kids.n);
+        report(f, in, DIAG_ID_ARGUMENTS, n->where, "'%s' has %u %s, not %u", n->name, t.rank,
+               t.rank == 1 ? "index" : "indices", n->kids.n);
         return failed;
     }
     expr index[TABLE_MAX_RANK];
@@ -446,40 +479,56 @@ static meaning lower_member(frontend *f, const frame *in, const node *n)
     meaning v = lower_name(f, in, &name);
     if (v.kind == VALUE_ERROR) return failed;
     bool of_query = !strcmp(n->member, "q");
-    if (v.kind != VALUE_ATTR) report(f, in, DIAG_ID_TYPE, n->where, "'%s' is %s, not an attribute", n->name, value_description(f, v));
+    if (v.kind != VALUE_ATTR)
+        report(f, in, DIAG_ID_TYPE, n->where, "'%s' is %s, not an attribute", n->name, value_description(f, v));
     else if (!of_query && strcmp(n->member, "k"))
         report(f, in, DIAG_ID_UNKNOWN, n->where, "an attribute is read as %s.q or %s.k", n->name, n->name);
     else if (in->place != PLACE_MASK && in->place != PLACE_SCORE && !(in->place == PLACE_SINK && of_query))
-        report(f, in, DIAG_ID_TYPE, n->where, "'%s.%s' has no value in %s", n->name, n->member, place_table[in->place].name);
-    else return of_expr(expr_attr(f->pool, v.index, of_query ? ATTR_Q : ATTR_K));
+        report(f, in, DIAG_ID_TYPE, n->where, "'%s.%s' has no value in %s", n->name, n->member,
+               place_table[in->place].name);
+    else
+        return of_expr(expr_attr(f->pool, v.index, of_query ? ATTR_Q : ATTR_K));
     return failed;
 }
 
 static meaning lower_node(frontend *f, const frame *in, const node *n)
 {
     switch (n->kind) {
-    case NODE_INT: return of_expr(expr_int(f->pool, n->i));
-    case NODE_FLOAT: return of_expr(expr_float(f->pool, n->f));
-    case NODE_BOOL: return of_expr(expr_bool(f->pool, n->i));
-    case NODE_NAME: return lower_name(f, in, n);
-    case NODE_CALL: return lower_call(f, in, n);
-    case NODE_INDEX: return lower_index(f, in, n);
-    case NODE_MEMBER: return lower_member(f, in, n);
+    case NODE_INT:
+        return of_expr(expr_int(f->pool, n->i));
+    case NODE_FLOAT:
+        return of_expr(expr_float(f->pool, n->f));
+    case NODE_BOOL:
+        return of_expr(expr_bool(f->pool, n->i));
+    case NODE_NAME:
+        return lower_name(f, in, n);
+    case NODE_CALL:
+        return lower_call(f, in, n);
+    case NODE_INDEX:
+        return lower_index(f, in, n);
+    case NODE_MEMBER:
+        return lower_member(f, in, n);
     case NODE_NOT: {
         expr e = lower_as(f, in, n->kids.first, TYPE_BOOL, "the operand of 'not'");
         return e ? checked(f, in, expr_unary(f->pool, EXPR_NOT, e), n->where) : failed;
     }
-    case NODE_NEGATE: return lower_negate(f, in, n);
+    case NODE_NEGATE:
+        return lower_negate(f, in, n);
     case NODE_AND:
-    case NODE_OR: return lower_joined(f, in, n);
-    case NODE_BINARY: return is_comparison(n) ? lower_comparison(f, in, n) : lower_arithmetic(f, in, n);
-    case NODE_IF: return lower_if(f, in, n);
-    case NODE_IN: return lower_in(f, in, n);
+    case NODE_OR:
+        return lower_joined(f, in, n);
+    case NODE_BINARY:
+        return is_comparison(n) ? lower_comparison(f, in, n) : lower_arithmetic(f, in, n);
+    case NODE_IF:
+        return lower_if(f, in, n);
+    case NODE_IN:
+        return lower_in(f, in, n);
     case NODE_LIST:
     case NODE_SPAN:
         report(f, in, DIAG_ID_TYPE, n->where, "a list has no value here");
         return failed;
-    case NODE_ERROR: return failed;
+    case NODE_ERROR:
+        return failed;
     }
     ATTNC_UNREACHABLE();
 }

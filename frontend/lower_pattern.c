@@ -1,4 +1,5 @@
-/* lower_pattern.c - one pattern: its clauses to mask, scale, scores and sink, and what the analysis says about the mask. */
+/* lower_pattern.c - one pattern: its clauses to mask, scale, scores and sink, and what the analysis says about the
+ * mask. */
 #include "frontend/internal.h"
 
 #include <math.h>
@@ -15,7 +16,8 @@ static expr finish(frontend *f, const source_pattern *p, expr e)
     return e ? tabulate(f, expr_simplify_by_range(f->pool, e), p) : 0;
 }
 
-static expr lower_clause(frontend *f, const source_pattern *p, clause_kind c, place where, const node *n, expr_type type, const char *what)
+static expr lower_clause(frontend *f, const source_pattern *p, clause_kind c, place where, const node *n,
+                         expr_type type, const char *what)
 {
     frame in = clause_frame(f, p, c, where);
     return finish(f, p, lower_as(f, &in, n, type, what));
@@ -43,7 +45,8 @@ static bool lower_scores(frontend *f, const source_pattern *p, pattern *to)
         expr e = lower_clause(f, p, CLAUSE_SCORE, PLACE_SCORE, n, TYPE_FLOAT, "a score");
         good &= e != 0;
         if (e && !expr_reads_var(f->pool, e, VAR_S)) {
-            diag_report(f->diags, DIAG_ID_UNUSED, n->where, "this score does not read 's': the logits before it are lost");
+            diag_report(f->diags, DIAG_ID_UNUSED, n->where,
+                        "this score does not read 's': the logits before it are lost");
             diag_add_hint(f->diags, "to add it to the logit write: s + ...");
         }
         if (e && e != expr_variable(f->pool, VAR_S)) to->scores[to->n_scores++] = e;
@@ -53,7 +56,8 @@ static bool lower_scores(frontend *f, const source_pattern *p, pattern *to)
 
 static bool unsupported_row(frontend *f, const decl *d)
 {
-    diag_report(f->diags, DIAG_ID_UNSUPPORTED, d->name_where, "the row function '%.64s' is unsupported in this version", d->text);
+    diag_report(f->diags, DIAG_ID_UNSUPPORTED, d->name_where, "the row function '%.64s' is unsupported in this version",
+                d->text);
     diag_add_hint(f->diags, "row softmax; or row softmax(sink: ...);");
     return false;
 }
@@ -67,8 +71,10 @@ static bool lower_row(frontend *f, const source_pattern *p, pattern *to)
     bool good = true;
     for (const option *o = d->options; o; o = o->next) {
         bool known = !strcmp(o->name, "sink");
-        if (!known) diag_report(f->diags, DIAG_ID_ARGUMENTS, o->where, "softmax has no option '%.64s'; it has: sink", o->name);
-        else if (sink) diag_report(f->diags, DIAG_ID_CLAUSE, o->where, "a second sink");
+        if (!known)
+            diag_report(f->diags, DIAG_ID_ARGUMENTS, o->where, "softmax has no option '%.64s'; it has: sink", o->name);
+        else if (sink)
+            diag_report(f->diags, DIAG_ID_CLAUSE, o->where, "a second sink");
         good &= known && !sink;
         if (known) sink = o;
     }
@@ -81,60 +87,62 @@ static bool check_kv(frontend *f, const source_pattern *p)
 {
     const decl *d = p->clause[CLAUSE_KV];
     if (!d || (!strcmp(d->text, "derived") && !d->has_arguments)) return true;
-    diag_report(f->diags, DIAG_ID_UNSUPPORTED, d->name_where, "the cache policy '%.64s' is unsupported in this version", d->text);
+    diag_report(f->diags, DIAG_ID_UNSUPPORTED, d->name_where, "the cache policy '%.64s' is unsupported in this version",
+                d->text);
     diag_add_hint(f->diags, "kv derived; (the default) keeps exactly what the mask can still see");
     return false;
 }
 
-/* ---- what the analysis says --------------------------------------------------------------------------------------------------- */
+/* ---- what the analysis says ------------------------------------------------------------------------------------- */
 static void remark_undecided(frontend *f, const source_pattern *p, const ranges *r)
 {
     for (uint32_t i = 0; i < r->n_undecided; i++) {
         expr e = r->undecided[i];
-        span where = e < f->compared.n && f->compared.at[e].source != UINT32_MAX ? f->compared.at[e] : p->clause[CLAUSE_MASK]->values.first->where;
+        span where = e < f->compared.n && f->compared.at[e].source != UINT32_MAX
+                         ? f->compared.at[e]
+                         : p->clause[CLAUSE_MASK]->values.first->where;
         size_t before = f->diags->list.n;
-        diag_report(f->diags, DIAG_ID_UNDECIDED, where, "the analysis cannot turn this into key ranges: its tiles are all computed and masked");
+        diag_report(f->diags, DIAG_ID_UNDECIDED, where,
+                    "the analysis cannot turn this into key ranges: its tiles are all computed and masked");
         if (f->diags->list.n > before) diag_add_note(f->diags, p->decl->name_where, "in pattern '%s'", p->decl->name);
     }
 }
 
-static bool sees_nothing(const frontend *f, const ranges *r, int64_t q0, int64_t q1, int64_t h, int64_t layer, const source_pattern *p)
+static bool sees_nothing(const frontend *f, const ranges *r, int64_t q0, int64_t q1, int64_t h, int64_t layer,
+                         const source_pattern *p)
 {
     key_interval out[RANGES_MAX_INTERVALS];
     typedef bool may_must[2];
     may_must *data = ARENA_ARRAY(f->arena, may_must, r->n_data + 1);
     for (uint32_t i = 0; i < r->n_data; i++) data[i][0] = true;
-    expr_env env = {.data = (const bool (*)[2])data};
-    env.tables = ARENA_ARRAY(f->arena, const double *, f->module->symbols.tables.n + 1);
+    expr_env env = {.data = (const bool(*)[2])data};
     env.var[VAR_Q0] = q0, env.var[VAR_Q1] = q1, env.var[VAR_H] = h, env.var[VAR_LAYER] = layer;
     env.var[VAR_G] = h * p->sizes.value[CONSTANT_KV_HEADS] / p->sizes.value[CONSTANT_HEADS];
     return ranges_evaluate(f->pool, r, RANGES_MAY, &env, EXPR_MAX_POSITION, out) == 0;
 }
 
-/* Run-time tables may stand in interval ends; then nothing is said. */
-static bool reads_input(const frontend *f, expr root)
+/* Proven empty over all rows at once, or on each of very many rows, by the sound list `may`. */
+static bool is_empty_for(const frontend *f, const source_pattern *p, const pattern *x, int64_t h, int64_t layer)
 {
-    for (expr e = 1; e <= root; e++) {
-        const expr_node *n = expr_get(f->pool, e);
-        if (n->op == EXPR_ELEM && !f->module->symbols.tables.at[n->index].value) return true;
-    }
-    return false;
+    if (sees_nothing(f, x->ranges, 0, EXPR_MAX_POSITION, h, layer, p)) return true;
+    for (int64_t q = 0; q < 64; q++)
+        if (!sees_nothing(f, x->ranges, q, q, h, layer, p)) return false;
+    for (int64_t q = 64; q <= EXPR_MAX_POSITION; q *= 2)
+        if (!sees_nothing(f, x->ranges, q - 1, q - 1, h, layer, p) || !sees_nothing(f, x->ranges, q, q, h, layer, p))
+            return false;
+    return true;
 }
 
-/* Proven empty over all rows at once, or on each of very many rows, by the sound list `may`. */
 static bool is_empty_mask(const frontend *f, const source_pattern *p, const pattern *x)
 {
-    if (x->mask == expr_bool(f->pool, false)) return true;
-    if (!x->ranges->n_may) return true;
-    if (reads_input(f, x->mask)) return false;
-    for (int64_t h = 0; h < x->shape.q_heads; h++) {
-        int64_t layer = p->layers.at[0];
-        if (sees_nothing(f, x->ranges, 0, EXPR_MAX_POSITION, h, layer, p)) continue;
-        for (int64_t q = 0; q < 64; q++)
-            if (!sees_nothing(f, x->ranges, q, q, h, layer, p)) return false;
-        for (int64_t q = 64; q <= EXPR_MAX_POSITION; q *= 2)
-            if (!sees_nothing(f, x->ranges, q, q, h, layer, p) || !sees_nothing(f, x->ranges, q - 1, q - 1, h, layer, p)) return false;
-    }
+    enum { MOST_CASES = 4096 }; /* heads and layers that are looked at; beyond that no warning */
+    if (x->mask == expr_bool(f->pool, false) || !x->ranges->n_may) return true;
+    bool by_head = expr_reads_var(f->pool, x->mask, VAR_H) || expr_reads_var(f->pool, x->mask, VAR_G);
+    int64_t heads = by_head ? x->shape.q_heads : 1;
+    int64_t layers = expr_reads_var(f->pool, x->mask, VAR_LAYER) ? (int64_t)p->layers.n : 1;
+    if (reads_run_time(f, x->mask) || heads * layers > MOST_CASES) return false;
+    for (int64_t i = 0; i < heads * layers; i++)
+        if (!is_empty_for(f, p, x, i % heads, p->layers.at[i / heads])) return false;
     return true;
 }
 
@@ -143,7 +151,8 @@ static void analyse(frontend *f, const source_pattern *p, pattern *x)
     x->ranges = ranges_compute(f->pool, x->mask);
     remark_undecided(f, p, x->ranges);
     if (is_empty_mask(f, p, x))
-        diag_report(f->diags, DIAG_ID_EMPTY_MASK, p->clause[CLAUSE_MASK]->values.first->where, "no query can see a key through this mask");
+        diag_report(f->diags, DIAG_ID_EMPTY_MASK, p->clause[CLAUSE_MASK]->values.first->where,
+                    "no query can see a key through this mask");
 }
 
 bool lower_pattern(frontend *f, source_pattern *p)
@@ -154,7 +163,9 @@ bool lower_pattern(frontend *f, source_pattern *p)
     f->memo_size = f->memo_used = 0; /* sizes differ from pattern to pattern, and with them what definitions mean */
     x->mask = lower_mask(f, p);
     x->scale = lower_scale(f, p);
-    bool good = lower_scores(f, p, x) & lower_row(f, p, x) & check_kv(f, p);
+    bool good = lower_scores(f, p, x); /* each part is looked at, for all its mistakes */
+    good &= lower_row(f, p, x);
+    good &= check_kv(f, p);
     f->now = NULL;
     if (!good || !x->mask || !x->scale || f->diags->errors) return false;
     analyse(f, p, x);

@@ -28,16 +28,16 @@ int parse_keyword(const char *word, size_t len)
     return T_NAME;
 }
 
-bool parse_integer(parse_context *c, span where, const char *word, int64_t *out)
+int64_t parse_integer(parse_context *c, span where, const char *word)
 {
     errno = 0;
-    *out = strtoll(word, NULL, 10);
+    int64_t x = strtoll(word, NULL, 10);
     if (errno == ERANGE) {
         diag_report(c->diags, DIAG_ID_LEX, where, "this number does not fit into 64 bits");
         diag_add_hint(c->diags, "positions stay below 2^30; 'none' switches a limit off");
-        *out = 1;
+        return 1;
     }
-    return true;
+    return x;
 }
 
 double parse_float(parse_context *c, span where, const char *word)
@@ -66,14 +66,17 @@ static bool is_printable(const char *word, size_t len)
 /* Bytes of one UTF-8 character arrive as one word; others one by one. */
 void parse_bad_character(parse_context *c, span where, const char *word, size_t len)
 {
-    static const char *const known[][2] = {{"≤", "<="}, {"≥", ">="}, {"≠", "!="}, {"×", "*"}, {"·", "*"}, {"÷", "/"},
-                                           {"−", "-"},  {"–", "-"},  {"∧", "and"}, {"∨", "or"}, {"¬", "not"}, {"“", "\""},
-                                           {"”", "\""}, {"&", "and"}, {"|", "or"}, {"^", "*"}};
+    static const char *const known[][2] = {
+        {"≤", "<="},  {"≥", ">="}, {"≠", "!="},  {"×", "*"},  {"·", "*"},  {"÷", "/"},   {"−", "-"},  {"–", "-"},
+        {"∧", "and"}, {"∨", "or"}, {"¬", "not"}, {"“", "\""}, {"”", "\""}, {"&", "and"}, {"|", "or"}, {"^", "*"}};
     if (c->muted || c->stopped) return;
-    if (is_printable(word, len)) diag_report(c->diags, DIAG_ID_LEX, where, "'%.*s' means nothing here", (int)len, word);
-    else diag_report(c->diags, DIAG_ID_LEX, where, "the byte 0x%02x means nothing here", (unsigned char)*word);
+    if (is_printable(word, len))
+        diag_report(c->diags, DIAG_ID_LEX, where, "'%.*s' means nothing here", (int)len, word);
+    else
+        diag_report(c->diags, DIAG_ID_LEX, where, "the byte 0x%02x means nothing here", (unsigned char)*word);
     for (size_t i = 0; i < ATTNC_COUNT(known); i++)
-        if (strlen(known[i][0]) == len && !memcmp(word, known[i][0], len)) diag_add_hint(c->diags, "write '%s'", known[i][1]);
+        if (strlen(known[i][0]) == len && !memcmp(word, known[i][0], len))
+            diag_add_hint(c->diags, "write '%s'", known[i][1]);
 }
 
 void parse_wrong_operator(parse_context *c, span where, const char *written, const char *right)
@@ -105,7 +108,8 @@ static void run_parser(parse_context *c)
 static parse_context begin(arena *a, diags *d, uint32_t source, int first_token)
 {
     const diag_source *s = &d->sources.at[source];
-    return (parse_context){.arena = a, .diags = d, .source = source, .text = s->text, .len = s->len, .first_token = first_token};
+    return (parse_context){
+        .arena = a, .diags = d, .source = source, .text = s->text, .len = s->len, .first_token = first_token};
 }
 
 decl_list parse_file(arena *a, diags *d, uint32_t source)

@@ -1,4 +1,5 @@
-/* parse_context.h - what scanner and parser share, and the constructors of the syntax tree that the grammar's actions call. */
+/* parse_context.h - what scanner and parser share, and the constructors of the syntax tree that the grammar's actions
+ * call. */
 #ifndef ATTNC_FRONTEND_PARSE_CONTEXT_H
 #define ATTNC_FRONTEND_PARSE_CONTEXT_H
 
@@ -10,26 +11,26 @@ typedef struct parse_context {
     uint32_t source;
     const char *text;
     size_t len;
-    uint32_t offset;   /* of the next token */
-    uint32_t comment;  /* begin of an open comment */
-    uint32_t nesting;  /* of brackets */
-    int first_token;   /* decides between a file and a lone expression; 0 once it was delivered */
-    bool muted;        /* inside a refused clause: what follows is not complained about */
-    bool stopped;      /* nested too deeply: the rest is not read */
-    decl_list file;    /* result: a file */
-    node *expression;  /* result: an expression */
+    uint32_t offset;  /* of the next token */
+    uint32_t comment; /* begin of an open comment */
+    uint32_t nesting; /* of brackets */
+    int first_token;  /* decides between a file and a lone expression; 0 once it was delivered */
+    bool muted;       /* inside a refused clause: what follows is not complained about */
+    bool stopped;     /* nested too deeply: the rest is not read */
+    decl_list file;   /* result: a file */
+    node *expression; /* result: an expression */
 } parse_context;
 
-/* ---- scanner ------------------------------------------------------------------------------------------------------------ */
+/* ---- scanner ---------------------------------------------------------------------------------------------------- */
 int parse_keyword(const char *word, size_t len); /* its token, or the token of a name */
-bool parse_integer(parse_context *c, span where, const char *word, int64_t *out);
+int64_t parse_integer(parse_context *c, span where, const char *word);
 double parse_float(parse_context *c, span where, const char *word);
 char *parse_string(parse_context *c, span where, const char *word, size_t len);
 void parse_bad_character(parse_context *c, span where, const char *word, size_t len);
 void parse_wrong_operator(parse_context *c, span where, const char *written, const char *right);
 bool parse_nest(parse_context *c, span where, int by); /* false: too deep */
 
-/* ---- tree ------------------------------------------------------------------------------------------------------------- */
+/* ---- tree ------------------------------------------------------------------------------------------------------- */
 node *ast_node(parse_context *c, node_kind kind, span where);
 node *ast_with_kids(parse_context *c, node_kind kind, span where, node_list kids);
 node *ast_named(parse_context *c, node_kind kind, span where, const char *name, node_list kids);
@@ -53,7 +54,7 @@ plan *ast_plan_sequence(parse_context *c, span where, plan_list kids);
 plan *ast_plan_repeat(parse_context *c, span where, plan *what, node *count);
 plan *ast_plan_if(parse_context *c, span where, node *cond, plan *a, plan *b);
 
-/* ---- entry -------------------------------------------------------------------------------------------------------------- */
+/* ---- entry ------------------------------------------------------------------------------------------------------ */
 /* Both report mistakes and return what could be read. */
 decl_list parse_file(arena *a, diags *d, uint32_t source);
 node *parse_expression(arena *a, diags *d, uint32_t source);

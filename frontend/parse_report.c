@@ -9,14 +9,29 @@
 enum { MOST_WORDS = 8 }; /* a longer list of expectations helps nobody */
 
 static const char *const word_text[PARSE_WORD_COUNT] = {
-    [PARSE_WORD_NAME] = "a name",         [PARSE_WORD_KEYWORD] = "a clause",  [PARSE_WORD_MODEL] = "a declaration",
-    [PARSE_WORD_INTEGER] = "a number",    [PARSE_WORD_FLOAT] = NULL,          [PARSE_WORD_STRING] = "a text in quotes",
-    [PARSE_WORD_THEN] = "'then'",         [PARSE_WORD_ELSE] = "'else'",       [PARSE_WORD_REQUIRE] = "'require'",
-    [PARSE_WORD_OPERATOR] = "an operator", [PARSE_WORD_STAR] = "'*'",         [PARSE_WORD_DOTS] = "'..'",
-    [PARSE_WORD_ASSIGN] = "'='",          [PARSE_WORD_SEMICOLON] = "';'",     [PARSE_WORD_COLON] = "':'",
-    [PARSE_WORD_COMMA] = "','",           [PARSE_WORD_LPAREN] = "'('",        [PARSE_WORD_RPAREN] = "')'",
-    [PARSE_WORD_LBRACKET] = "'['",        [PARSE_WORD_RBRACKET] = "']'",      [PARSE_WORD_LBRACE] = "'{'",
-    [PARSE_WORD_RBRACE] = "'}'",          [PARSE_WORD_END] = "the end of the file",
+    [PARSE_WORD_NAME] = "a name",
+    [PARSE_WORD_KEYWORD] = "a clause",
+    [PARSE_WORD_MODEL] = "a declaration",
+    [PARSE_WORD_INTEGER] = "a number",
+    [PARSE_WORD_FLOAT] = NULL,
+    [PARSE_WORD_STRING] = "a text in quotes",
+    [PARSE_WORD_THEN] = "'then'",
+    [PARSE_WORD_ELSE] = "'else'",
+    [PARSE_WORD_REQUIRE] = "'require'",
+    [PARSE_WORD_OPERATOR] = "an operator",
+    [PARSE_WORD_STAR] = "'*'",
+    [PARSE_WORD_DOTS] = "'..'",
+    [PARSE_WORD_ASSIGN] = "'='",
+    [PARSE_WORD_SEMICOLON] = "';'",
+    [PARSE_WORD_COLON] = "':'",
+    [PARSE_WORD_COMMA] = "','",
+    [PARSE_WORD_LPAREN] = "'('",
+    [PARSE_WORD_RPAREN] = "')'",
+    [PARSE_WORD_LBRACKET] = "'['",
+    [PARSE_WORD_RBRACKET] = "']'",
+    [PARSE_WORD_LBRACE] = "'{'",
+    [PARSE_WORD_RBRACE] = "'}'",
+    [PARSE_WORD_END] = "the end of the file",
 };
 
 static size_t expected_words(const bool *wanted, const char **out)
@@ -65,7 +80,8 @@ static bool on_new_line(const parse_context *c, uint32_t at)
 
 static void add_syntax_hints(parse_context *c, span where, const char *word, const bool *wanted)
 {
-    if (wanted[PARSE_WORD_SEMICOLON] && !wanted[PARSE_WORD_KEYWORD] && (on_new_line(c, where.begin) || !strcmp(word, "}")))
+    if (wanted[PARSE_WORD_SEMICOLON] && !wanted[PARSE_WORD_KEYWORD] &&
+        (on_new_line(c, where.begin) || !strcmp(word, "}")))
         diag_add_hint(c->diags, "is a ';' missing before this?");
     else if (!strcmp(word, "=") && wanted[PARSE_WORD_OPERATOR])
         diag_add_hint(c->diags, "equality is written '=='");
@@ -93,7 +109,8 @@ void parse_reserved(parse_context *c, span where)
     const char *word = arena_copy(c->arena, c->text + where.begin, where.end - where.begin);
     diag_report(c->diags, DIAG_ID_UNSUPPORTED, where, "the clause '%s' is unsupported in this version", word);
     if (!strcmp(word, "rope") || !strcmp(word, "nope") || !strcmp(word, "qknorm") || !strcmp(word, "pos"))
-        diag_add_hint(c->diags, "queries and keys arrive rotated and normalised: do it before the kernel and drop this clause");
+        diag_add_hint(c->diags,
+                      "queries and keys arrive rotated and normalised: do it before the kernel and drop this clause");
     c->muted = true;
 }
 
@@ -109,8 +126,8 @@ static bool type_name_parse(const char *name, type_name *out)
     static const struct {
         const char *name;
         type_name type;
-    } known[] = {{"int", TYPE_NAME_INT},     {"i32", TYPE_NAME_INT},   {"int32", TYPE_NAME_INT}, {"float", TYPE_NAME_FLOAT},
-                 {"f32", TYPE_NAME_FLOAT}, {"bool", TYPE_NAME_BOOL}};
+    } known[] = {{"int", TYPE_NAME_INT},     {"i32", TYPE_NAME_INT},   {"int32", TYPE_NAME_INT},
+                 {"float", TYPE_NAME_FLOAT}, {"f32", TYPE_NAME_FLOAT}, {"bool", TYPE_NAME_BOOL}};
     for (size_t i = 0; i < ATTNC_COUNT(known); i++)
         if (!strcmp(name, known[i].name)) {
             *out = known[i].type;

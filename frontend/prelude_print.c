@@ -42,7 +42,8 @@ static void print_header(text *to, const decl *d)
 {
     static const char *const word[] = {"mask", "score", "let"};
     text_printf(to, "%s %s", word[d->define], d->name);
-    for (const node *a = d->params.first; a; a = a->next) text_printf(to, "%s%s%s", a == d->params.first ? "(" : ", ", a->name, a->next ? "" : ")");
+    for (const node *a = d->params.first; a; a = a->next)
+        text_printf(to, "%s%s%s", a == d->params.first ? "(" : ", ", a->name, a->next ? "" : ")");
     text_add(to, "\n");
 }
 

@@ -1,4 +1,5 @@
-/* report.c - diagnostics for expressions that stand inside definitions: the user's own line first, the way there as notes. */
+/* report.c - diagnostics for expressions that stand inside definitions: the user's own line first, the way there as
+ * notes. */
 #include "frontend/internal.h"
 
 #include <stdarg.h>
@@ -6,7 +7,10 @@
 
 enum { MOST_USES = 3 }; /* notes on the way from a clause into nested definitions */
 
-bool in_prelude(const frontend *f, span where) { return where.source >= f->prelude_begin && where.source < f->prelude_end; }
+bool in_prelude(const frontend *f, span where)
+{
+    return where.source >= f->prelude_begin && where.source < f->prelude_end;
+}
 
 span user_place(const frontend *f, const frame *in, span where)
 {
@@ -14,10 +18,7 @@ span user_place(const frontend *f, const frame *in, span where)
     return where;
 }
 
-bool is_dead(const frontend *f, const frame *in)
-{
-    return in && in->path && in->path == expr_bool(f->pool, false);
-}
+bool is_dead(const frontend *f, const frame *in) { return in && in->path && in->path == expr_bool(f->pool, false); }
 
 static void add_uses(frontend *f, const frame *in, span where)
 {

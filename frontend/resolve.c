@@ -1,5 +1,5 @@
-/* resolve.c - before anything is computed: every name means something, every use has the right number of arguments, and no
- * definition or param needs itself. Marks what is used. */
+/* resolve.c - before anything is computed: every name means something, every use has the right number of arguments, and
+ * no definition or param needs itself. Marks what is used. */
 #include "frontend/internal.h"
 
 #include <string.h>
@@ -23,16 +23,21 @@ static bool is_argument(const decl *inside, const char *name)
 static const char *kind_of(const decl *d)
 {
     switch (d->kind) {
-    case DECL_PARAM: return d->is_array ? "a table" : "a param";
-    case DECL_INPUT: return "an input";
-    case DECL_ATTR: return "an attribute";
-    case DECL_DEFINE: return "a definition";
+    case DECL_PARAM:
+        return d->is_array ? "a table" : "a param";
+    case DECL_INPUT:
+        return "an input";
+    case DECL_ATTR:
+        return "an attribute";
+    case DECL_DEFINE:
+        return "a definition";
     case DECL_IMPORT:
     case DECL_MODEL:
     case DECL_PATTERN:
     case DECL_CLAUSE:
     case DECL_SCHEDULE:
-    case DECL_COUNT: break;
+    case DECL_COUNT:
+        break;
     }
     return "something else";
 }
@@ -47,7 +52,8 @@ static void report_unknown(frontend *f, const scope *names, const decl *inside, 
     span where = {n->where.source, n->where.begin, n->where.begin + (uint32_t)strlen(n->name)};
     if (n->parens) where = n->where;
     diag_report(f->diags, DIAG_ID_UNKNOWN, where, "nothing is named '%s' here", n->name);
-    if (f->diags->list.n > before && suggest_result(&s)) diag_add_hint(f->diags, "did you mean '%s'?", suggest_result(&s));
+    if (f->diags->list.n > before && suggest_result(&s))
+        diag_add_hint(f->diags, "did you mean '%s'?", suggest_result(&s));
 }
 
 /* All counts of arguments that a name takes: "1 or 2". */
@@ -66,7 +72,8 @@ static void report_arity(frontend *f, const scope *names, const node *n, const d
     if (d->kind != DECL_DEFINE) {
         diag_report(f->diags, DIAG_ID_TYPE, n->where, "'%s' is %s and takes no arguments", n->name, kind_of(d));
         bool has_elements = d->kind == DECL_INPUT || (d->kind == DECL_PARAM && d->is_array);
-        if (has_elements && f->diags->list.n > before) diag_add_hint(f->diags, "elements are read with brackets: %s[...]", n->name);
+        if (has_elements && f->diags->list.n > before)
+            diag_add_hint(f->diags, "elements are read with brackets: %s[...]", n->name);
     } else {
         uint32_t given = n->kind == NODE_CALL ? n->kids.n : 0;
         diag_report(f->diags, DIAG_ID_ARGUMENTS, n->where, "'%s' takes %s argument%s, not %u", n->name,
@@ -81,7 +88,8 @@ static void report_recursion(resolver *r, decl *d, span where)
     while (from && r->path.at[from - 1] != d) from--;
     r->f->stuck = true;
     text t = {.arena = r->f->arena};
-    for (size_t i = from ? from - 1 : 0; i < r->path.n && i < from + 8; i++) text_printf(&t, "%s -> ", r->path.at[i]->name);
+    for (size_t i = from ? from - 1 : 0; i < r->path.n && i < from + 8; i++)
+        text_printf(&t, "%s -> ", r->path.at[i]->name);
     diag_report(r->f->diags, DIAG_ID_RECURSION, where, "'%s' needs itself: %s%s", d->name, text_get(&t), d->name);
     diag_add_note(r->f->diags, d->name_where, "defined here");
 }
@@ -116,14 +124,18 @@ static void use_name(resolver *r, const scope *names, const decl *inside, const 
         walk_decl(r, d, n->where);
         return;
     }
-    bool language = arguments == SCOPE_VALUE ? find_constant(n->name) >= 0 || find_variable(n->name) >= 0 : is_builtin(n->name);
+    bool language =
+        arguments == SCOPE_VALUE ? find_constant(n->name) >= 0 || find_variable(n->name) >= 0 : is_builtin(n->name);
     if (language) return;
     d = scope_find(names, n->name, SCOPE_ANY);
-    if (d) report_arity(r->f, names, n, d);
+    if (d)
+        report_arity(r->f, names, n, d);
     else if (is_builtin(n->name) || find_constant(n->name) >= 0 || find_variable(n->name) >= 0)
-        diag_report(r->f->diags, DIAG_ID_TYPE, n->where, is_builtin(n->name) ? "'%s' is a function: it needs arguments"
-                                                                             : "'%s' takes no arguments", n->name);
-    else report_unknown(r->f, names, inside, n);
+        diag_report(r->f->diags, DIAG_ID_TYPE, n->where,
+                    is_builtin(n->name) ? "'%s' is a function: it needs arguments" : "'%s' takes no arguments",
+                    n->name);
+    else
+        report_unknown(r->f, names, inside, n);
 }
 
 static void walk_node(resolver *r, const scope *names, const decl *inside, const node *n)
@@ -131,8 +143,12 @@ static void walk_node(resolver *r, const scope *names, const decl *inside, const
     switch (n->kind) {
     case NODE_NAME:
     case NODE_INDEX:
-    case NODE_MEMBER: use_name(r, names, inside, n, SCOPE_VALUE); break;
-    case NODE_CALL: use_name(r, names, inside, n, (int)n->kids.n); break;
+    case NODE_MEMBER:
+        use_name(r, names, inside, n, SCOPE_VALUE);
+        break;
+    case NODE_CALL:
+        use_name(r, names, inside, n, (int)n->kids.n);
+        break;
     case NODE_INT:
     case NODE_FLOAT:
     case NODE_BOOL:
@@ -145,7 +161,8 @@ static void walk_node(resolver *r, const scope *names, const decl *inside, const
     case NODE_IN:
     case NODE_SPAN:
     case NODE_LIST:
-    case NODE_ERROR: break;
+    case NODE_ERROR:
+        break;
     }
     for (const node *k = n->kids.first; k; k = k->next) walk_node(r, names, inside, k);
 }
@@ -185,7 +202,7 @@ void resolve_names(frontend *f)
     }
 }
 
-/* ---- unused ------------------------------------------------------------------------------------------------------------- */
+/* ---- unused ----------------------------------------------------------------------------------------------------- */
 static void warn_scope(frontend *f, const scope *s)
 {
     uint32_t main_source = f->files.at[0].decls.first ? f->files.at[0].decls.first->where.source : UINT32_MAX;
@@ -195,7 +212,10 @@ static void warn_scope(frontend *f, const scope *s)
         const decl *d = all[i];
         if (d->used || d->kind == DECL_DEFINE || d->where.source != main_source) continue;
         diag_report(f->diags, DIAG_ID_UNUSED, d->name_where, "%s '%s' is never used",
-                    d->kind == DECL_INPUT ? "input" : d->kind == DECL_ATTR ? "attr" : "param", d->name);
+                    d->kind == DECL_INPUT  ? "input"
+                    : d->kind == DECL_ATTR ? "attr"
+                                           : "param",
+                    d->name);
     }
 }
 

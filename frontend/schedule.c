@@ -8,7 +8,7 @@ typedef struct layer_list {
     uint32_t n;
 } layer_list;
 
-static bool expand(frontend *f, const plan *p, layer_list *to);
+static bool expand(frontend *f, plan *p, layer_list *to);
 
 static bool too_many(frontend *f, span where)
 {
@@ -36,7 +36,8 @@ static bool find_pattern(frontend *f, const plan *p, uint32_t *out)
     suggestion s = suggest_begin(p->name);
     scope_suggest(f->model_patterns, &s);
     scope_suggest(f->file_patterns, &s);
-    if (f->diags->list.n > before && suggest_result(&s)) diag_add_hint(f->diags, "did you mean '%s'?", suggest_result(&s));
+    if (f->diags->list.n > before && suggest_result(&s))
+        diag_add_hint(f->diags, "did you mean '%s'?", suggest_result(&s));
     return false;
 }
 
@@ -47,7 +48,7 @@ static bool has_choice(const plan *p)
     return found;
 }
 
-static bool expand_repeat(frontend *f, const plan *p, layer_list *to)
+static bool expand_repeat(frontend *f, plan *p, layer_list *to)
 {
     int64_t count;
     if (!constant_integer(f, p->value, f->model_names, 1, INT64_MAX, "a repetition", &count)) return false;
@@ -63,47 +64,70 @@ static bool expand_repeat(frontend *f, const plan *p, layer_list *to)
     return good;
 }
 
+static bool prepare_choice(frontend *f, plan *p)
+{
+    if (p->program) return true;
+    frame in = {.names = f->model_names, .place = PLACE_SCHEDULE};
+    expr cond = lower_as(f, &in, p->value, TYPE_BOOL, "the condition");
+    if (!cond) return false;
+    if (expr_tree_size(f->pool, cond) > MAX_CHOICE) {
+        diag_report(f->diags, DIAG_ID_TOO_LARGE, p->value->where, "this condition is too large");
+        return false;
+    }
+    if (reads_run_time(f, cond)) {
+        diag_report(f->diags, DIAG_ID_TYPE, p->value->where,
+                    "which layer has which pattern must be known when compiling");
+        return false;
+    }
+    p->program = expr_program_create(f->arena, f->pool, &cond, 1);
+    return true;
+}
+
 /* The branch that a layer takes, through nested choices. */
-static const plan *choose(frontend *f, const plan *p, expr layer)
+static plan *choose(frontend *f, plan *p, uint32_t layer)
 {
     while (p->kind == PLAN_IF) {
-        frame in = {.names = f->model_names, .place = PLACE_SCHEDULE};
-        expr cond = lower_as(f, &in, p->value, TYPE_BOOL, "the condition");
-        if (!cond) return NULL;
-        cond = expr_substitute(f->pool, cond, VAR_LAYER, layer);
+        if (!prepare_choice(f, p)) return NULL;
+        expr_value values[MAX_CHOICE + 1], result;
         expr_env env = {0};
-        p = expr_eval(f->pool, cond, &env).i ? p->kids.first : p->kids.first->next;
+        env.var[VAR_LAYER] = layer;
+        expr_program_run(p->program, &env, values, &result);
+        p = result.i ? p->kids.first : p->kids.first->next;
     }
     return p;
 }
 
-static bool expand_choice(frontend *f, const plan *p, layer_list *to)
+static bool expand_choice(frontend *f, plan *p, layer_list *to)
 {
-    const plan *taken = choose(f, p, expr_int(f->pool, to->n));
+    plan *taken = choose(f, p, to->n);
     if (!taken) return false;
     uint32_t from = to->n;
     if (!expand(f, taken, to)) return false;
     if (to->n - from == 1) return true;
-    diag_report(f->diags, DIAG_ID_SCHEDULE, taken->where, "a choice is made layer by layer: each branch is one pattern");
+    diag_report(f->diags, DIAG_ID_SCHEDULE, taken->where,
+                "a choice is made layer by layer: each branch is one pattern");
     return false;
 }
 
-static bool expand(frontend *f, const plan *p, layer_list *to)
+static bool expand(frontend *f, plan *p, layer_list *to)
 {
     uint32_t index;
     bool good = true;
     switch (p->kind) {
-    case PLAN_NAME: return find_pattern(f, p, &index) && append(f, to, index, p->where);
-    case PLAN_REPEAT: return expand_repeat(f, p, to);
-    case PLAN_IF: return expand_choice(f, p, to);
+    case PLAN_NAME:
+        return find_pattern(f, p, &index) && append(f, to, index, p->where);
+    case PLAN_REPEAT:
+        return expand_repeat(f, p, to);
+    case PLAN_IF:
+        return expand_choice(f, p, to);
     case PLAN_SEQUENCE:
-        for (const plan *k = p->kids.first; k && good; k = k->next) good = expand(f, k, to);
+        for (plan *k = p->kids.first; k && good; k = k->next) good = expand(f, k, to);
         return good;
     }
     ATTNC_UNREACHABLE();
 }
 
-static const plan *lone_choice(const plan *p)
+static plan *lone_choice(plan *p)
 {
     while (p->kind == PLAN_SEQUENCE && p->kids.n == 1) p = p->kids.first;
     return p->kind == PLAN_IF ? p : NULL;
@@ -116,7 +140,7 @@ static bool layers_clause(frontend *f, int64_t *out)
 }
 
 /* `schedule if layer % 4 == 3 then global else local;` is for all layers. */
-static bool expand_all_layers(frontend *f, const plan *p, layer_list *to, int64_t layers)
+static bool expand_all_layers(frontend *f, plan *p, layer_list *to, int64_t layers)
 {
     for (int64_t i = 0; i < layers; i++)
         if (!expand(f, p, to)) return false;
@@ -126,8 +150,8 @@ static bool expand_all_layers(frontend *f, const plan *p, layer_list *to, int64_
 static bool check_count(frontend *f, const layer_list *list, int64_t layers)
 {
     if (list->n == layers) return true;
-    diag_report(f->diags, DIAG_ID_SCHEDULE, f->schedule->where, "the schedule has %u layer%s, the model has %lld", list->n,
-                list->n == 1 ? "" : "s", (long long)layers);
+    diag_report(f->diags, DIAG_ID_SCHEDULE, f->schedule->where, "the schedule has %u layer%s, the model has %lld",
+                list->n, list->n == 1 ? "" : "s", (long long)layers);
     diag_add_note(f->diags, f->model_clause[CLAUSE_LAYERS]->where, "the number of layers is given here");
     if (list->n && layers % list->n == 0)
         diag_add_hint(f->diags, "repeat it: schedule (...) * %lld;", (long long)(layers / list->n));
@@ -141,11 +165,13 @@ static bool default_schedule(frontend *f, layer_list *to, int64_t layers)
         for (int64_t i = 0; i < layers; i++) to->at[to->n++] = 0;
         return true;
     }
-    diag_report(f->diags, DIAG_ID_MISSING, f->model->name_where, f->patterns.n ? "model '%s' has no schedule" : "model '%s' has no pattern",
-                f->model->name);
-    if (f->patterns.n) diag_add_hint(f->diags, "say which layer has which pattern: schedule (%s, %s) * N;", f->patterns.at[0]->decl->name,
-                                     f->patterns.at[1]->decl->name);
-    else diag_add_hint(f->diags, "add: pattern main { mask causal; } schedule main;");
+    diag_report(f->diags, DIAG_ID_MISSING, f->model->name_where,
+                f->patterns.n ? "model '%s' has no schedule" : "model '%s' has no pattern", f->model->name);
+    if (f->patterns.n)
+        diag_add_hint(f->diags, "say which layer has which pattern: schedule (%s, %s) * N;",
+                      f->patterns.at[0]->decl->name, f->patterns.at[1]->decl->name);
+    else
+        diag_add_hint(f->diags, "add: pattern main { mask causal; } schedule main;");
     return false;
 }
 
@@ -171,15 +197,18 @@ bool expand_schedule(frontend *f)
     bool given = f->model_clause[CLAUSE_LAYERS], good = true;
     if (given && !layers_clause(f, &layers)) return false;
     if (given) f->model_sizes.known[CONSTANT_LAYERS] = true, f->model_sizes.value[CONSTANT_LAYERS] = layers;
-    const plan *choice = f->schedule ? lone_choice(f->schedule->plan) : NULL;
+    plan *choice = f->schedule ? lone_choice(f->schedule->plan) : NULL;
     if (choice && !given) {
         diag_report(f->diags, DIAG_ID_MISSING, f->schedule->name_where, "a choice by layer needs the number of layers");
         diag_add_hint(f->diags, "add: layers 48;");
         return false;
     }
-    if (choice) good = expand_all_layers(f, choice, &list, layers);
-    else if (f->schedule) good = expand(f, f->schedule->plan, &list) && (!given || check_count(f, &list, layers));
-    else good = default_schedule(f, &list, layers);
+    if (choice)
+        good = expand_all_layers(f, choice, &list, layers);
+    else if (f->schedule)
+        good = expand(f, f->schedule->plan, &list) && (!given || check_count(f, &list, layers));
+    else
+        good = default_schedule(f, &list, layers);
     if (!good) return false;
     number_patterns(f, &list);
     f->model_sizes.known[CONSTANT_LAYERS] = true;

@@ -1,7 +1,7 @@
 /* scope.h - names and what they mean: prelude <- file (with its imports) <- model <- pattern.
  *
- * Definitions may share a name when they differ in their number of arguments. An inner scope hides an outer one per name and
- * number of arguments. */
+ * Definitions may share a name when they differ in their number of arguments. An inner scope hides an outer one per
+ * name and number of arguments. */
 #ifndef ATTNC_FRONTEND_SCOPE_H
 #define ATTNC_FRONTEND_SCOPE_H
 

@@ -13,8 +13,8 @@ bool constant_integer(frontend *f, const node *n, scope *names, int64_t lo, int6
         return false;
     }
     if (*out >= lo && *out <= hi) return true;
-    diag_report(f->diags, DIAG_ID_RANGE, n->where, "%s is %lld; it must be %lld to %lld", what, (long long)*out, (long long)lo,
-                (long long)hi);
+    diag_report(f->diags, DIAG_ID_RANGE, n->where, "%s is %lld; it must be %lld to %lld", what, (long long)*out,
+                (long long)lo, (long long)hi);
     return false;
 }
 
@@ -36,8 +36,8 @@ static bool compute_heads(frontend *f, const decl *d, scope *names, sizes *out)
     set_size(out, CONSTANT_HEADS, heads);
     set_size(out, CONSTANT_KV_HEADS, kv_heads);
     if (heads % kv_heads == 0) return true;
-    diag_report(f->diags, DIAG_ID_RANGE, n->where, "%lld query heads cannot share %lld KV heads evenly", (long long)heads,
-                (long long)kv_heads);
+    diag_report(f->diags, DIAG_ID_RANGE, n->where, "%lld query heads cannot share %lld KV heads evenly",
+                (long long)heads, (long long)kv_heads);
     diag_add_hint(f->diags, "heads Q / KV; where Q is a multiple of KV");
     return false;
 }
@@ -57,12 +57,16 @@ static bool compute_sizes(frontend *f, decl *const *clause, scope *names, sizes 
     int64_t x;
     if (clause[CLAUSE_HEADS]) good &= compute_heads(f, clause[CLAUSE_HEADS], names, out);
     if (clause[CLAUSE_DIM]) {
-        if (constant_integer(f, clause[CLAUSE_DIM]->values.first, names, 1, MODULE_MAX_DIM, "dim", &x)) set_size(out, CONSTANT_DIM, x);
-        else good = false;
+        if (constant_integer(f, clause[CLAUSE_DIM]->values.first, names, 1, MODULE_MAX_DIM, "dim", &x))
+            set_size(out, CONSTANT_DIM, x);
+        else
+            good = false;
     }
     if (clause[CLAUSE_DIM_V]) {
-        if (constant_integer(f, clause[CLAUSE_DIM_V]->values.first, names, 1, MODULE_MAX_DIM, "dim_v", &x)) set_size(out, CONSTANT_DIM_V, x);
-        else good = false;
+        if (constant_integer(f, clause[CLAUSE_DIM_V]->values.first, names, 1, MODULE_MAX_DIM, "dim_v", &x))
+            set_size(out, CONSTANT_DIM_V, x);
+        else
+            good = false;
     }
     return good;
 }
@@ -86,10 +90,13 @@ static bool compute_pattern_sizes(frontend *f, source_pattern *p)
     bool good = compute_sizes(f, p->clause, p->names, &p->sizes);
     inherit_clauses(f, p);
     if (p->clause[CLAUSE_DTYPE]) good &= compute_dtype(f, p->clause[CLAUSE_DTYPE], &p->type);
-    if (!p->clause[CLAUSE_HEADS]) good = report_missing(f, p, "heads", "add: heads 8 / 8;  query heads / KV heads, here or in the model");
-    if (!p->clause[CLAUSE_DIM]) good = report_missing(f, p, "dim", "add: dim 64;  the size of a head, here or in the model");
+    if (!p->clause[CLAUSE_HEADS])
+        good = report_missing(f, p, "heads", "add: heads 8 / 8;  query heads / KV heads, here or in the model");
+    if (!p->clause[CLAUSE_DIM])
+        good = report_missing(f, p, "dim", "add: dim 64;  the size of a head, here or in the model");
     if (!p->clause[CLAUSE_MASK]) good = report_missing(f, p, "mask", "every key is seen with: mask all;");
-    if (!p->sizes.known[CONSTANT_DIM_V] && p->sizes.known[CONSTANT_DIM]) set_size(&p->sizes, CONSTANT_DIM_V, p->sizes.value[CONSTANT_DIM]);
+    if (!p->sizes.known[CONSTANT_DIM_V] && p->sizes.known[CONSTANT_DIM])
+        set_size(&p->sizes, CONSTANT_DIM_V, p->sizes.value[CONSTANT_DIM]);
     return good;
 }
 
@@ -127,6 +134,9 @@ scope *clause_names(const frontend *f, const source_pattern *p, clause_kind c)
 shape pattern_shape(const source_pattern *p)
 {
     const int64_t *v = p->sizes.value;
-    return (shape){.q_heads = v[CONSTANT_HEADS], .kv_heads = v[CONSTANT_KV_HEADS], .dim = v[CONSTANT_DIM], .dim_v = v[CONSTANT_DIM_V],
+    return (shape){.q_heads = v[CONSTANT_HEADS],
+                   .kv_heads = v[CONSTANT_KV_HEADS],
+                   .dim = v[CONSTANT_DIM],
+                   .dim_v = v[CONSTANT_DIM_V],
                    .type = p->type};
 }

@@ -17,7 +17,8 @@ static unsigned edit_distance(const char *a, size_t n, const char *b, size_t m)
         now[0] = (unsigned)i;
         for (size_t j = 1; j <= m; j++) {
             now[j] = least(least(before[j], now[j - 1]) + 1, before[j - 1] + (a[i - 1] != b[j - 1]));
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) now[j] = least(now[j], earlier[j - 2] + 1);
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                now[j] = least(now[j], earlier[j - 2] + 1);
         }
     }
     return row[n % 3][m];

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- -D NAME=VALUE ------------------------------------------------------------------------------------------------------ */
+/* ---- -D NAME=VALUE ---------------------------------------------------------------------------------------------- */
 static void offer_params(const scope *s, suggestion *to)
 {
     size_t n;
@@ -50,8 +50,9 @@ void apply_defines(frontend *f)
     for (size_t i = 0; i < f->options->n_defines; i++) apply_define(f, &f->options->defines[i]);
 }
 
-/* ---- tables ------------------------------------------------------------------------------------------------------------- */
-uint32_t add_const_table(frontend *f, const char *name, expr_type type, uint32_t rank, const int64_t *extent, const double *value)
+/* ---- tables ----------------------------------------------------------------------------------------------------- */
+uint32_t add_const_table(frontend *f, const char *name, expr_type type, uint32_t rank, const int64_t *extent,
+                         const double *value)
 {
     table t = {.name = name, .type = type, .rank = rank, .value = value};
     memcpy(t.extent, extent, rank * sizeof *extent);
@@ -79,9 +80,10 @@ static expr_type element_type(const decl *d) { return d->type == TYPE_NAME_FLOAT
 static bool table_shape(frontend *f, const decl *d, int64_t *extent, int64_t *count)
 {
     if (d->extents.n < 1 || d->extents.n > TABLE_MAX_RANK) {
-        diag_report(f->diags, DIAG_ID_ARGUMENTS, d->name_where, "'%s' has %u indices; tables have 1 to %d", d->name, d->extents.n,
-                    TABLE_MAX_RANK);
-        if (!d->extents.n) diag_add_hint(f->diags, "a single number is a table of one: %s : f32[1], read as %s[0]", d->name, d->name);
+        diag_report(f->diags, DIAG_ID_ARGUMENTS, d->name_where, "'%s' has %u indices; tables have 1 to %d", d->name,
+                    d->extents.n, TABLE_MAX_RANK);
+        if (!d->extents.n)
+            diag_add_hint(f->diags, "a single number is a table of one: %s : f32[1], read as %s[0]", d->name, d->name);
         return false;
     }
     *count = 1;
@@ -104,16 +106,24 @@ typedef struct filling {
     int64_t at;
 } filling;
 
+static bool is_constant(frontend *f, expr e, const node *n)
+{
+    if (expr_get(f->pool, e)->op == EXPR_CONST) return true;
+    diag_report(f->diags, DIAG_ID_TYPE, n->where, "the value of a param must be known when compiling");
+    return false;
+}
+
 static double element_value(frontend *f, const decl *d, const node *n)
 {
     frame in = {.names = d->home, .place = PLACE_CONST};
     bool is_bool = d->type == TYPE_NAME_BOOL;
     expr e = lower_as(f, &in, n, is_bool ? TYPE_BOOL : element_type(d), "an element");
-    if (!e) return 0;
+    if (!e || !is_constant(f, e, n)) return 0;
     const expr_node *x = expr_get(f->pool, e);
     if (d->type == TYPE_NAME_FLOAT) return x->value.f;
     if (x->value.i < INT32_MIN || x->value.i > INT32_MAX)
-        diag_report(f->diags, DIAG_ID_PARAM, n->where, "elements of integer tables have 32 bits; %lld does not fit", (long long)x->value.i);
+        diag_report(f->diags, DIAG_ID_PARAM, n->where, "elements of integer tables have 32 bits; %lld does not fit",
+                    (long long)x->value.i);
     return (double)x->value.i;
 }
 
@@ -121,18 +131,21 @@ static bool fill_table(frontend *f, filling *to, const node *n, uint32_t level)
 {
     if (level == to->decl->extents.n) {
         if (n->kind == NODE_LIST) {
-            diag_report(f->diags, DIAG_ID_TYPE, n->where, "'%s' has %u indices; this list is one too many", to->decl->name, level);
+            diag_report(f->diags, DIAG_ID_TYPE, n->where, "'%s' has %u indices; this list is one too many",
+                        to->decl->name, level);
             return false;
         }
         to->value[to->at++] = element_value(f, to->decl, n);
         return true;
     }
     if (n->kind != NODE_LIST) {
-        diag_report(f->diags, DIAG_ID_TYPE, n->where, "a list of %lld elements is needed here: [...]", (long long)to->extent[level]);
+        diag_report(f->diags, DIAG_ID_TYPE, n->where, "a list of %lld elements is needed here: [...]",
+                    (long long)to->extent[level]);
         return false;
     }
     if (n->kids.n != to->extent[level]) {
-        diag_report(f->diags, DIAG_ID_PARAM, n->where, "%lld elements are declared, %u are given", (long long)to->extent[level], n->kids.n);
+        diag_report(f->diags, DIAG_ID_PARAM, n->where, "%lld elements are declared, %u are given",
+                    (long long)to->extent[level], n->kids.n);
         diag_add_note(f->diags, to->decl->name_where, "declared here");
         return false;
     }
@@ -146,20 +159,23 @@ static meaning const_table(frontend *f, const decl *d)
     int64_t extent[TABLE_MAX_RANK], count;
     if (!table_shape(f, d, extent, &count)) return (meaning){0};
     if (count > MAX_TABLE_ENTRIES) {
-        diag_report(f->diags, DIAG_ID_TOO_LARGE, d->name_where, "a table of constants has at most %d elements", MAX_TABLE_ENTRIES);
+        diag_report(f->diags, DIAG_ID_TOO_LARGE, d->name_where, "a table of constants has at most %d elements",
+                    MAX_TABLE_ENTRIES);
         return (meaning){0};
     }
     filling to = {.decl = d, .extent = extent, .value = ARENA_ARRAY(f->arena, double, (size_t)count)};
     if (!fill_table(f, &to, d->value, 0)) return (meaning){0};
     const char *name = fresh_table_name(f, d->name);
-    return (meaning){.kind = VALUE_TABLE, .is_bool = d->type == TYPE_NAME_BOOL,
-                   .index = add_const_table(f, name, element_type(d), d->extents.n, extent, to.value)};
+    return (meaning){.kind = VALUE_TABLE,
+                     .is_bool = d->type == TYPE_NAME_BOOL,
+                     .index = add_const_table(f, name, element_type(d), d->extents.n, extent, to.value)};
 }
 
-/* ---- params, inputs, attributes ----------------------------------------------------------------------------------------- */
+/* ---- params, inputs, attributes --------------------------------------------------------------------------------- */
 static meaning scalar_param(frontend *f, const decl *d)
 {
-    static const expr_type type_of[] = {[TYPE_NAME_INT] = TYPE_INT, [TYPE_NAME_FLOAT] = TYPE_FLOAT, [TYPE_NAME_BOOL] = TYPE_BOOL};
+    static const expr_type type_of[] = {
+        [TYPE_NAME_INT] = TYPE_INT, [TYPE_NAME_FLOAT] = TYPE_FLOAT, [TYPE_NAME_BOOL] = TYPE_BOOL};
     if (d->type == TYPE_NAME_NONE) return (meaning){0};
     frame in = {.names = d->home, .place = PLACE_CONST};
     if (d->value->kind == NODE_LIST) {
@@ -168,7 +184,7 @@ static meaning scalar_param(frontend *f, const decl *d)
         return (meaning){0};
     }
     expr e = lower_as(f, &in, d->value, type_of[d->type], arena_printf(f->arena, "param '%s'", d->name));
-    return e ? (meaning){.kind = VALUE_EXPR, .e = e} : (meaning){0};
+    return e && is_constant(f, e, d->value) ? (meaning){.kind = VALUE_EXPR, .e = e} : (meaning){0};
 }
 
 static bool same_name_taken(frontend *f, const decl *d)
@@ -177,7 +193,8 @@ static bool same_name_taken(frontend *f, const decl *d)
     for (size_t i = 0; i < f->module->symbols.attrs.n && d->kind == DECL_ATTR; i++)
         taken |= !strcmp(f->module->symbols.attrs.at[i], d->name);
     if (taken)
-        diag_report(f->diags, DIAG_ID_REDEFINED, d->name_where, "another %s of this name is in use: the run time could not tell them apart",
+        diag_report(f->diags, DIAG_ID_REDEFINED, d->name_where,
+                    "another %s of this name is in use: the run time could not tell them apart",
                     d->kind == DECL_INPUT ? "table" : "attribute");
     return taken;
 }
@@ -186,15 +203,17 @@ static meaning declare_input(frontend *f, const decl *d)
 {
     int64_t extent[TABLE_MAX_RANK], count;
     if (same_name_taken(f, d) || d->type == TYPE_NAME_NONE || !table_shape(f, d, extent, &count)) return (meaning){0};
-    return (meaning){.kind = VALUE_TABLE, .is_bool = d->type == TYPE_NAME_BOOL,
-                   .index = add_const_table(f, d->name, element_type(d), d->extents.n, extent, NULL)};
+    return (meaning){.kind = VALUE_TABLE,
+                     .is_bool = d->type == TYPE_NAME_BOOL,
+                     .index = add_const_table(f, d->name, element_type(d), d->extents.n, extent, NULL)};
 }
 
 static meaning declare_attr(frontend *f, const decl *d)
 {
     if (same_name_taken(f, d)) return (meaning){0};
     if (d->is_array || d->type == TYPE_NAME_FLOAT) {
-        diag_report(f->diags, DIAG_ID_TYPE, d->name_where, "an attribute is one integer per token: attr %s : int;", d->name);
+        diag_report(f->diags, DIAG_ID_TYPE, d->name_where, "an attribute is one integer per token: attr %s : int;",
+                    d->name);
         return (meaning){0};
     }
     VEC_PUSH(f->arena, &f->module->symbols.attrs, d->name);

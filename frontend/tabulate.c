@@ -9,7 +9,9 @@
 #include <math.h>
 #include <string.h>
 
-enum { MOST_NODES = 4000 }; /* of an expression that is searched for an index */
+/* Bounds of the search; what lies beyond is left as it is. */
+enum { MOST_NODES = 4000 /* of an expression that is searched */, MOST_TRIES = 16 /* of its parts as an index */ };
+static const size_t most_work = 20000000; /* nodes looked at in one clause */
 
 typedef struct baking {
     frontend *f;
@@ -17,6 +19,7 @@ typedef struct baking {
     bool *costly; /* per expression: it holds a function worth a table */
     expr *seen;   /* per expression: the walk that met it last */
     expr walk;
+    size_t work;
 } baking;
 
 static bool is_costly_op(uint8_t op)
@@ -42,7 +45,8 @@ static bool is_known_leaf(const baking *b, const expr_node *n)
     return n->op != EXPR_ATTR && n->op != EXPR_DATA;
 }
 
-/* Everything below root, without looking into `index` (0: none), is known. Nodes met are listed in `met` when it is there. */
+/* Everything below root, without looking into `index` (0: none), is known. Nodes met are listed in `met` when it is
+ * there. */
 typedef VEC(expr) expr_list;
 static bool is_known(baking *b, expr root, expr index, expr_list *met)
 {
@@ -59,7 +63,8 @@ static bool is_known(baking *b, expr root, expr index, expr_list *met)
         good &= is_known_leaf(b, n);
         if (!met && !good) return false;
         if (met) VEC_PUSH(b->f->arena, met, e);
-        if (++count > MOST_NODES) return false;
+        b->work++;
+        if (++count > MOST_NODES || b->work > most_work) return false;
         for (unsigned i = 0; i < n->nargs; i++) VEC_PUSH(b->f->arena, &open, n->arg[i]);
     }
     return good;
@@ -68,7 +73,8 @@ static bool is_known(baking *b, expr root, expr index, expr_list *met)
 static bool is_small_index(const baking *b, expr e)
 {
     int_range r;
-    return expr_type_of(b->f->pool, e) == TYPE_INT && !b->costly[e] && (expr_depends(b->f->pool, e) & (DEPENDS_ROW | DEPENDS_KEY)) &&
+    return expr_type_of(b->f->pool, e) == TYPE_INT && !b->costly[e] &&
+           (expr_depends(b->f->pool, e) & (DEPENDS_ROW | DEPENDS_KEY)) &&
            expr_range(b->f->pool, e, EXPR_MAX_POSITION, &r) && r.hi - r.lo < MAX_BAKED_INDEX;
 }
 
@@ -76,21 +82,24 @@ static bool is_small_index(const baking *b, expr e)
 static bool can_bake(baking *b, expr e, expr *index)
 {
     *index = 0;
-    if (expr_type_of(b->f->pool, e) == TYPE_BOOL || !b->costly[e] || expr_get(b->f->pool, e)->op == EXPR_CONST) return false;
+    if (expr_type_of(b->f->pool, e) == TYPE_BOOL || !b->costly[e] || expr_get(b->f->pool, e)->op == EXPR_CONST)
+        return false;
     if (expr_depends(b->f->pool, e) & DEPENDS_SCORE) return false;
     expr_list met = {0};
     if (is_known(b, e, 0, &met)) return true;
-    for (;;) { /* candidates from the outermost inwards: greater ids first */
+    for (int tries = 0; tries < MOST_TRIES; tries++) { /* candidates from the outermost inwards: greater ids first */
         expr best = 0;
         for (size_t i = 0; i < met.n; i++)
-            if (met.at[i] > best && met.at[i] != e && is_small_index(b, met.at[i]) && (!*index || met.at[i] < *index)) best = met.at[i];
+            if (met.at[i] > best && met.at[i] != e && is_small_index(b, met.at[i]) && (!*index || met.at[i] < *index))
+                best = met.at[i];
         if (!best) return false;
         *index = best;
         if (is_known(b, e, best, NULL)) return true;
     }
+    return false;
 }
 
-/* ---- making the table -------------------------------------------------------------------------------------------------------- */
+/* ---- making the table ------------------------------------------------------------------------------------------- */
 typedef struct grid {
     bool by_layer, by_head;
     int64_t layers, heads, n, lo; /* n values of the index from lo on */
@@ -99,7 +108,8 @@ typedef struct grid {
 static bool plan_grid(const baking *b, expr e, expr index, grid *g)
 {
     const expr_pool *p = b->f->pool;
-    *g = (grid){.by_layer = expr_reads_var(p, e, VAR_LAYER), .by_head = expr_reads_var(p, e, VAR_H) || expr_reads_var(p, e, VAR_G)};
+    *g = (grid){.by_layer = expr_reads_var(p, e, VAR_LAYER),
+                .by_head = expr_reads_var(p, e, VAR_H) || expr_reads_var(p, e, VAR_G)};
     g->layers = g->by_layer ? b->f->module->layers : 1;
     g->heads = g->by_head ? b->pattern->sizes.value[CONSTANT_HEADS] : 1;
     g->n = 1;
@@ -113,16 +123,17 @@ static bool compute_values(baking *b, expr e, expr index, const grid *g, double 
 {
     frontend *f = b->f;
     expr_type type = expr_type_of(f->pool, e);
-    if (index) e = expr_replace(f->pool, e, index, expr_variable(f->pool, VAR_K1)); /* a variable that sources cannot name */
+    if (index)
+        e = expr_replace(f->pool, e, index, expr_variable(f->pool, VAR_K1)); /* a variable that sources cannot name */
     expr_program *x = expr_program_create(f->arena, f->pool, &e, 1);
     expr_value *values = ARENA_ARRAY(f->arena, expr_value, expr_program_size(x) + 1), result;
-    const double **tables = ARENA_ARRAY(f->arena, const double *, f->module->symbols.tables.n + 1);
     int64_t heads = b->pattern->sizes.value[CONSTANT_HEADS], kv = b->pattern->sizes.value[CONSTANT_KV_HEADS];
     for (int64_t l = 0; l < g->layers; l++)
         for (int64_t h = 0; h < g->heads; h++)
             for (int64_t i = 0; i < g->n; i++) {
-                expr_env env = {.tables = tables};
-                env.var[VAR_LAYER] = l, env.var[VAR_H] = h, env.var[VAR_G] = h * kv / heads, env.var[VAR_K1] = g->lo + i;
+                expr_env env = {0};
+                env.var[VAR_LAYER] = l, env.var[VAR_H] = h, env.var[VAR_G] = h * kv / heads,
+                env.var[VAR_K1] = g->lo + i;
                 expr_program_run(x, &env, values, &result);
                 *to = type == TYPE_INT ? (double)result.i : result.f;
                 if (type == TYPE_INT && (result.i > INT32_MAX || result.i < INT32_MIN)) return false;
@@ -131,7 +142,8 @@ static bool compute_values(baking *b, expr e, expr index, const grid *g, double 
     return true;
 }
 
-static uint32_t share_table(frontend *f, expr_type type, uint32_t rank, const int64_t *extent, const double *value, size_t count)
+static uint32_t share_table(frontend *f, expr_type type, uint32_t rank, const int64_t *extent, const double *value,
+                            size_t count)
 {
     for (size_t i = 0; i < f->module->symbols.tables.n; i++) {
         const table *t = &f->module->symbols.tables.at[i];

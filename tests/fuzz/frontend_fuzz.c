@@ -2,9 +2,9 @@
  *
  *     frontend_fuzz PRELUDE_DIR [COUNT [SEED [FILE.attn ...]]]
  *
- * Starts from snippets, the files named and the prelude's; changes bytes, tokens and lines, joins pieces of several, and compiles each.
- * The seed reproduces a run; each input is written to frontend_fuzz.attn before it is compiled, so that after a crash the cause
- * lies there. */
+ * Starts from snippets, the files named and the prelude's; changes bytes, tokens and lines, joins pieces of several,
+ * and compiles each. The seed reproduces a run; each input is written to frontend_fuzz.attn before it is compiled, so
+ * that after a crash the cause lies there. */
 #define _POSIX_C_SOURCE 200809L
 #include "frontend/frontend.h"
 #include "tests/unit/check.h"
@@ -28,21 +28,114 @@ static size_t below(size_t n) { return n ? (size_t)(check_random(&state) % n) : 
 
 static const char *const snippets[] = {
     "pattern main { heads 4 / 2; dim 16; mask causal and window(8); score alibi, softcap(2.0); }",
-    "model m { layers 4; heads 8 / 2; dim 64; dtype bf16; input sinks : f32[layers, heads]; pattern a { mask causal and chunk(8); row softmax("
-    "sink: sinks[layer, h]); } pattern b { mask all; score qtemp(0.1, 8192, 1); } schedule (a * 3, b) * 1; }",
-    "attr image : int; param W : int[4] = [1, 4, 16, none]; pattern p { heads 4; dim 16; mask (causal or same(image)) and window(W[h]); }",
-    "pattern p { heads 12; dim 32; input rel : f32[heads, 32]; mask all; scale 1.0; score t5(rel, 32, 128, true), if h in [0, 2..4] then s else -s; }",
-    "mask f(a, b) = 0 <= a - b < 5 and not (a % 3 == b / 2) require a >= 0 \"text\"; let g = min(1, 2, 3); pattern p { heads 2; dim 8; mask f(q, k); }",
-    "model m { layers 12; heads 4; dim 16; pattern a { mask causal; } pattern b { mask streaming(4, 8); } schedule if layer % 4 == 3 then a else b; }",
-    "import \"frontend_fuzz.attn\"; mask x(t) = x(t); pattern p { heads 4; dim 16; mask x(1); rope 5; kv ring(3); select block(8); }",
+    "model m { layers 4; heads 8 / 2; dim 64; dtype bf16; input sinks : f32[layers, heads]; pattern a { mask causal "
+    "and chunk(8); row softmax(sink: sinks[layer, h]); } pattern b { mask all; score qtemp(0.1, 8192, 1); } schedule "
+    "(a * 3, b) * 1; }",
+    "attr image : int; param W : int[4] = [1, 4, 16, none]; pattern p { heads 4; dim 16; mask (causal or same(image)) "
+    "and window(W[h]); }",
+    "pattern p { heads 12; dim 32; input rel : f32[heads, 32]; mask all; scale 1.0; score t5(rel, 32, 128, true), if h "
+    "in [0, 2..4] then s else -s; }",
+    "mask f(a, b) = 0 <= a - b < 5 and not (a % 3 == b / 2) require a >= 0 \"text\"; let g = min(1, 2, 3); pattern p { "
+    "heads 2; dim 8; mask f(q, k); }",
+    "model m { layers 12; heads 4; dim 16; pattern a { mask causal; } pattern b { mask streaming(4, 8); } schedule if "
+    "layer % 4 == 3 then a else b; }",
+    "import \"frontend_fuzz.attn\"; mask x(t) = x(t); pattern p { heads 4; dim 16; mask x(1); rope 5; kv ring(3); "
+    "select block(8); }",
 };
 
 static const char *const tokens[] = {
-    "pattern", "model", "mask", "score", "let", "param", "input", "attr", "schedule", "layers", "heads", "dim", "dim_v", "dtype", "scale", "row",
-    "kv", "softmax", "sink", "import", "require", "if", "then", "else", "and", "or", "not", "in", "true", "none", "q", "k", "h", "g", "layer", "s",
-    "causal", "window", "chunk", "same", "alibi", "t5", "block", "(", ")", "[", "]", "{", "}", ";", ",", ":", "..", ".", "+", "-", "*", "/", "%",
-    "<", "<=", "==", "!=", ">", ">=", "=", "0", "1", "-1", "8", "2147483647", "9223372036854775807", "99999999999999999999", "0.5", "1e308", "1e999",
-    "\"x\"", "/*", "//", "\xff", "\xe2\x89\xa4", "int", "f32", "bf16", "float", "floor", "exp2", "log2", "min", "abs", "((((((((", "if if if",
+    "pattern",
+    "model",
+    "mask",
+    "score",
+    "let",
+    "param",
+    "input",
+    "attr",
+    "schedule",
+    "layers",
+    "heads",
+    "dim",
+    "dim_v",
+    "dtype",
+    "scale",
+    "row",
+    "kv",
+    "softmax",
+    "sink",
+    "import",
+    "require",
+    "if",
+    "then",
+    "else",
+    "and",
+    "or",
+    "not",
+    "in",
+    "true",
+    "none",
+    "q",
+    "k",
+    "h",
+    "g",
+    "layer",
+    "s",
+    "causal",
+    "window",
+    "chunk",
+    "same",
+    "alibi",
+    "t5",
+    "block",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    ";",
+    ",",
+    ":",
+    "..",
+    ".",
+    "+",
+    "-",
+    "*",
+    "/",
+    "%",
+    "<",
+    "<=",
+    "==",
+    "!=",
+    ">",
+    ">=",
+    "=",
+    "0",
+    "1",
+    "-1",
+    "8",
+    "2147483647",
+    "9223372036854775807",
+    "99999999999999999999",
+    "0.5",
+    "1e308",
+    "1e999",
+    "\"x\"",
+    "/*",
+    "//",
+    "\xff",
+    "\xe2\x89\xa4",
+    "int",
+    "f32",
+    "bf16",
+    "float",
+    "floor",
+    "exp2",
+    "log2",
+    "min",
+    "abs",
+    "((((((((",
+    "if if if",
 };
 
 static void add_seed(const char *source, size_t n)
@@ -74,7 +167,7 @@ static void add_folder(const char *dir)
     closedir(d);
 }
 
-/* ---- changes ------------------------------------------------------------------------------------------------------------ */
+/* ---- changes ---------------------------------------------------------------------------------------------------- */
 /* Replaces n bytes at `at` by others. */
 static void splice(input *x, size_t at, size_t n, const char *by, size_t m)
 {
@@ -86,7 +179,10 @@ static void splice(input *x, size_t at, size_t n, const char *by, size_t m)
     x->n = x->n - n + m;
 }
 
-static bool is_word(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.'; }
+static bool is_word(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.';
+}
 
 static void pick_token(const input *x, size_t *at, size_t *n)
 {
@@ -106,23 +202,40 @@ static void change(input *x)
     size_t at, n, from = below(other->n), len = below(80) + 1;
     pick_token(x, &at, &n);
     switch (below(9)) {
-    case 0: if (x->n) x->at[below(x->n)] = (char)check_random(&state); break;
-    case 1: splice(x, at, n, token, strlen(token)); break;
-    case 2: splice(x, at, 0, token, strlen(token)); splice(x, at, 0, " ", 1); break;
-    case 3: splice(x, at, n, "", 0); break;
-    case 4: splice(x, at, below(60), "", 0); break;
-    case 5: splice(x, at, 0, other->at + from, len < other->n - from ? len : other->n - from); break;
+    case 0:
+        if (x->n) x->at[below(x->n)] = (char)check_random(&state);
+        break;
+    case 1:
+        splice(x, at, n, token, strlen(token));
+        break;
+    case 2:
+        splice(x, at, 0, token, strlen(token));
+        splice(x, at, 0, " ", 1);
+        break;
+    case 3:
+        splice(x, at, n, "", 0);
+        break;
+    case 4:
+        splice(x, at, below(60), "", 0);
+        break;
+    case 5:
+        splice(x, at, 0, other->at + from, len < other->n - from ? len : other->n - from);
+        break;
     case 6:
         len = len < x->n - at ? len : x->n - at;
         memcpy(copy, x->at + at, len);
         for (size_t i = below(12); i-- > 0;) splice(x, at, 0, copy, len);
         break;
-    case 7: splice(x, at, x->n - at, "", 0); break;
-    case 8: splice(x, at, x->n - at, other->at + from, other->n - from); break;
+    case 7:
+        splice(x, at, x->n - at, "", 0);
+        break;
+    case 8:
+        splice(x, at, x->n - at, other->at + from, other->n - from);
+        break;
     }
 }
 
-/* ---- running ------------------------------------------------------------------------------------------------------------ */
+/* ---- running ---------------------------------------------------------------------------------------------------- */
 static jmp_buf exhausted;
 static void on_exhausted(void *ctx)
 {
@@ -145,8 +258,10 @@ static bool run_one(const input *x, const char *prelude)
     frontend_options o = {.prelude_dir = prelude};
     const ir_module *m = frontend_compile_text(a, &d, "fuzz.attn", x->at, x->n, &o);
     bool good = (m != NULL) == (d.errors == 0);
-    if (m) modules++;
-    else refused++;
+    if (m)
+        modules++;
+    else
+        refused++;
     arena_destroy(a);
     return good;
 }

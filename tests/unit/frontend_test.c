@@ -1,7 +1,8 @@
-/* frontend_test.c - what .attn text means: masks and scores by value, schedules, params, and one test per kind of mistake.
+/* frontend_test.c - what .attn text means: masks and scores by value, schedules, params, and one test per kind of
+ * mistake.
  *
- * Expectations come from plain C formulas and from published numbers (ALiBi slopes of MPT and BLOOM, T5 buckets, Llama 4's
- * temperature), never from the compiler. Argument: the prelude's folder (default: beside the sources). */
+ * Expectations come from plain C formulas and from published numbers (ALiBi slopes of MPT and BLOOM, T5 buckets, Llama
+ * 4's temperature), never from the compiler. Argument: the prelude's folder (default: beside the sources). */
 #include "frontend/frontend.h"
 #include "tests/unit/check.h"
 
@@ -44,12 +45,9 @@ static bool mentions(const compiled *c, diag_id id, const char *part)
     return false;
 }
 
-static void print_errors(const compiled *c)
-{
-    diags_print(&c->diags, stdout, DIAG_TEXT, false);
-}
+static void print_errors(const compiled *c) { diags_print(&c->diags, stdout, DIAG_TEXT, false); }
 
-/* ---- values ------------------------------------------------------------------------------------------------------------ */
+/* ---- values ----------------------------------------------------------------------------------------------------- */
 typedef struct point {
     int64_t q, k, h, layer;
     double s;
@@ -61,7 +59,7 @@ static expr_value eval_at(const compiled *c, const pattern *p, expr e, const poi
     int64_t attr[4][ATTR_SIDE_COUNT] = {{0}};
     for (int i = 0; i < 4; i++) attr[i][ATTR_Q] = x->attr_q, attr[i][ATTR_K] = x->attr_k;
     const double *none[64] = {0};
-    expr_env env = {.s = x->s, .attr = (const int64_t (*)[ATTR_SIDE_COUNT])attr, .tables = tables ? tables : none};
+    expr_env env = {.s = x->s, .attr = (const int64_t(*)[ATTR_SIDE_COUNT])attr, .tables = tables ? tables : none};
     env.var[VAR_Q] = x->q, env.var[VAR_K] = x->k, env.var[VAR_H] = x->h, env.var[VAR_LAYER] = x->layer;
     env.var[VAR_G] = x->h * p->shape.kv_heads / p->shape.q_heads;
     return expr_eval(c->module->pool, e, &env);
@@ -77,7 +75,7 @@ static double score_at(const compiled *c, const pattern *p, point x, const doubl
 
 static int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a % b < 0) != (b < 0)); }
 
-/* ---- masks against plain C ------------------------------------------------------------------------------------------------ */
+/* ---- masks against plain C -------------------------------------------------------------------------------------- */
 typedef bool rule(int64_t q, int64_t k, int64_t n);
 static bool is_all(int64_t q, int64_t k, int64_t n) { return (void)q, (void)k, (void)n, true; }
 static bool is_causal(int64_t q, int64_t k, int64_t n) { return (void)n, k <= q; }
@@ -130,15 +128,16 @@ static void masks_mean_what_they_say(void)
     for (size_t i = 0; i < ATTNC_COUNT(mask_table); i++)
         for (size_t j = 0; j < ATTNC_COUNT(sizes); j++) {
             char source[256], number[16];
-            snprintf(source, sizeof source, "param N : int = 0; pattern main { heads 2 / 1; dim 16; mask %s; }", mask_table[i].mask);
+            snprintf(source, sizeof source, "param N : int = 0; pattern main { heads 2 / 1; dim 16; mask %s; }",
+                     mask_table[i].mask);
             snprintf(number, sizeof number, "%d", sizes[j]);
             compiled c;
             compile_into(&c, source, &(frontend_define){"N", number}, 1);
             CHECK_MSG(c.module, "%s, N = %d: %s", mask_table[i].mask, sizes[j], first_error(&c));
             for (point x = {0}; c.module && x.q < 80; x.q++)
                 for (x.k = 0; x.k < 80; x.k++)
-                    CHECK_MSG(sees(&c, c.module->patterns.at[0], &x) == mask_table[i].rule(x.q, x.k, sizes[j]), "%s, N = %d at %d, %d",
-                              mask_table[i].mask, sizes[j], (int)x.q, (int)x.k);
+                    CHECK_MSG(sees(&c, c.module->patterns.at[0], &x) == mask_table[i].rule(x.q, x.k, sizes[j]),
+                              "%s, N = %d at %d, %d", mask_table[i].mask, sizes[j], (int)x.q, (int)x.k);
             drop(&c);
         }
 }
@@ -172,13 +171,17 @@ static void tables_of_constants(void)
 {
     static const int64_t window[] = {1, 4, 16, 1000000};
     compiled c;
-    compile(&c, "param win : int[4] = [1, 4, 16, none]; pattern main { heads 4 / 2; dim 16; mask causal and window(win[h]); }");
+    compile(
+        &c,
+        "param win : int[4] = [1, 4, 16, none]; pattern main { heads 4 / 2; dim 16; mask causal and window(win[h]); }");
     CHECK_MSG(c.module, "%s", first_error(&c));
     for (point x = {.q = 50}; c.module && x.h < 4; x.h++)
-        for (x.k = 0; x.k < 60; x.k++) CHECK(sees(&c, c.module->patterns.at[0], &x) == is_window(x.q, x.k, window[x.h]));
+        for (x.k = 0; x.k < 60; x.k++)
+            CHECK(sees(&c, c.module->patterns.at[0], &x) == is_window(x.q, x.k, window[x.h]));
     drop(&c);
-    compile(&c, "model duo { layers 2; heads 2; dim 16; param full : bool[layers, heads] = [[true, false], [false, true]];"
-                " pattern p { mask causal and (full[layer, h] or k < 1 or q - k < 2); } schedule p * 2; }");
+    compile(&c,
+            "model duo { layers 2; heads 2; dim 16; param full : bool[layers, heads] = [[true, false], [false, true]];"
+            " pattern p { mask causal and (full[layer, h] or k < 1 or q - k < 2); } schedule p * 2; }");
     CHECK_MSG(c.module, "%s", first_error(&c));
     const point far = {.q = 9, .k = 4}, other = {.q = 9, .k = 4, .layer = 1};
     CHECK(c.module && sees(&c, c.module->patterns.at[0], &far) && !sees(&c, c.module->patterns.at[0], &other));
@@ -190,7 +193,7 @@ static void tables_of_constants(void)
     drop(&c);
 }
 
-/* ---- scores ------------------------------------------------------------------------------------------------------------------ */
+/* ---- scores ----------------------------------------------------------------------------------------------------- */
 static bool has_costly_function(const compiled *c, expr e)
 {
     const expr_node n = *expr_get(c->module->pool, e);
@@ -230,7 +233,8 @@ static void alibi_slopes_are_the_published_ones(void)
 static void check_t5(const char *bidirectional, const int (*golden)[2], size_t n)
 {
     char source[256];
-    snprintf(source, sizeof source, "pattern main { heads 2; dim 16; input rel : f32[heads, 32]; mask all; score t5(rel, 32, 128, %s); }",
+    snprintf(source, sizeof source,
+             "pattern main { heads 2; dim 16; input rel : f32[heads, 32]; mask all; score t5(rel, 32, 128, %s); }",
              bidirectional);
     compiled c;
     compile(&c, source);
@@ -241,7 +245,8 @@ static void check_t5(const char *bidirectional, const int (*golden)[2], size_t n
     for (size_t i = 0; i < n; i++) {
         point x = {.q = 5000, .k = 5000 + golden[i][0], .h = 1, .s = 0.25};
         double got = score_at(&c, c.module->patterns.at[0], x, tables);
-        CHECK_MSG(got == 100.25 + golden[i][1], "distance %d: bucket %g, not %d", golden[i][0], got - 100.25, golden[i][1]);
+        CHECK_MSG(got == 100.25 + golden[i][1], "distance %d: bucket %g, not %d", golden[i][0], got - 100.25,
+                  golden[i][1]);
     }
     CHECK(!has_costly_function(&c, c.module->patterns.at[0]->scores[0]));
     drop(&c);
@@ -249,9 +254,10 @@ static void check_t5(const char *bidirectional, const int (*golden)[2], size_t n
 
 static void t5_buckets_are_the_published_ones(void)
 {
-    static const int both[][2] = {{-8, 8}, {-12, 9}, {-16, 10}, {-64, 14}, {-127, 15}, {7, 23}, {16, 26}, {127, 31},
-                                  {0, 0}, {-1, 1}, {1, 17}, {-4000, 15}, {4000, 31}};
-    static const int back[][2] = {{-15, 15}, {-17, 16}, {-20, 17}, {-64, 26}, {-112, 30}, {-113, 31}, {1, 0}, {500, 0}, {0, 0}, {-4000, 31}};
+    static const int both[][2] = {{-8, 8},   {-12, 9}, {-16, 10}, {-64, 14}, {-127, 15},  {7, 23},   {16, 26},
+                                  {127, 31}, {0, 0},   {-1, 1},   {1, 17},   {-4000, 15}, {4000, 31}};
+    static const int back[][2] = {{-15, 15},  {-17, 16}, {-20, 17}, {-64, 26}, {-112, 30},
+                                  {-113, 31}, {1, 0},    {500, 0},  {0, 0},    {-4000, 31}};
     check_t5("true", both, ATTNC_COUNT(both));
     check_t5("false", back, ATTNC_COUNT(back));
 }
@@ -283,7 +289,8 @@ static void scores_in_order(void)
     CHECK(fabs(score_at(&a, a.module->patterns.at[0], x, NULL) - 3 * tanh((2 - bias) / 3)) < 1e-12);
     CHECK(fabs(score_at(&b, b.module->patterns.at[0], x, NULL) - (3 * tanh(2.0 / 3) - bias)) < 1e-12);
     drop(&a), drop(&b);
-    compile(&a, "score far = if q - k < 4 then s else 0.25 * s - 1.0; pattern main { heads 4; dim 64; scale 1 / dim; mask causal; score far, if h < 2 then s * 0.5 else s; }");
+    compile(&a, "score far = if q - k < 4 then s else 0.25 * s - 1.0; pattern main { heads 4; dim 64; scale 1 / dim; "
+                "mask causal; score far, if h < 2 then s * 0.5 else s; }");
     CHECK_MSG(a.module, "%s", first_error(&a));
     CHECK(score_at(&a, a.module->patterns.at[0], (point){.q = 9, .k = 1, .h = 3, .s = 8}, NULL) == 1);
     CHECK(score_at(&a, a.module->patterns.at[0], (point){.q = 9, .k = 8, .h = 1, .s = 8}, NULL) == 4);
@@ -294,7 +301,8 @@ static void scale_and_sink(void)
 {
     compiled c;
     compile(&c, "model m { layers 2; heads 4 / 2; dim 64; input sinks : f32[layers, heads]; scale 0.5;"
-                " pattern a { mask causal; row softmax(sink: sinks[layer, h]); } pattern b { mask all; scale 1.0; } schedule a, b; }");
+                " pattern a { mask causal; row softmax(sink: sinks[layer, h]); } pattern b { mask all; scale 1.0; } "
+                "schedule a, b; }");
     CHECK_MSG(c.module, "%s", first_error(&c));
     const pattern *a = c.module->patterns.at[0], *b = c.module->patterns.at[1];
     const double value[] = {0, 1, 2, 3, 4, 5, 6, 7}, *tables[] = {value};
@@ -302,21 +310,25 @@ static void scale_and_sink(void)
     CHECK(a->sink && !b->sink && eval_at(&c, a, a->sink, &(point){.h = 2, .layer = 1}, tables).f == 6);
     drop(&c);
     compile(&c, "pattern main { heads 4; dim 64; mask all; }");
-    CHECK(c.module && eval_at(&c, c.module->patterns.at[0], c.module->patterns.at[0]->scale, &(point){0}, NULL).f == 0.125);
+    CHECK(c.module &&
+          eval_at(&c, c.module->patterns.at[0], c.module->patterns.at[0]->scale, &(point){0}, NULL).f == 0.125);
     drop(&c);
 }
 
-/* ---- schedules, shapes, params --------------------------------------------------------------------------------------------- */
+/* ---- schedules, shapes, params ---------------------------------------------------------------------------------- */
 static void check_schedule(const char *layers, const char *schedule, const char *want)
 {
     char source[512];
-    snprintf(source, sizeof source, "param N : int = 2; model m { %s heads 4; dim 16; pattern a { mask all; } pattern b { mask causal; }"
-             " pattern c { mask causal and window(N); } schedule %s; }", layers, schedule);
+    snprintf(source, sizeof source,
+             "param N : int = 2; model m { %s heads 4; dim 16; pattern a { mask all; } pattern b { mask causal; }"
+             " pattern c { mask causal and window(N); } schedule %s; }",
+             layers, schedule);
     compiled c;
     compile(&c, source);
     CHECK_MSG(c.module, "%s: %s", schedule, first_error(&c));
     char got[128] = "";
-    for (uint32_t i = 0; c.module && i < c.module->layers && i < 100; i++) got[i] = *c.module->patterns.at[c.module->schedule[i]]->name;
+    for (uint32_t i = 0; c.module && i < c.module->layers && i < 100; i++)
+        got[i] = *c.module->patterns.at[c.module->schedule[i]]->name;
     CHECK_STR(got, want);
     drop(&c);
 }
@@ -336,9 +348,12 @@ static void schedules(void)
 static void shapes_and_defaults(void)
 {
     compiled c;
-    compile(&c, "model m { heads 8 / 2; dim 64; dtype bf16; pattern a { heads 16 / 4; dim 32; dim_v 48; dtype f16; mask all; }"
-                " pattern b { mask if heads == 8 and kv_heads == 2 and dim == 64 and dim_v == 64 and layers == 3 then causal else all; }"
-                " schedule a, b * 2; }");
+    compile(
+        &c,
+        "model m { heads 8 / 2; dim 64; dtype bf16; pattern a { heads 16 / 4; dim 32; dim_v 48; dtype f16; mask all; }"
+        " pattern b { mask if heads == 8 and kv_heads == 2 and dim == 64 and dim_v == 64 and layers == 3 then causal "
+        "else all; }"
+        " schedule a, b * 2; }");
     CHECK_MSG(c.module, "%s", first_error(&c));
     shape a = c.module->patterns.at[0]->shape, b = c.module->patterns.at[1]->shape;
     CHECK(a.q_heads == 16 && a.kv_heads == 4 && a.dim == 32 && a.dim_v == 48 && a.type == DTYPE_F16);
@@ -354,19 +369,24 @@ static void shapes_and_defaults(void)
 static void names_are_contextual(void)
 {
     compiled c;
-    compile(&c, "attr row : int; param scale : int = 3; mask pos(phase, s) = (k + phase) % s == 0; mask g(h) = h < scale;"
-                "pattern select { heads 4; dim 16; mask pos(1, 2) and row.q == row.k and g(q - k); }");
+    compile(&c,
+            "attr row : int; param scale : int = 3; mask pos(phase, s) = (k + phase) % s == 0; mask g(h) = h < scale;"
+            "pattern select { heads 4; dim 16; mask pos(1, 2) and row.q == row.k and g(q - k); }");
     CHECK_MSG(c.module, "%s", first_error(&c));
     drop(&c);
-    compile(&c, "mask window(w) = q - k <= w; pattern main { heads 4; dim 16; mask causal and window(2); }"); /* hides the prelude's */
+    compile(
+        &c,
+        "mask window(w) = q - k <= w; pattern main { heads 4; dim 16; mask causal and window(2); }"); /* hides the
+                                                                                                         prelude's */
     CHECK(c.module && sees(&c, c.module->patterns.at[0], &(point){.q = 4, .k = 2}));
     drop(&c);
 }
 
 static void defines_override_params(void)
 {
-    static const char source[] = "param W : int = 8; param F : float = 0.5; param B : bool = false; param A : int[2] = [1, 1];"
-                               "pattern main { heads 2; dim 16; scale F; mask causal and window(if B then W else A[h]); }";
+    static const char source[] =
+        "param W : int = 8; param F : float = 0.5; param B : bool = false; param A : int[2] = [1, 1];"
+        "pattern main { heads 2; dim 16; scale F; mask causal and window(if B then W else A[h]); }";
     static const frontend_define good[] = {{"W", "none"}, {"F", "2"}, {"B", "true"}, {"A", "[3, 4]"}};
     compiled c;
     compile_into(&c, source, good, 4);
@@ -374,12 +394,17 @@ static void defines_override_params(void)
     CHECK(sees(&c, c.module->patterns.at[0], &(point){.q = 1000, .k = 0}));
     CHECK(eval_at(&c, c.module->patterns.at[0], c.module->patterns.at[0]->scale, &(point){0}, NULL).f == 2);
     drop(&c);
-    static const frontend_define bad[] = {{"W", "1.5"}, {"V", "3"}, {"W", "*"}, {"A", "[1, 2, 3]"}, {"W", "0"}, {"W", "99999999999999999999"}};
-    static const diag_id want[] = {DIAG_ID_TYPE, DIAG_ID_PARAM, DIAG_ID_SYNTAX, DIAG_ID_PARAM, DIAG_ID_OVERFLOW, DIAG_ID_LEX};
+    static const frontend_define bad[] = {{"W", "1.5"},       {"V", "3"}, {"W", "*"},
+                                          {"A", "[1, 2, 3]"}, {"W", "0"}, {"W", "99999999999999999999"}};
+    static const diag_id want[] = {DIAG_ID_TYPE,  DIAG_ID_PARAM,    DIAG_ID_SYNTAX,
+                                   DIAG_ID_PARAM, DIAG_ID_OVERFLOW, DIAG_ID_LEX};
     for (size_t i = 0; i < ATTNC_COUNT(bad); i++) {
         compile_into(&c, source, &bad[i], 1);
-        if (i == 4) CHECK(c.module); /* B is false: W is not a window */
-        else CHECK_MSG(!c.module && mentions(&c, want[i], ""), "-D %s=%s: %s", bad[i].name, bad[i].value, first_error(&c));
+        if (i == 4)
+            CHECK(c.module); /* B is false: W is not a window */
+        else
+            CHECK_MSG(!c.module && mentions(&c, want[i], ""), "-D %s=%s: %s", bad[i].name, bad[i].value,
+                      first_error(&c));
         drop(&c);
     }
 }
@@ -388,18 +413,27 @@ static void golden_forms(void)
 {
     static const char *const source[] = {
         "param B : int = 8;\nparam NB : int = 6;\nmask near = abs(q / B - k / B) <= 1;\n"
-        "mask edge = q / B == 0 or q / B == NB - 1 or k / B == 0 or k / B == NB - 1;\nmodel bigbird { layers 1; heads 4 / 2; dim 16; dtype f32;"
-        " input table : f32[heads, 6, 6]; pattern main { mask near or edge or table[h, q / B, k / B] > 0.5; } schedule main; }",
-        "mask nat(y, z, n, w) = z >= min(max(y - w / 2, 0), n - w) and z < min(max(y - w / 2, 0), n - w) + w;\nparam L : int = 45;\n"
-        "pattern main { heads 4 / 2; dim 16; dtype f32; mask (q - k) % 2 == 0 and nat(q / 2, k / 2, (L - q % 2 + 1) / 2, 7); }",
-        "model gemma3_images { layers 6; heads 4 / 2; dim 16; dtype f32; attr image : int; pattern local { mask (causal or same(image)) and window(8);"
+        "mask edge = q / B == 0 or q / B == NB - 1 or k / B == 0 or k / B == NB - 1;\nmodel bigbird { layers 1; heads "
+        "4 / 2; dim 16; dtype f32;"
+        " input table : f32[heads, 6, 6]; pattern main { mask near or edge or table[h, q / B, k / B] > 0.5; } schedule "
+        "main; }",
+        "mask nat(y, z, n, w) = z >= min(max(y - w / 2, 0), n - w) and z < min(max(y - w / 2, 0), n - w) + w;\nparam L "
+        ": int = 45;\n"
+        "pattern main { heads 4 / 2; dim 16; dtype f32; mask (q - k) % 2 == 0 and nat(q / 2, k / 2, (L - q % 2 + 1) / "
+        "2, 7); }",
+        "model gemma3_images { layers 6; heads 4 / 2; dim 16; dtype f32; attr image : int; pattern local { mask "
+        "(causal or same(image)) and window(8);"
         " scale 0.125; } pattern full { mask causal or same(image); scale 0.125; } schedule local * 5, full; }",
-        "model t5_tiny { layers 2; heads 2 / 2; dim 16; dtype f32; input rel : f32[heads, 255]; pattern self { mask all; scale 1.0;"
+        "model t5_tiny { layers 2; heads 2 / 2; dim 16; dtype f32; input rel : f32[heads, 255]; pattern self { mask "
+        "all; scale 1.0;"
         " score s + rel[h, min(max(q - k, -127), 127) + 127]; } schedule self * 2; }",
-        "model slopes_given { layers 1; heads 4 / 2; dim 16; dtype f32; input slope : f32[heads]; pattern main { mask causal and window(5);"
+        "model slopes_given { layers 1; heads 4 / 2; dim 16; dtype f32; input slope : f32[heads]; pattern main { mask "
+        "causal and window(5);"
         " score s - slope[h] * (q - k); } schedule main; }",
-        "pattern main { heads 4 / 2; dim 16; dtype f32; mask causal and (if h < 2 then chunk(8) else (q + 4) / 8 == (k + 4) / 8); }",
-        "model ort_table { layers 1; heads 4 / 2; dim 16; dtype f32; input table : f32[33, 33]; pattern main { mask table[q, k] > 0.5; } schedule main; }",
+        "pattern main { heads 4 / 2; dim 16; dtype f32; mask causal and (if h < 2 then chunk(8) else (q + 4) / 8 == (k "
+        "+ 4) / 8); }",
+        "model ort_table { layers 1; heads 4 / 2; dim 16; dtype f32; input table : f32[33, 33]; pattern main { mask "
+        "table[q, k] > 0.5; } schedule main; }",
         "attr doc : int; pattern main { heads 4 / 2; dim 16; dtype f32; mask causal and doc.q != doc.k; }",
     };
     for (size_t i = 0; i < ATTNC_COUNT(source); i++) {
@@ -410,7 +444,7 @@ static void golden_forms(void)
     }
 }
 
-/* ---- mistakes ---------------------------------------------------------------------------------------------------------------- */
+/* ---- mistakes --------------------------------------------------------------------------------------------------- */
 #define MAIN(clauses) "pattern main { heads 4 / 2; dim 16; " clauses " }"
 static const struct {
     const char *text;
@@ -432,18 +466,28 @@ static const struct {
     {"pattern main { dim 16; mask all; }", DIAG_ID_MISSING, "no heads"},
     {"pattern main { heads 4; mask all; }", DIAG_ID_MISSING, "no dim"},
     {"", DIAG_ID_MISSING, "neither a model nor a pattern"},
-    {"pattern a { heads 4; dim 16; mask all; } pattern b { heads 4; dim 16; mask all; }", DIAG_ID_MISSING, "need a model"},
-    {"model m { layers 4; heads 4; dim 16; pattern a { mask all; } schedule a * 3; }", DIAG_ID_SCHEDULE, "3 layers, the model has 4"},
+    {"pattern a { heads 4; dim 16; mask all; } pattern b { heads 4; dim 16; mask all; }", DIAG_ID_MISSING,
+     "need a model"},
+    {"model m { layers 4; heads 4; dim 16; pattern a { mask all; } schedule a * 3; }", DIAG_ID_SCHEDULE,
+     "3 layers, the model has 4"},
     {"model m { heads 4; dim 16; pattern a { mask all; } schedule aa * 3; }", DIAG_ID_SCHEDULE, "no pattern 'aa'"},
-    {"model m { heads 4; dim 16; pattern a { mask all; } schedule a * 1000000000; }", DIAG_ID_SCHEDULE, "more than 65536"},
-    {"model m { heads 4; dim 16; pattern a { mask all; } schedule (a * 60000) * 60000; }", DIAG_ID_SCHEDULE, "more than 65536"},
+    {"model m { heads 4; dim 16; pattern a { mask all; } schedule a * 1000000000; }", DIAG_ID_SCHEDULE,
+     "more than 65536"},
+    {"model m { heads 4; dim 16; pattern a { mask all; } schedule (a * 60000) * 60000; }", DIAG_ID_SCHEDULE,
+     "more than 65536"},
     {"model m { heads 4; dim 16; pattern a { mask all; } schedule a * 0; }", DIAG_ID_RANGE, "repetition is 0"},
-    {"model m { heads 4; dim 16; pattern a { mask all; } schedule if layer == 1 then a else a; }", DIAG_ID_MISSING, "number of layers"},
-    {"model m { layers 2; heads 4; dim 16; pattern a { mask all; } pattern b { mask all; } }", DIAG_ID_MISSING, "no schedule"},
-    {"model m { layers 70000; heads 4; dim 16; pattern a { mask all; } schedule a; }", DIAG_ID_RANGE, "must be 1 to 65536"},
-    {"attr img : int; " MAIN("mask causal and window(8) or same(img);"), DIAG_ID_AMBIGUOUS, "(causal and window(8)) or same(img)"},
-    {"attr img : int; " MAIN("mask causal and window(8) or same(img);"), DIAG_ID_AMBIGUOUS, "causal and (window(8) or same(img))"},
-    {"attr img : int; " MAIN("mask same(img) or causal and window(8);"), DIAG_ID_AMBIGUOUS, "(same(img) or causal) and window(8)"},
+    {"model m { heads 4; dim 16; pattern a { mask all; } schedule if layer == 1 then a else a; }", DIAG_ID_MISSING,
+     "number of layers"},
+    {"model m { layers 2; heads 4; dim 16; pattern a { mask all; } pattern b { mask all; } }", DIAG_ID_MISSING,
+     "no schedule"},
+    {"model m { layers 70000; heads 4; dim 16; pattern a { mask all; } schedule a; }", DIAG_ID_RANGE,
+     "must be 1 to 65536"},
+    {"attr img : int; " MAIN("mask causal and window(8) or same(img);"), DIAG_ID_AMBIGUOUS,
+     "(causal and window(8)) or same(img)"},
+    {"attr img : int; " MAIN("mask causal and window(8) or same(img);"), DIAG_ID_AMBIGUOUS,
+     "causal and (window(8) or same(img))"},
+    {"attr img : int; " MAIN("mask same(img) or causal and window(8);"), DIAG_ID_AMBIGUOUS,
+     "(same(img) or causal) and window(8)"},
     {MAIN("mask causl;"), DIAG_ID_UNKNOWN, "did you mean 'causal'"},
     {MAIN("mask causal and windwo(3);"), DIAG_ID_UNKNOWN, "did you mean 'window'"},
     {MAIN("mask window;"), DIAG_ID_ARGUMENTS, "takes 1 argument, not 0"},
@@ -494,6 +538,10 @@ static const struct {
     {"pattern main { heads 4; dim 16; mask (causal;", DIAG_ID_SYNTAX, "too early"},
     {"/* " MAIN("mask causal;"), DIAG_ID_LEX, "never closed"},
     {MAIN("mask if causal then 1 else all;"), DIAG_ID_TYPE, "branches of 'if' differ"},
+    {"input t : i32[2]; param x : int = t[0]; " MAIN("mask q < x;"), DIAG_ID_TYPE, "known when compiling"},
+    {"input t : i32[2]; model m { layers 2; heads 2; dim 16; pattern a { mask all; } schedule if t[layer] == 1 then a "
+     "else a; }",
+     DIAG_ID_TYPE, "known when compiling"},
     {MAIN("mask all; score softcap(-2.0);"), DIAG_ID_RANGE, "must be positive"},
 };
 
@@ -532,7 +580,8 @@ static void warnings(void)
         {"param x : int = 1; " MAIN("mask all;"), DIAG_ID_UNUSED, "param 'x' is never used"},
         {"input x : f32[2]; " MAIN("mask all;"), DIAG_ID_UNUSED, "input 'x'"},
         {"attr x : int; " MAIN("mask all;"), DIAG_ID_UNUSED, "attr 'x'"},
-        {"model m { heads 2; dim 16; pattern a { mask all; } pattern b { mask all; } schedule a; }", DIAG_ID_UNUSED, "no layer uses pattern 'b'"},
+        {"model m { heads 2; dim 16; pattern a { mask all; } pattern b { mask all; } schedule a; }", DIAG_ID_UNUSED,
+         "no layer uses pattern 'b'"},
         {MAIN("mask causal and q < k;"), DIAG_ID_EMPTY_MASK, "no query can see"},
         {MAIN("mask window(3) and q - k >= 3;"), DIAG_ID_EMPTY_MASK, "no query can see"},
         {MAIN("mask false;"), DIAG_ID_EMPTY_MASK, "no query can see"},
@@ -542,7 +591,8 @@ static void warnings(void)
     for (size_t i = 0; i < ATTNC_COUNT(expected); i++) {
         compiled c;
         compile(&c, expected[i].text);
-        CHECK_MSG(c.module && mentions(&c, expected[i].id, expected[i].part), "%s: %s", expected[i].text, first_error(&c));
+        CHECK_MSG(c.module && mentions(&c, expected[i].id, expected[i].part), "%s: %s", expected[i].text,
+                  first_error(&c));
         drop(&c);
     }
     compiled c;
@@ -551,7 +601,7 @@ static void warnings(void)
     drop(&c);
 }
 
-/* ---- hostile input ------------------------------------------------------------------------------------------------------------ */
+/* ---- hostile input ---------------------------------------------------------------------------------------------- */
 static char *repeat(const char *before, const char *part, size_t n, const char *after)
 {
     size_t len = strlen(part);
@@ -577,8 +627,10 @@ static void nesting_is_bounded(void)
     check_refused(repeat("pattern main { heads 2; dim 16; mask ", "not ", 100000, "all;}"), DIAG_ID_TOO_LARGE);
     check_refused(repeat("pattern main { heads 2; dim 16; mask q < ", "-", 100000, "1;}"), DIAG_ID_TOO_LARGE);
     check_refused(repeat("pattern main { heads 2; dim 16; mask 0 < ", "1 + ", 100000, "1;}"), DIAG_ID_TOO_LARGE);
-    check_refused(repeat("pattern main { heads 2; dim 16; mask all; score ", "if h == 1 then s else ", 100000, "s;}"), DIAG_ID_TOO_LARGE);
-    check_refused(repeat("model m { heads 2; dim 16; pattern a { mask all; } schedule ", "(", 100000, "a;}"), DIAG_ID_TOO_LARGE);
+    check_refused(repeat("pattern main { heads 2; dim 16; mask all; score ", "if h == 1 then s else ", 100000, "s;}"),
+                  DIAG_ID_TOO_LARGE);
+    check_refused(repeat("model m { heads 2; dim 16; pattern a { mask all; } schedule ", "(", 100000, "a;}"),
+                  DIAG_ID_TOO_LARGE);
     check_refused(repeat("", "pattern main {", 100000, ""), DIAG_ID_TOO_LARGE);
     char *many = repeat("pattern main { heads 2; dim 16; mask causal and (", "k == q - 3 or ", 2000, "all);}");
     compiled c;
@@ -592,11 +644,22 @@ static void definitions_that_explode(void)
 {
     char source[8192], *at = source;
     at += sprintf(at, "let f0(x) = x + k;\n");
-    for (int i = 1; i <= 60; i++) at += sprintf(at, "let f%d(x) = f%d(x + %d) + f%d(x - %d);\n", i, i - 1, i, i - 1, 2 * i);
+    for (int i = 1; i <= 60; i++)
+        at += sprintf(at, "let f%d(x) = f%d(x + %d) + f%d(x - %d);\n", i, i - 1, i, i - 1, 2 * i);
     sprintf(at, MAIN("mask f60(q) < 3;"));
     compiled c;
     compile(&c, source);
     CHECK(!c.module && c.diags.errors);
+    drop(&c);
+    static const char open[] = "if 0 < (",
+                      close[] = ") < 2 then 1 else 0"; /* the middle of a chain is looked at once */
+    at = source + sprintf(source, "pattern main { heads 2; dim 16; mask 0 < ");
+    for (int i = 0; i < 60; i++) at += sprintf(at, "(%s", open);
+    at += sprintf(at, "k");
+    for (int i = 0; i < 60; i++) at += sprintf(at, "%s)", close);
+    sprintf(at, "; }");
+    compile(&c, source);
+    CHECK(!c.module && mentions(&c, DIAG_ID_TOO_LARGE, "")); /* soon, though each chain doubles what is written out */
     drop(&c);
     at = source;
     at += sprintf(at, "let f0 = k;\n");
@@ -607,7 +670,7 @@ static void definitions_that_explode(void)
     drop(&c);
 }
 
-/* ---- printing ----------------------------------------------------------------------------------------------------------------- */
+/* ---- printing --------------------------------------------------------------------------------------------------- */
 static const char *print_file(arena *a, const char *source)
 {
     static const char path[] = "frontend_test.tmp.attn";
@@ -628,7 +691,8 @@ static void tree_prints_and_reads_back(void)
         "import \"x.attn\"; attr a : int; input t : f32[heads, 3]; param p : int[2, 2] = [[1, -2], [none, 4]];\n"
         "mask m(x, y) = 0 <= x < y and not (x == 1 or y in [1, 3..5]) require y >= 1 \"text\" require x < 3;\n"
         "let z = if 1.5e-3 < 2.0 then t[h, 1] else -(a.q + 2) * 3 % 4;\n"
-        "model w { layers 4; heads 8 / 2; scale 0.5; pattern n { dim 4; dtype f16; mask m(1, 2); score alibi, s * 2.0;\n"
+        "model w { layers 4; heads 8 / 2; scale 0.5; pattern n { dim 4; dtype f16; mask m(1, 2); score alibi, s * "
+        "2.0;\n"
         " row softmax(sink: t[h, 0]); kv derived; } schedule (n * 2, n) * 1, (if layer % 2 == 0 then n else n); }";
     arena *a = arena_create(0, NULL, NULL);
     const char *once = print_file(a, source), *twice = print_file(a, once);
