@@ -1,0 +1,253 @@
+/* body.c - what a block of keys does to a tile: S^T = K Q^T, the maps and the mask on its way to memory, the running maximum, weights,
+ * O^T += V^T P^T.
+ *
+ * Lanes are query rows: every element of K and V is read in place, once for a register tile, and broadcast; maxima and sums are
+ * vertical. A wide piece covers all lanes and knows no mask; a narrow one is a vector of lanes with keys of its own.
+ *
+ * The phases are those of the IR's body, in its order:
+ *     dot.qk, then map*, mask?, rowmax     one pass over register tiles, the maps on the sums before they are stored
+ *     decay, rescale                       only when some maximum grew
+ *     exp, rowsum                          one pass over S
+ *     accum.pv                             register tiles over S and V */
+#include "backends/cpu/kernel_gen.h"
+
+#include <math.h>
+
+/* The order in which a body's ops must come; maps and masks between dot.qk and rowmax. */
+const char *body_check(const kblock *b)
+{
+    static const kop_code order[] = {OP_LOAD_K, OP_DOT_QK, OP_MAP,     OP_MASK,     OP_ROWMAX,   OP_DECAY,
+                                     OP_EXP,    OP_ROWSUM, OP_LOAD_V, OP_RESCALE,  OP_ACCUM_PV, OP_YIELD};
+    size_t place = 0;
+    for (size_t i = 0; i < b->ops.n; i++) {
+        kop_code c = b->ops.at[i]->code;
+        if ((c == OP_MAP || c == OP_MASK) && (place == 2 || place == 3 || place == 4)) {
+            place = 4;
+            continue;
+        }
+        size_t at_place = 0;
+        while (at_place < ATTNC_COUNT(order) && order[at_place] != c) at_place++;
+        if (at_place == ATTNC_COUNT(order) || at_place < place || c == OP_MAP || c == OP_MASK)
+            return "the body of a key loop is not one online softmax";
+        place = at_place + 1;
+    }
+    return place == ATTNC_COUNT(order) ? NULL : "the body of a key loop is not one online softmax";
+}
+
+static Val lane_of(kgen *x, const piece *p, Val part, uint32_t j) { return add(x->g, add(x->g, p->s, part), c64(x->g, j * x->vector)); }
+
+/* Walks over the piece's vectors, `step` at a time; a single step makes no loop. */
+typedef struct parts {
+    loop l;
+    bool looped;
+} parts;
+
+static Val parts_begin(kgen *x, parts *w, const piece *p, uint32_t step)
+{
+    w->looped = p->nv > step;
+    return w->looped ? loop_begin(x->g, &w->l, c64(x->g, 0), NULL, 0) : c64(x->g, 0);
+}
+
+static void parts_end(kgen *x, parts *w, const piece *p, uint32_t step)
+{
+    if (w->looped) loop_end(x->g, &w->l, c64(x->g, step * x->vector), c64(x->g, p->nv * x->vector));
+}
+
+static Val score_index(kgen *x, Val key, Val lane) { return add(x->g, mul(x->g, key, c64(x->g, x->lanes)), lane); }
+
+static Val broadcast(kgen *x, Val p, Val index) { return splat(x->g, load(x->g, x->g->f32, at(x->g, x->g->f32, p, index), 4), x->vector); }
+
+/* ---- S = Q K^T ------------------------------------------------------------------------------------------------------------------ */
+
+/* As many dims a step as divide dim: 4, 2 or 1. */
+static uint32_t unroll_of(int64_t dim) { return dim % 4 == 0 ? 4 : dim % 2 == 0 ? 2 : 1; }
+
+static void products(kgen *x, const piece *p, Val part, const Val *key, Val *sum)
+{
+    gen *g = x->g;
+    loop l;
+    uint32_t R = p->keys, Q = p->qk_vectors, U = unroll_of(x->dim);
+    for (uint32_t i = 0; i < R * Q; i++) sum[i] = LLVMConstNull(x->vf);
+    Val d = loop_begin(g, &l, c64(g, 0), sum, R * Q);
+    for (uint32_t u = 0; u < U; u++) {
+        Val q[8], du = add(g, d, c64(g, u));
+        for (uint32_t j = 0; j < Q; j++) q[j] = load_lanes(x, x->queries, score_index(x, du, lane_of(x, p, part, j)));
+        for (uint32_t r = 0; r < R; r++) {
+            Val k = broadcast(x, key[r], du);
+            for (uint32_t j = 0; j < Q; j++) sum[r * Q + j] = fmadd(g, k, q[j], sum[r * Q + j]);
+        }
+    }
+    loop_end(g, &l, c64(g, U), c64(g, x->dim));
+}
+
+/* The element after the body's maps and masks. valid: lanes of a key that is one (narrow pieces end anywhere); NULL: all. */
+static Val mapped(kgen *x, const piece *p, Val s, Val slot, Val valid)
+{
+    gen *g = x->g;
+    Val key = add(g, p->n0, slot), visible = valid;
+    for (size_t i = 0; i < p->body->ops.n; i++) {
+        const kop *o = p->body->ops.at[i];
+        if (o->code == OP_MAP) s = values_of_key(x, o->e, key, slot, s);
+        if (o->code != OP_MASK) continue;
+        Val m = values_of_key(x, o->e, key, slot, s);
+        visible = visible ? LLVMBuildAnd(g->b, visible, m, "") : m;
+    }
+    return visible ? select_of(g, visible, s, constant_like(x->vf, -INFINITY)) : s;
+}
+
+static bool reads_rows(const piece *p)
+{
+    for (size_t i = 0; i < p->body->ops.n; i++)
+        if (p->body->ops.at[i]->code == OP_MAP || p->body->ops.at[i]->code == OP_MASK) return true;
+    return false;
+}
+
+static void score(kgen *x, const piece *p)
+{
+    gen *g = x->g;
+    loop l;
+    parts w;
+    uint32_t R = p->keys, Q = p->qk_vectors;
+    Val key[16], valid[16] = {0}, sum[MAX_CARRIED], group = loop_begin(g, &l, c64(g, 0), NULL, 0);
+    for (uint32_t r = 0; r < R; r++) {
+        Val slot = add(g, group, c64(g, r));
+        key[r] = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->key_ptr), slot), 8);
+        if (p->narrow) valid[r] = splat(g, less(g, slot, p->n), x->vector);
+    }
+    Val part = parts_begin(x, &w, p, Q);
+    products(x, p, part, key, sum);
+    for (uint32_t j = 0; j < Q; j++) {
+        Val lane = lane_of(x, p, part, j), m = load_lanes(x, x->new_max, lane);
+        if (reads_rows(p)) values_load_lanes(x, lane);
+        for (uint32_t r = 0; r < R; r++) {
+            Val slot = add(g, group, c64(g, r)), s = mapped(x, p, sum[r * Q + j], slot, valid[r]);
+            m = fmax_of(g, s, m);
+            store_lanes(x, s, x->scores, score_index(x, slot, lane));
+        }
+        store_lanes(x, m, x->new_max, lane);
+    }
+    parts_end(x, &w, p, Q);
+    loop_end(g, &l, c64(g, R), p->n);
+}
+
+/* ---- decay, rescale ----------------------------------------------------------------------------------------------------------------- */
+
+static void rescale(kgen *x, const piece *p)
+{
+    gen *g = x->g;
+    loop l;
+    Val any = NULL, m[16], grown[16], decay[16];
+    ATTNC_CHECK(p->nv <= 16);
+    for (uint32_t j = 0; j < p->nv; j++) {
+        Val lane = lane_of(x, p, c64(g, 0), j);
+        m[j] = load_lanes(x, x->max, lane);
+        grown[j] = load_lanes(x, x->new_max, lane);
+        Val more = LLVMBuildFCmp(g->b, LLVMRealOGT, grown[j], m[j], "");
+        any = any ? LLVMBuildOr(g->b, any, more, "") : more;
+    }
+    Val bits = LLVMBuildBitCast(g->b, any, LLVMIntTypeInContext(g->context, x->vector), "");
+    Block grow = block(g), done = block(g);
+    branch(g, LLVMBuildIsNotNull(g->b, bits, ""), grow, done);
+    go(g, grow);
+    for (uint32_t j = 0; j < p->nv; j++) {
+        Val lane = lane_of(x, p, c64(g, 0), j);
+        decay[j] = math_exp2_falling(g, LLVMBuildFSub(g->b, m[j], safe_max(x, grown[j]), ""));
+        store_lanes(x, LLVMBuildFMul(g->b, load_lanes(x, x->sum, lane), decay[j], ""), x->sum, lane);
+        store_lanes(x, grown[j], x->max, lane);
+    }
+    Val d = loop_begin(g, &l, c64(g, 0), NULL, 0);
+    for (uint32_t j = 0; j < p->nv; j++) {
+        Val index = score_index(x, d, lane_of(x, p, c64(g, 0), j));
+        store_lanes(x, LLVMBuildFMul(g->b, load_lanes(x, x->out, index), decay[j], ""), x->out, index);
+    }
+    loop_end(g, &l, c64(g, 1), c64(g, x->dim_v));
+    jump(g, done);
+    go(g, done);
+}
+
+/* ---- exp, rowsum ---------------------------------------------------------------------------------------------------------------------- */
+
+static void weights(kgen *x, const piece *p)
+{
+    gen *g = x->g;
+    parts w;
+    loop l;
+    uint32_t Q = p->nv < 4 ? p->nv : 4;
+    Val m[4], sum[4], part = parts_begin(x, &w, p, Q);
+    for (uint32_t j = 0; j < Q; j++) {
+        Val lane = lane_of(x, p, part, j);
+        m[j] = safe_max(x, load_lanes(x, x->max, lane));
+        sum[j] = load_lanes(x, x->sum, lane);
+    }
+    Val i = loop_begin(g, &l, c64(g, 0), sum, Q);
+    for (uint32_t j = 0; j < Q; j++) {
+        Val index = score_index(x, i, lane_of(x, p, part, j));
+        Val e = math_exp2_falling(g, LLVMBuildFSub(g->b, load_lanes(x, x->scores, index), m[j], ""));
+        sum[j] = LLVMBuildFAdd(g->b, sum[j], e, "");
+        store_lanes(x, e, x->scores, index);
+    }
+    loop_end(g, &l, c64(g, 1), p->n);
+    for (uint32_t j = 0; j < Q; j++) store_lanes(x, sum[j], x->sum, lane_of(x, p, part, j));
+    parts_end(x, &w, p, Q);
+}
+
+/* ---- O += P V --------------------------------------------------------------------------------------------------------------------------- */
+
+/* o + weight * v where the weight is not 0: behind a masked key v may be NaN, and its weight is exactly 0. */
+static Val accumulate(kgen *x, const piece *p, Val weight, Val used, Val v, Val o)
+{
+    gen *g = x->g;
+    if (!p->narrow) return fmadd(g, v, weight, o);
+    if (g->target->masked) return select_of(g, used, fmadd(g, v, weight, o), o);
+    return fmadd(g, select_of(g, used, v, LLVMConstNull(x->vf)), weight, o);
+}
+
+/* R dims from d. Wide pieces take an even number of keys, two at a time. */
+static void output_tile(kgen *x, const piece *p, Val d, uint32_t R)
+{
+    gen *g = x->g;
+    parts w;
+    loop l;
+    uint32_t Q = p->pv_vectors, U = p->narrow ? 1 : 2;
+    Val sum[MAX_CARRIED], part = parts_begin(x, &w, p, Q);
+    for (uint32_t i = 0; i < R * Q; i++)
+        sum[i] = load_lanes(x, x->out, score_index(x, add(g, d, c64(g, i / Q)), lane_of(x, p, part, i % Q)));
+    Val key = loop_begin(g, &l, c64(g, 0), sum, R * Q);
+    for (uint32_t u = 0; u < U; u++) {
+        Val slot = add(g, key, c64(g, u)), weight[8], used[8] = {0};
+        Val row = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->value_ptr), slot), 8);
+        for (uint32_t j = 0; j < Q; j++) {
+            weight[j] = load_lanes(x, x->scores, score_index(x, slot, lane_of(x, p, part, j)));
+            if (p->narrow) used[j] = LLVMBuildFCmp(g->b, LLVMRealUNE, weight[j], LLVMConstNull(x->vf), "");
+        }
+        for (uint32_t r = 0; r < R; r++) {
+            Val v = broadcast(x, row, add(g, d, c64(g, r)));
+            for (uint32_t j = 0; j < Q; j++) sum[r * Q + j] = accumulate(x, p, weight[j], used[j], v, sum[r * Q + j]);
+        }
+    }
+    loop_end(g, &l, c64(g, U), p->n);
+    for (uint32_t i = 0; i < R * Q; i++)
+        store_lanes(x, sum[i], x->out, score_index(x, add(g, d, c64(g, i / Q)), lane_of(x, p, part, i % Q)));
+    parts_end(x, &w, p, Q);
+}
+
+static void output(kgen *x, const piece *p)
+{
+    gen *g = x->g;
+    loop l;
+    int64_t tail = x->dim_v % p->dims, whole = x->dim_v - tail;
+    if (whole) {
+        Val d = loop_begin(g, &l, c64(g, 0), NULL, 0);
+        output_tile(x, p, d, p->dims);
+        loop_end(g, &l, c64(g, p->dims), c64(g, whole));
+    }
+    if (tail) output_tile(x, p, c64(g, whole), (uint32_t)tail);
+}
+
+void body_attend(kgen *x, const piece *p)
+{
+    score(x, p);
+    rescale(x, p);
+    weights(x, p);
+    output(x, p);
+}

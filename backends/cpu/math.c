@@ -1,0 +1,214 @@
+/* math.c - elementary functions on floats or vectors of floats, as IR: no call of libm can appear.
+ *
+ * Coefficients are minimax (Remez exchange in f64); the relative errors given include rounding in f32. NaN goes in, NaN comes out. */
+#include "backends/cpu/internal.h"
+
+static Val fadd(gen *g, Val a, Val b) { return LLVMBuildFAdd(g->b, a, b, ""); }
+static Val fsub(gen *g, Val a, Val b) { return LLVMBuildFSub(g->b, a, b, ""); }
+static Val fmul(gen *g, Val a, Val b) { return LLVMBuildFMul(g->b, a, b, ""); }
+static Val fdiv(gen *g, Val a, Val b) { return LLVMBuildFDiv(g->b, a, b, ""); }
+static Val compare(gen *g, LLVMRealPredicate p, Val a, Val b) { return LLVMBuildFCmp(g->b, p, a, b, ""); }
+
+static uint32_t lanes_of(Val x)
+{
+    Type t = LLVMTypeOf(x);
+    return LLVMGetTypeKind(t) == LLVMVectorTypeKind ? LLVMGetVectorSize(t) : 1;
+}
+static Type bits_type(const gen *g, Val x) { return vector_of(g->i32, lanes_of(x)); }
+
+/* c[0] + c[1] x + ... */
+static Val polynomial(gen *g, Val x, const double *c, int degree)
+{
+    Type t = LLVMTypeOf(x);
+    Val p = constant_like(t, c[degree]);
+    for (int i = degree - 1; i >= 0; i--) p = fmadd(g, p, x, constant_like(t, c[i]));
+    return p;
+}
+
+/* ---- powers of 2 ------------------------------------------------------------------------------------------------------------- */
+
+/* 2^r on [-1/2, 1/2]: relative error 7.9e-8. */
+static const double exp2_c[] = {1.0000000005541665,   0.6931472057372674,    0.24022646890634242,   0.05550328776965721,
+                                0.00961848895711658, 0.0013399931219081813, 0.00015345812000853534};
+
+static Val clamp_below(gen *g, Val x, double low)
+{
+    Val c = constant_like(LLVMTypeOf(x), low);
+    return select_of(g, compare(g, LLVMRealOLT, x, c), c, x);
+}
+
+static Val clamp_above(gen *g, Val x, double high)
+{
+    Val c = constant_like(LLVMTypeOf(x), high);
+    return select_of(g, compare(g, LLVMRealOGT, x, c), c, x);
+}
+
+/* vscalefps underflows to 0 and overflows to inf by itself; only infinities need the clamp. */
+static Val exp2_scalef(gen *g, Val x)
+{
+    Type t = LLVMTypeOf(x);
+    Val n = intrinsic(g, "llvm.roundeven", &t, 1, &x, 1), p = polynomial(g, fsub(g, x, n), exp2_c, 6);
+    Val all = LLVMConstAllOnes(g->i16);
+    return intrinsic(g, "llvm.x86.avx512.mask.scalef.ps.512", NULL, 0, (Val[]){p, n, LLVMConstNull(t), all, c32(g, 4)}, 5);
+}
+
+/* The nearest integer by adding 1.5 * 2^23: it stands in the low bits of the sum, ready to become an exponent. */
+static Val exp2_shift(gen *g, Val x)
+{
+    Type t = LLVMTypeOf(x), bits = bits_type(g, x);
+    Val magic = constant_like(t, 12582912.0), sum = fadd(g, x, magic);
+    Val p = polynomial(g, fsub(g, x, fsub(g, sum, magic)), exp2_c, 6);
+    Val exponent = LLVMBuildShl(g->b, LLVMBuildBitCast(g->b, sum, bits, ""), int_like(bits, 23), "");
+    Val power = LLVMBuildAdd(g->b, exponent, int_like(bits, 0x3f800000), "");
+    return fmul(g, p, LLVMBuildBitCast(g->b, power, t, ""));
+}
+
+static bool has_scalef(const gen *g, Val x) { return g->target->scalef && lanes_of(x) == 16; }
+
+Val math_exp2_falling(gen *g, Val x)
+{
+    Type t = LLVMTypeOf(x);
+    if (has_scalef(g, x)) return exp2_scalef(g, clamp_below(g, x, -200));
+    Val y = exp2_shift(g, clamp_below(g, x, -126));
+    return select_of(g, compare(g, LLVMRealOLT, x, constant_like(t, -126)), LLVMConstNull(t), y);
+}
+
+Val math_exp2(gen *g, Val x)
+{
+    Type t = LLVMTypeOf(x);
+    if (has_scalef(g, x)) return exp2_scalef(g, clamp_above(g, clamp_below(g, x, -200), 200));
+    Val y = exp2_shift(g, clamp_above(g, clamp_below(g, x, -126), 127.4));
+    y = select_of(g, compare(g, LLVMRealOLT, x, constant_like(t, -126)), LLVMConstNull(t), y);
+    return select_of(g, compare(g, LLVMRealOGE, x, constant_like(t, 127.5)), constant_like(t, 1e39), y);
+}
+
+/* ---- logarithm ---------------------------------------------------------------------------------------------------------------- */
+
+/* log2((1 + s) / (1 - s)) / s in s^2 for mantissas in [sqrt 1/2, sqrt 2]: 2e-9 before rounding. */
+static const double log2_c[] = {2.8853900797616236, 0.9617988678148116, 0.5767122419377231, 0.43179149975539266};
+
+Val math_log2(gen *g, Val x)
+{
+    Type t = LLVMTypeOf(x), bits = bits_type(g, x);
+    /* subnormals are brought up by 2^24 */
+    Val small = compare(g, LLVMRealOLT, x, constant_like(t, 1.17549435e-38));
+    Val y = select_of(g, small, fmul(g, x, constant_like(t, 16777216.0)), x);
+    Val i = LLVMBuildBitCast(g->b, y, bits, "");
+    Val e = LLVMBuildAShr(g->b, LLVMBuildSub(g->b, i, int_like(bits, 0x3f3504f3), ""), int_like(bits, 23), "");
+    Val m = LLVMBuildBitCast(g->b, LLVMBuildSub(g->b, i, LLVMBuildShl(g->b, e, int_like(bits, 23), ""), ""), t, "");
+    Val one = constant_like(t, 1), s = fdiv(g, fsub(g, m, one), fadd(g, m, one));
+    Val exponent = LLVMBuildSIToFP(g->b, e, t, "");
+    exponent = fsub(g, exponent, select_of(g, small, constant_like(t, 24), LLVMConstNull(t)));
+    Val r = fmadd(g, polynomial(g, fmul(g, s, s), log2_c, 3), s, exponent);
+    Val zero = LLVMConstNull(t), inf = constant_like(t, 1e39);
+    r = select_of(g, compare(g, LLVMRealOEQ, x, zero), constant_like(t, -1e39), r);
+    r = select_of(g, compare(g, LLVMRealOEQ, x, inf), inf, r);
+    Val bad = compare(g, LLVMRealULT, x, zero); /* negative or NaN */
+    return select_of(g, bad, constant_like(t, 0.0 / 0.0), r);
+}
+
+/* ---- tanh ----------------------------------------------------------------------------------------------------------------------- */
+
+/* tanh(x) / x in x^2 for |x| <= 0.65: 6e-9 before rounding; else 1 - 2 / (1 + e^2x), whose absolute error is that of one rounding. */
+static const double tanh_c[] = {0.9999999943069985,   -0.3333323363888125, 0.13330497486721868,
+                                -0.053670722639198594, 0.02042988491369497, -0.0054821556976689554};
+
+Val math_tanh(gen *g, Val x)
+{
+    Type t = LLVMTypeOf(x);
+    Val a = intrinsic(g, "llvm.fabs", &t, 1, &x, 1), one = constant_like(t, 1);
+    Val near = fmul(g, x, polynomial(g, fmul(g, x, x), tanh_c, 5));
+    Val e = math_exp2_falling(g, fmul(g, a, constant_like(t, -2.8853900817779268)));
+    Val far = fdiv(g, fsub(g, one, e), fadd(g, one, e));
+    far = intrinsic(g, "llvm.copysign", &t, 1, (Val[]){far, x}, 2);
+    return select_of(g, compare(g, LLVMRealOGT, a, constant_like(t, 0.65)), far, near);
+}
+
+Val math_sqrt(gen *g, Val x)
+{
+    Type t = LLVMTypeOf(x);
+    return intrinsic(g, "llvm.sqrt", &t, 1, &x, 1);
+}
+
+/* Without vroundps: to an integer and back; beyond 2^23 every float is whole. */
+Val math_floor(gen *g, Val x)
+{
+    Type t = LLVMTypeOf(x), bits = bits_type(g, x);
+    if (g->target->round) return intrinsic(g, "llvm.floor", &t, 1, &x, 1);
+    Val a = intrinsic(g, "llvm.fabs", &t, 1, &x, 1);
+    Val small = compare(g, LLVMRealOLT, a, constant_like(t, 8388608.0));
+    Val whole = LLVMBuildSIToFP(g->b, LLVMBuildFPToSI(g->b, select_of(g, small, x, LLVMConstNull(t)), bits, ""), t, "");
+    Val above = compare(g, LLVMRealOGT, whole, x);
+    whole = fsub(g, whole, select_of(g, above, constant_like(t, 1), LLVMConstNull(t)));
+    return select_of(g, small, whole, x);
+}
+
+/* ---- storage types --------------------------------------------------------------------------------------------------------------- */
+
+static Val to_bits(gen *g, Val x) { return LLVMBuildBitCast(g->b, x, bits_type(g, x), ""); }
+
+/* f16 without the instruction: shift exponent and mantissa into place and multiply by 2^112, which also makes subnormals right;
+ * infinities and NaN get the largest exponent. */
+static Val half_bits_to_float(gen *g, Val x)
+{
+    uint32_t n = lanes_of(x);
+    Type bits = vector_of(g->i32, n), t = vector_of(g->f32, n);
+    Val w = LLVMBuildZExt(g->b, x, bits, "");
+    Val magnitude = LLVMBuildAnd(g->b, w, int_like(bits, 0x7fff), "");
+    Val shifted = LLVMBuildShl(g->b, magnitude, int_like(bits, 13), "");
+    Val y = fmul(g, LLVMBuildBitCast(g->b, shifted, t, ""), constant_like(t, 0x1p112));
+    Val special = LLVMBuildICmp(g->b, LLVMIntUGE, magnitude, int_like(bits, 0x7c00), "");
+    Val large = LLVMBuildOr(g->b, shifted, int_like(bits, 0x7f800000), "");
+    Val r = select_of(g, special, large, to_bits(g, y));
+    Val sign = LLVMBuildShl(g->b, LLVMBuildAnd(g->b, w, int_like(bits, 0x8000), ""), int_like(bits, 16), "");
+    return LLVMBuildBitCast(g->b, LLVMBuildOr(g->b, r, sign, ""), t, "");
+}
+
+Val half_to_float(gen *g, Val x, dtype t)
+{
+    uint32_t n = lanes_of(x);
+    Type bits = vector_of(g->i32, n), f = vector_of(g->f32, n);
+    if (t == DTYPE_BF16)
+        return LLVMBuildBitCast(g->b, LLVMBuildShl(g->b, LLVMBuildZExt(g->b, x, bits, ""), int_like(bits, 16), ""), f, "");
+    if (!g->target->half) return half_bits_to_float(g, x);
+    return LLVMBuildFPExt(g->b, LLVMBuildBitCast(g->b, x, vector_of(g->f16, n), ""), f, "");
+}
+
+static Val float_to_bf16(gen *g, Val x)
+{
+    Type bits = bits_type(g, x);
+    Val w = to_bits(g, x);
+    Val odd = LLVMBuildAnd(g->b, LLVMBuildLShr(g->b, w, int_like(bits, 16), ""), int_like(bits, 1), "");
+    Val r = LLVMBuildAdd(g->b, w, LLVMBuildAdd(g->b, odd, int_like(bits, 0x7fff), ""), "");
+    Val quiet = LLVMBuildOr(g->b, w, int_like(bits, 0x400000), "");
+    r = select_of(g, compare(g, LLVMRealUNO, x, x), quiet, r);
+    return LLVMBuildTrunc(g->b, LLVMBuildLShr(g->b, r, int_like(bits, 16), ""), vector_of(g->i16, lanes_of(x)), "");
+}
+
+/* f16 without the instruction. Normal: round the 13 bits that go in integer arithmetic. Subnormal: adding 1/2 lets the adder round.
+ * Too large: infinity. */
+static Val float_to_half_bits(gen *g, Val x)
+{
+    Type bits = bits_type(g, x), t = LLVMTypeOf(x);
+    Val w = to_bits(g, x), sign = LLVMBuildAnd(g->b, w, int_like(bits, 0x80000000), "");
+    Val u = LLVMBuildXor(g->b, w, sign, "");
+    Val odd = LLVMBuildAnd(g->b, LLVMBuildLShr(g->b, u, int_like(bits, 13), ""), int_like(bits, 1), "");
+    Val rounded = LLVMBuildAdd(g->b, u, LLVMBuildAdd(g->b, odd, int_like(bits, 0xfff - (112 << 23)), ""), "");
+    Val normal = LLVMBuildLShr(g->b, rounded, int_like(bits, 13), "");
+    Val tiny = to_bits(g, fadd(g, LLVMBuildBitCast(g->b, u, t, ""), constant_like(t, 0.5)));
+    tiny = LLVMBuildSub(g->b, tiny, int_like(bits, 0x3f000000), "");
+    Val r = select_of(g, LLVMBuildICmp(g->b, LLVMIntULT, u, int_like(bits, 113 << 23), ""), tiny, normal);
+    Val over = LLVMBuildICmp(g->b, LLVMIntUGE, u, int_like(bits, 0x47800000), "");
+    Val nan = LLVMBuildICmp(g->b, LLVMIntUGT, u, int_like(bits, 0x7f800000), "");
+    r = select_of(g, over, select_of(g, nan, int_like(bits, 0x7e00), int_like(bits, 0x7c00)), r);
+    r = LLVMBuildOr(g->b, r, LLVMBuildLShr(g->b, sign, int_like(bits, 16), ""), "");
+    return LLVMBuildTrunc(g->b, r, vector_of(g->i16, lanes_of(x)), "");
+}
+
+Val float_to_half(gen *g, Val x, dtype t)
+{
+    uint32_t n = lanes_of(x);
+    if (t == DTYPE_BF16) return float_to_bf16(g, x);
+    if (!g->target->half) return float_to_half_bits(g, x);
+    return LLVMBuildBitCast(g->b, LLVMBuildFPTrunc(g->b, x, vector_of(g->f16, n), ""), vector_of(g->i16, n), "");
+}

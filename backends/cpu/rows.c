@@ -1,0 +1,230 @@
+/* rows.c - a tile's lanes: where their rows lie, queries transposed with their factor, the start and the end of a row. */
+#include "backends/cpu/kernel_gen.h"
+
+#include <math.h>
+
+/* ---- small words ------------------------------------------------------------------------------------------------------------- */
+
+Val ws_at(kgen *x, uint64_t offset) { return byte_at(x->g, x->ws, c64(x->g, (int64_t)offset)); }
+Val ws_float(kgen *x, uint64_t offset, Val index) { return at(x->g, x->g->f32, ws_at(x, offset), index); }
+Val load_lanes(kgen *x, uint64_t offset, Val lane) { return load(x->g, x->vf, ws_float(x, offset, lane), x->vector * 4); }
+void store_lanes(kgen *x, Val v, uint64_t offset, Val lane) { store(x->g, v, ws_float(x, offset, lane), x->vector * 4); }
+Val item_field(kgen *x, unsigned index) { return field(x->g, x->g->item_type, x->item, index); }
+Val arg_field(kgen *x, unsigned index) { return field(x->g, x->g->args_type, x->args, index); }
+static Val seq_field(kgen *x, unsigned index) { return field(x->g, x->g->seq_type, x->seq, index); }
+
+Val safe_max(kgen *x, Val m)
+{
+    Val none = constant_like(x->vf, -INFINITY);
+    return select_of(x->g, LLVMBuildFCmp(x->g->b, LLVMRealOEQ, m, none, ""), LLVMConstNull(x->vf), m);
+}
+
+/* vector x vector transpose in log2(vector) rounds of exchanged blocks. */
+static void transpose(kgen *x, Val *v)
+{
+    gen *g = x->g;
+    uint32_t W = x->vector;
+    for (uint32_t b = 1; b < W; b *= 2)
+        for (uint32_t i = 0; i < W; i++) {
+            if (i & b) continue;
+            Val lo[16], hi[16], a = v[i], c = v[i + b];
+            for (uint32_t e = 0; e < W; e++) {
+                lo[e] = c32(g, e & b ? W + e - b : e);
+                hi[e] = c32(g, e & b ? W + e : e + b);
+            }
+            v[i] = LLVMBuildShuffleVector(g->b, a, c, LLVMConstVector(lo, W), "");
+            v[i + b] = LLVMBuildShuffleVector(g->b, a, c, LLVMConstVector(hi, W), "");
+        }
+}
+
+/* ---- tables of the lanes -------------------------------------------------------------------------------------------------------- */
+
+static Val row_address(kgen *x, unsigned base, Val offset, Val row, unsigned row_stride, Val head, unsigned head_stride)
+{
+    gen *g = x->g;
+    Val bytes = add(g, mul(g, row, arg_field(x, row_stride)), mul(g, head, arg_field(x, head_stride)));
+    return byte_at(g, arg_field(x, base), add(g, offset, bytes));
+}
+
+static void store_lane_int(kgen *x, Val v, uint64_t offset, Val lane)
+{
+    gen *g = x->g;
+    if (!x->wide_ints) v = LLVMBuildTrunc(g->b, v, g->i32, "");
+    store(g, v, at(g, x->wide_ints ? g->i64 : g->i32, ws_at(x, offset), lane), x->wide_ints ? 8 : 4);
+}
+
+/* Lane i holds row i / heads, head i % heads; lanes behind the last repeat it and store into a spare row. */
+void rows_setup(kgen *x)
+{
+    gen *g = x->g;
+    loop l;
+    int64_t group = x->k->shape.q_heads / x->k->shape.kv_heads;
+    Val heads = item_field(x, ITEM_heads), used = mul(g, heads, item_field(x, ITEM_rows)), last = sub(g, used, c64(g, 1));
+    Val spare = ws_at(x, x->spare_row), lse = arg_field(x, ARG_lse);
+    Val no_lse = LLVMBuildICmp(g->b, LLVMIntEQ, lse, LLVMConstNull(g->ptr), "");
+    Val i = loop_begin(g, &l, c64(g, 0), NULL, 0), lane = smin(g, i, last), idle = less(g, last, i);
+    Val r = LLVMBuildUDiv(g->b, lane, heads, ""), h = add(g, item_field(x, ITEM_head), sub(g, lane, mul(g, r, heads)));
+    Val row = add(g, item_field(x, ITEM_row), r);
+    store(g, row_address(x, ARG_q, seq_field(x, SEQ_q_offset), row, ARG_q_row_stride, h, ARG_q_head_stride),
+          at(g, g->ptr, ws_at(x, x->q_ptr), i), 8);
+    Val o = row_address(x, ARG_o, seq_field(x, SEQ_o_offset), row, ARG_o_row_stride, h, ARG_o_head_stride);
+    store(g, select_of(g, idle, spare, o), at(g, g->ptr, ws_at(x, x->o_ptr), i), 8);
+    Val to_lse = row_address(x, ARG_lse, seq_field(x, SEQ_lse_offset), row, ARG_lse_row_stride, h, ARG_lse_head_stride);
+    store(g, select_of(g, LLVMBuildOr(g->b, idle, no_lse, ""), spare, to_lse), at(g, g->ptr, ws_at(x, x->lse_ptr), i), 8);
+    store_lane_int(x, add(g, seq_field(x, SEQ_pos), row), x->lane_q, i);
+    store_lane_int(x, h, x->lane_h, i);
+    store_lane_int(x, LLVMBuildUDiv(g->b, h, c64(g, group), ""), x->lane_g, i);
+    for (uint32_t a = 0; a < g->ir->symbols.attrs.n; a++) {
+        Val list = load(g, g->ptr, at(g, g->ptr, seq_field(x, SEQ_q_attr), c64(g, a)), 8);
+        Val v = LLVMBuildSExt(g->b, load(g, g->i32, at(g, g->i32, list, row), 4), g->i64, "");
+        store_lane_int(x, v, x->lane_attr[a], i);
+    }
+    loop_end(g, &l, c64(g, 1), c64(g, x->lanes));
+}
+
+/* ---- queries ---------------------------------------------------------------------------------------------------------------------- */
+
+static unsigned storage_size(const kgen *x) { return x->half ? 2 : 4; }
+static Type storage_type(const kgen *x, uint32_t n) { return vector_of(x->half ? x->g->i16 : x->g->f32, n); }
+
+static Val load_storage(kgen *x, Val p, uint32_t n)
+{
+    Val v = load(x->g, storage_type(x, n), p, storage_size(x));
+    return x->half ? half_to_float(x->g, v, x->k->shape.type) : v;
+}
+
+static Val lane_pointer(kgen *x, uint64_t list, Val lane) { return load(x->g, x->g->ptr, at(x->g, x->g->ptr, ws_at(x, list), lane), 8); }
+
+static Val query_factor(kgen *x, Val lane)
+{
+    if (!x->load_q->e) return NULL;
+    values_load_lanes(x, lane);
+    return values_on_lanes(x, x->load_q->e);
+}
+
+static Val query_at(kgen *x, Val d, Val lane) { return add(x->g, mul(x->g, d, c64(x->g, x->lanes)), lane); }
+
+/* Whole squares by transposing, the dims behind them one by one. */
+void rows_load_queries(kgen *x)
+{
+    gen *g = x->g;
+    loop lm, ld;
+    uint32_t W = x->vector;
+    int64_t whole = x->dim / W * W;
+    Val v[16], base[16], m = loop_begin(g, &lm, c64(g, 0), NULL, 0), factor = query_factor(x, m);
+    for (uint32_t i = 0; i < W; i++) base[i] = lane_pointer(x, x->q_ptr, add(g, m, c64(g, i)));
+    if (whole) {
+        Val d = loop_begin(g, &ld, c64(g, 0), NULL, 0), bytes = mul(g, d, c64(g, storage_size(x)));
+        for (uint32_t i = 0; i < W; i++) v[i] = load_storage(x, byte_at(g, base[i], bytes), W);
+        transpose(x, v);
+        for (uint32_t i = 0; i < W; i++) {
+            if (factor) v[i] = LLVMBuildFMul(g->b, v[i], factor, "");
+            store_lanes(x, v[i], x->queries, query_at(x, add(g, d, c64(g, i)), m));
+        }
+        loop_end(g, &ld, c64(g, W), c64(g, whole));
+    }
+    if (whole < x->dim) {
+        Val d = loop_begin(g, &ld, c64(g, whole), NULL, 0), bytes = mul(g, d, c64(g, storage_size(x))), row = LLVMGetPoison(x->vf);
+        for (uint32_t i = 0; i < W; i++)
+            row = LLVMBuildInsertElement(g->b, row, load_storage(x, byte_at(g, base[i], bytes), 1), c32(g, i), "");
+        if (factor) row = LLVMBuildFMul(g->b, row, factor, "");
+        store_lanes(x, row, x->queries, query_at(x, d, m));
+        loop_end(g, &ld, c64(g, 1), c64(g, x->dim));
+    }
+    loop_end(g, &lm, c64(g, W), c64(g, x->lanes));
+}
+
+/* ---- start ------------------------------------------------------------------------------------------------------------------------- */
+
+/* m, l, O = -inf, 0, 0; with a sink: sink, 1, 0, in the first part of the keys only. */
+void rows_init(kgen *x)
+{
+    gen *g = x->g;
+    loop l;
+    Val none = constant_like(x->vf, -INFINITY), zero = LLVMConstNull(x->vf), m = none, sum = zero;
+    Val lane = loop_begin(g, &l, c64(g, 0), NULL, 0);
+    if (x->init->e) {
+        values_load_lanes(x, lane);
+        Val first = LLVMBuildICmp(g->b, LLVMIntEQ, item_field(x, ITEM_part), c64(g, 0), "");
+        m = select_of(g, first, values_on_lanes(x, x->init->e), none);
+        sum = select_of(g, LLVMBuildFCmp(g->b, LLVMRealOEQ, m, none, ""), zero, constant_like(x->vf, 1));
+    }
+    store_lanes(x, m, x->max, lane);
+    store_lanes(x, m, x->new_max, lane);
+    store_lanes(x, sum, x->sum, lane);
+    loop_end(g, &l, c64(g, x->vector), c64(g, x->lanes));
+    lane = loop_begin(g, &l, c64(g, 0), NULL, 0);
+    store_lanes(x, zero, x->out, lane);
+    loop_end(g, &l, c64(g, x->vector), c64(g, x->dim_v * x->lanes));
+}
+
+/* ---- end -------------------------------------------------------------------------------------------------------------------------- */
+
+static void store_output(kgen *x, Val p, Val v, bool f32)
+{
+    if (!f32) v = float_to_half(x->g, v, x->k->shape.type);
+    store(x->g, v, p, f32 ? 4 : 2);
+}
+
+static void store_rows(kgen *x, Val m, Val inverse, bool f32)
+{
+    gen *g = x->g;
+    loop ld;
+    uint32_t W = x->vector;
+    int64_t whole = x->dim_v / W * W, size = f32 ? 4 : 2;
+    Val v[16], base[16];
+    for (uint32_t i = 0; i < W; i++) base[i] = lane_pointer(x, x->o_ptr, add(g, m, c64(g, i)));
+    if (whole) {
+        Val d = loop_begin(g, &ld, c64(g, 0), NULL, 0), bytes = mul(g, d, c64(g, size));
+        for (uint32_t i = 0; i < W; i++)
+            v[i] = LLVMBuildFMul(g->b, load_lanes(x, x->out, query_at(x, add(g, d, c64(g, i)), m)), inverse, "");
+        transpose(x, v);
+        for (uint32_t i = 0; i < W; i++) store_output(x, byte_at(g, base[i], bytes), v[i], f32);
+        loop_end(g, &ld, c64(g, W), c64(g, whole));
+    }
+    if (whole < x->dim_v) {
+        Val d = loop_begin(g, &ld, c64(g, whole), NULL, 0), bytes = mul(g, d, c64(g, size));
+        Val row = LLVMBuildFMul(g->b, load_lanes(x, x->out, query_at(x, d, m)), inverse, "");
+        for (uint32_t i = 0; i < W; i++)
+            store_output(x, byte_at(g, base[i], bytes), LLVMBuildExtractElement(g->b, row, c32(g, i), ""), f32);
+        loop_end(g, &ld, c64(g, 1), c64(g, x->dim_v));
+    }
+}
+
+static void store_lse(kgen *x, Val m, Val max, Val sum, Val empty)
+{
+    gen *g = x->g;
+    double ln2 = 0.69314718055994531;
+    Val units = x->k->base2 ? max : LLVMBuildFMul(g->b, max, constant_like(x->vf, 1 / ln2), "");
+    Val lse = LLVMBuildFMul(g->b, LLVMBuildFAdd(g->b, units, math_log2(g, sum), ""), constant_like(x->vf, ln2), "");
+    lse = select_of(g, empty, constant_like(x->vf, -INFINITY), lse);
+    for (uint32_t i = 0; i < x->vector; i++) {
+        Val p = lane_pointer(x, x->lse_ptr, add(g, m, c64(g, i)));
+        store(g, LLVMBuildExtractElement(g->b, lse, c32(g, i), ""), p, 4);
+    }
+}
+
+void rows_finish(kgen *x)
+{
+    gen *g = x->g;
+    loop l;
+    Val m = loop_begin(g, &l, c64(g, 0), NULL, 0), one = constant_like(x->vf, 1);
+    Val sum = load_lanes(x, x->sum, m), max = load_lanes(x, x->max, m);
+    Val empty = LLVMBuildFCmp(g->b, LLVMRealOEQ, sum, LLVMConstNull(x->vf), "");
+    Val inverse = LLVMBuildFDiv(g->b, one, select_of(g, empty, one, sum), "");
+    if (x->half) {
+        Block f32 = block(g), storage = block(g), done = block(g);
+        branch(g, LLVMBuildICmp(g->b, LLVMIntNE, arg_field(x, ARG_o_f32), c64(g, 0), ""), f32, storage);
+        go(g, f32);
+        store_rows(x, m, inverse, true);
+        jump(g, done);
+        go(g, storage);
+        store_rows(x, m, inverse, false);
+        jump(g, done);
+        go(g, done);
+    } else {
+        store_rows(x, m, inverse, true);
+    }
+    store_lse(x, m, max, sum, empty);
+    loop_end(g, &l, c64(g, x->vector), c64(g, x->lanes));
+}
