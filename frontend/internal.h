@@ -106,8 +106,9 @@ typedef struct frontend {
     size_t expansions;
     uint64_t cases;
     unsigned recursion;
-    bool too_large; /* said already */
-    bool stuck;     /* definitions that need themselves: nothing can be computed */
+    bool and_grouped; /* an operand of the `and` lowered last compares an attribute of query and key */
+    bool too_large;   /* said already */
+    bool stuck;       /* definitions that need themselves: nothing can be computed */
 } frontend;
 
 /* ---- report.c: diagnostics that know about expansion ------------------------------------------------------------ */

@@ -183,8 +183,10 @@ meaning checked(frontend *f, const frame *in, expr e, span where)
     if (expr_tree_size(f->pool, e) > MAX_TREE || expr_nesting(f->pool, e) > MAX_NESTING)
         return give_up(f, in, where, "with all definitions written out this expression is too large");
     if (expr_type_of(f->pool, e) == TYPE_FLOAT || expr_range(f->pool, e, EXPR_MAX_POSITION, &r)) return of_expr(e);
-    if (!is_dead(f, in)) report(f, in, DIAG_ID_OVERFLOW, where, "this can leave 64 bits; positions go up to 2^30");
-    return is_dead(f, in) ? of_expr(expr_int(f->pool, 0)) : failed;
+    if (is_dead(f, in))
+        return of_expr(expr_type_of(f->pool, e) == TYPE_BOOL ? expr_bool(f->pool, false) : expr_int(f->pool, 0));
+    report(f, in, DIAG_ID_OVERFLOW, where, "this can leave 64 bits; positions go up to 2^30");
+    return failed;
 }
 
 /* ---- operators -------------------------------------------------------------------------------------------------- */
@@ -363,18 +365,20 @@ static const node *bare_and(const node *n)
 
 static meaning lower_joined(frontend *f, const frame *in, const node *n)
 {
-    bool is_and = n->kind == NODE_AND;
+    bool is_and = n->kind == NODE_AND, good = true, grouped = false;
     expr joined = expr_bool(f->pool, is_and);
-    bool good = true;
     for (const node *k = n->kids.first; k; k = k->next) {
         expr e = lower_as(f, in, k, TYPE_BOOL, is_and ? "an operand of 'and'" : "an operand of 'or'");
         if (!e) good = false;
         if (good) joined = expr_binary(f->pool, is_and ? EXPR_AND : EXPR_OR, joined, e);
         if (f->too_large) return failed;
+        bool bare = k->kind == NODE_AND && !k->parens; /* then its own operands count */
+        grouped |= bare ? f->and_grouped : e && expr_reads_data(f->pool, e) && reads_both_sides(f, e);
     }
+    if (is_and) f->and_grouped = grouped;
     if (!good) return failed;
     const node *and = is_and ? NULL : bare_and(n);
-    if (and&&reads_both_sides(f, joined) && report_ambiguous(f, in, n, and)) return failed;
+    if (and&&grouped && report_ambiguous(f, in, n, and)) return failed;
     return checked(f, in, joined, n->where);
 }
 
