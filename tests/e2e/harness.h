@@ -90,6 +90,27 @@ const char *e2e_get_note(void);
 double e2e_uniform(unsigned long long *seed); /* in [-1, 1) */
 int64_t e2e_below(unsigned long long *seed, int64_t n);
 
+/* ---- other ways to look ------------------------------------------------------------------------------------------------------ */
+
+typedef struct e2e_pair {
+    int64_t q, k, h, layer; /* positions, query head */
+    int32_t q_attr[E2E_MAX_NAMED], k_attr[E2E_MAX_NAMED];
+} e2e_pair;
+typedef bool e2e_visible(const e2e_pair *x, const void *ctx);
+
+/* probe.c: with all keys 0, a row's output is the mean of the values it sees, whose codes name them. Reads the mask off the kernel and
+ * compares it with `see`; then once more for a row chosen at random, with NaN in all that this row must not see. Overwrites q, k, v. */
+bool e2e_probe(e2e_call *c, e2e_visible *see, const void *ctx, unsigned long long *seed);
+/* The same on every instruction set of this processor. */
+bool e2e_probe_all(e2e_call *c, e2e_visible *see, const void *ctx, unsigned long long *seed);
+
+/* paged.c: the same call through the kernel ABI, with keys and values in pages of this many tokens, scattered, the rest of them NaN. Every
+ * tile asks the mask. Fills o and lse like e2e_run. */
+bool e2e_run_paged(e2e_call *c, int64_t page_tokens, unsigned long long *seed);
+
+/* Runs on every instruction set, in several layouts, with one and several threads, and compares with the oracle. */
+bool e2e_matches_all(e2e_call *c);
+
 /* plain.c: the definition by plain loops in f32, weights rounded to the dtype: how exact the precision allows to be. */
 void e2e_plain(const e2e_call *c, const interp_sequence *seqs, const double *const *tables, float *o, float *lse);
 float e2e_round(float x, dtype type);
