@@ -18,7 +18,8 @@ void run_options_help(void)
           "  --isa=NAME                   baseline, avx2, avx512, avx512bf16, native (default: the best there is)\n"
           "  --check                      compare with the oracle\n"
           "  --expect O.npy               compare with a recorded result; --tolerance X (default 1e-4)\n"
-          "  --random B,S[,SEED]          random tensors of B sequences of S tokens instead of --q --k --v\n\n"
+          "  --random B,S[,SEED]          random tensors of B sequences of S tokens instead of --q --k --v\n"
+          "  --kv-len N                   with --random: N keys; the queries are the last S of these positions\n\n"
           "Exit status: 0 done, 1 a comparison failed, 2 bad usage, a bad file or an unsupported shape.\n",
           stdout);
 }
@@ -56,7 +57,7 @@ static bool parse_random(run_options *o, const char *text, tool_error *err)
     bool ok = (n == 2 || n == 3) && list[0] >= 1;
     problem_source *s = &o->source;
     s->random = true;
-    if (ok) s->batch = list[0], s->q_tokens = s->k_tokens = list[1], s->seed = n == 3 ? list[2] : 1;
+    if (ok) s->batch = list[0], s->q_tokens = list[1], s->seed = n == 3 ? list[2] : 1;
     free(list);
     return ok || tool_fail(err, "--random needs B,S or B,S,SEED with at least one sequence, not '%s'", text);
 }
@@ -99,6 +100,7 @@ static bool parse_value(run_options *o, args *a, const char *word)
     if (args_option(a, word, "--layer", &v)) return !a->failed && args_int("--layer", v, 0, INT32_MAX, &o->source.layer, a->err);
     if (args_option(a, word, "--threads", &v)) return !a->failed && args_int("--threads", v, 1, 1024, &o->threads, a->err);
     if (args_option(a, word, "--isa", &v)) return !a->failed && parse_isa(o, v, a->err);
+    if (args_option(a, word, "--kv-len", &v)) return !a->failed && args_int("--kv-len", v, 1, 1 << 30, &o->kv_len, a->err);
     if (args_option(a, word, "--device", &v)) return !a->failed && parse_device(v, a->err);
     if (args_option(a, word, "--tolerance", &v)) return !a->failed && parse_tolerance(o, v, a->err);
     if (args_option(a, word, "--random", &v)) return !a->failed && parse_random(o, v, a->err);
@@ -126,14 +128,16 @@ static bool parse_word(run_options *o, args *a, const char *word)
     return true;
 }
 
-static bool check_together(const run_options *o, tool_error *err)
+static bool check_together(run_options *o, tool_error *err)
 {
     if (!o->module) return tool_fail(err, "no kernel given; attn-run --help says what there is");
-    const problem_source *s = &o->source;
+    problem_source *s = &o->source;
     bool some = s->q || s->k || s->v, all = s->q && s->k && s->v;
     if (s->random && some) return tool_fail(err, "--random takes the place of --q, --k and --v");
     if (!s->random && !all) return tool_fail(err, "--q, --k and --v are needed (or --random B,S)");
     if (s->random && s->lengths) return tool_fail(err, "--random makes sequences of one length; --lengths does not go with it");
+    if (o->kv_len && !s->random) return tool_fail(err, "--kv-len belongs to --random");
+    s->k_tokens = o->kv_len ? o->kv_len : s->q_tokens;
     return true;
 }
 

@@ -9,7 +9,7 @@ typedef struct run_options {
     const char *module, *out, *lse, *expect;
     problem_source source;
     int64_t *lengths; /* what source.lengths points to */
-    int64_t threads;
+    int64_t threads, kv_len; /* of --random; 0: as many keys as queries */
     double tolerance; /* of --expect */
     int32_t isa; /* -1: the best */
     bool check, help;
