@@ -26,6 +26,7 @@ static unsigned long long state;
 
 static size_t below(size_t n) { return n ? (size_t)(check_random(&state) % n) : 0; }
 
+/* The last one is wrong on purpose. */
 static const char *const snippets[] = {
     "pattern main { heads 4 / 2; dim 16; mask causal and window(8); score alibi, softcap(2.0); }",
     "model m { layers 4; heads 8 / 2; dim 64; dtype bf16; input sinks : f32[layers, heads]; pattern a { mask causal "
@@ -293,9 +294,9 @@ int main(int argc, char **argv)
     input x = {malloc(MOST_BYTES), 0};
     double slowest = 0;
     for (unsigned long i = 0; i < count && check_current < 5; i++) {
-        const input *from = &seeds[below(n_seeds)];
+        const input *from = &seeds[i < n_seeds ? i : below(n_seeds)]; /* each as it is, before any is changed */
         memcpy(x.at, from->at, x.n = from->n);
-        for (size_t n = below(6) + 1; n > 0; n--) change(&x);
+        for (size_t n = i < n_seeds ? 0 : below(below(6) + 1) + 1; n > 0; n--) change(&x);
         keep(&x); /* what is there after a crash is its cause */
         double before = now();
         CHECK_MSG(run_one(&x, argv[1]), "input %lu: neither a module nor an error:\n%.*s", i, (int)x.n, x.at);
@@ -303,6 +304,7 @@ int main(int argc, char **argv)
         if (took > slowest) slowest = took;
         CHECK_MSG(took < 10, "input %lu took %.1f s:\n%.*s", i, took, (int)x.n, x.at);
     }
+    CHECK(count < n_seeds || modules >= ATTNC_COUNT(snippets) - 1); /* all but the last are right as they stand */
     if (!check_failures) remove("frontend_fuzz.attn");
     printf("%u modules, %u refused, %u over the memory limit, slowest %.3f s\n", modules, refused, too_large, slowest);
     free(x.at);
