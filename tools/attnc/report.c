@@ -125,9 +125,9 @@ static void print_schedules(const report *r, uint32_t kind)
 {
     for (size_t i = 0; i < r->o->n_variants; i++) {
         const schedule *s = &r->o->variants[i].kernels[kind]->schedule;
-        text_printf(r->to, "  %-10s %-15s %u rows x %u keys, QK %u x %u, PV %u x %u, rim %u x %u%s\n", i ? "" : "schedule",
+        text_printf(r->to, "  %-10s %-15s %u rows x %u keys, QK %u x %u, PV %u x %u, rim %u x %u\n", i ? "" : "schedule",
                     target_get(r->o->variants[i].target)->name, s->lanes, s->key_block, s->qk_keys, s->qk_vectors, s->pv_dims,
-                    s->pv_vectors, s->narrow_keys, s->narrow_dims, s->dot_bf16 ? ", bf16 pairs" : "");
+                    s->pv_vectors, s->narrow_keys, s->narrow_dims);
     }
 }
 
