@@ -291,6 +291,9 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < ATTNC_COUNT(snippets); i++) add_seed(snippets[i], strlen(snippets[i]));
     for (int i = 4; i < argc; i++) add_file(argv[i]);
     add_folder(argv[1]);
+    char examples[4096];
+    snprintf(examples, sizeof examples, "%s/../../examples", argv[1]); /* of the source tree, where that is there */
+    add_folder(examples);
     input x = {malloc(MOST_BYTES), 0};
     double slowest = 0;
     for (unsigned long i = 0; i < count && check_current < 5; i++) {
