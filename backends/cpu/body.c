@@ -80,6 +80,42 @@ static void products(kgen *x, const piece *p, Val part, const Val *key, Val *sum
     loop_end(g, &l, c64(g, U), c64(g, x->dim));
 }
 
+/* ---- who sees a key ------------------------------------------------------------------------------------------------------------- */
+
+/* A narrow piece with a mask remembers for each key which lanes see it: a weight says too little, for one that underflowed to 0 is seen. */
+uint64_t body_seen_bytes(const kgen *x) { return x->g->target->masked ? x->vector / 8 : x->vector * 4; }
+
+static Type seen_type(const kgen *x)
+{
+    if (x->g->target->masked) return LLVMIntTypeInContext(x->g->context, x->vector);
+    return vector_of(x->g->i32, x->vector);
+}
+
+static Val seen_at(kgen *x, Val slot) { return at(x->g, seen_type(x), ws_at(x, x->seen), slot); }
+
+static void store_seen(kgen *x, Val visible, Val slot)
+{
+    gen *g = x->g;
+    Type t = seen_type(x);
+    Val v = g->target->masked ? LLVMBuildBitCast(g->b, visible, t, "") : LLVMBuildSExt(g->b, visible, t, "");
+    store(g, v, seen_at(x, slot), (unsigned)body_seen_bytes(x));
+}
+
+/* Lanes as bits, or as words of ones and zeros. */
+static Val load_seen(kgen *x, Val slot)
+{
+    gen *g = x->g;
+    Val v = load(g, seen_type(x), seen_at(x, slot), (unsigned)body_seen_bytes(x));
+    return g->target->masked ? LLVMBuildBitCast(g->b, v, vector_of(g->i1, x->vector), "") : v;
+}
+
+static bool has_op(const piece *p, kop_code c)
+{
+    for (size_t i = 0; i < p->body->ops.n; i++)
+        if (p->body->ops.at[i]->code == c) return true;
+    return false;
+}
+
 /* The element after the body's maps and masks. valid: lanes of a key that is one (narrow pieces end anywhere); NULL: all. */
 static Val mapped(kgen *x, const piece *p, Val s, Val slot, Val valid)
 {
@@ -92,15 +128,11 @@ static Val mapped(kgen *x, const piece *p, Val s, Val slot, Val valid)
         Val m = values_of_key(x, o->e, key, slot, s);
         visible = visible ? LLVMBuildAnd(g->b, visible, m, "") : m;
     }
+    if (p->masked) store_seen(x, visible, slot);
     return visible ? select_of(g, visible, s, constant_like(x->vf, -INFINITY)) : s;
 }
 
-static bool reads_rows(const piece *p)
-{
-    for (size_t i = 0; i < p->body->ops.n; i++)
-        if (p->body->ops.at[i]->code == OP_MAP || p->body->ops.at[i]->code == OP_MASK) return true;
-    return false;
-}
+static bool reads_rows(const piece *p) { return has_op(p, OP_MAP) || has_op(p, OP_MASK); }
 
 static void score(kgen *x, const piece *p)
 {
@@ -193,36 +225,36 @@ static void weights(kgen *x, const piece *p)
 
 /* ---- O += P V --------------------------------------------------------------------------------------------------------------------------- */
 
-/* o + weight * v where the weight is not 0: behind a masked key v may be NaN, and its weight is exactly 0. */
-static Val accumulate(kgen *x, const piece *p, Val weight, Val used, Val v, Val o)
+/* o + weight * v for the lanes that see the key; used: of load_seen(), NULL: all. What v holds for the others may be NaN; their
+ * weight is 0. */
+static Val accumulate(kgen *x, Val weight, Val used, Val v, Val o)
 {
     gen *g = x->g;
-    if (!p->narrow) return fmadd(g, v, weight, o);
+    if (!used) return fmadd(g, v, weight, o);
     if (g->target->masked) return select_of(g, used, fmadd(g, v, weight, o), o);
-    return fmadd(g, select_of(g, used, v, LLVMConstNull(x->vf)), weight, o);
+    Type bits = vector_of(g->i32, x->vector);
+    v = LLVMBuildBitCast(g->b, LLVMBuildAnd(g->b, LLVMBuildBitCast(g->b, v, bits, ""), used, ""), x->vf, "");
+    return fmadd(g, v, weight, o);
 }
 
-/* R dims from d. Wide pieces take an even number of keys, two at a time. */
+/* R dims from d. Wide pieces take whole key steps: two keys at a time when that is even. */
 static void output_tile(kgen *x, const piece *p, Val d, uint32_t R)
 {
     gen *g = x->g;
     parts w;
     loop l;
-    uint32_t Q = p->pv_vectors, U = p->narrow ? 1 : 2;
+    uint32_t Q = p->pv_vectors, U = p->narrow || p->keys % 2 ? 1 : 2;
     Val sum[MAX_CARRIED], part = parts_begin(x, &w, p, Q);
     for (uint32_t i = 0; i < R * Q; i++)
         sum[i] = load_lanes(x, x->out, score_index(x, add(g, d, c64(g, i / Q)), lane_of(x, p, part, i % Q)));
     Val key = loop_begin(g, &l, c64(g, 0), sum, R * Q);
     for (uint32_t u = 0; u < U; u++) {
-        Val slot = add(g, key, c64(g, u)), weight[8], used[8] = {0};
+        Val slot = add(g, key, c64(g, u)), weight[8], used = p->masked ? load_seen(x, slot) : NULL;
         Val row = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->value_ptr), slot), 8);
-        for (uint32_t j = 0; j < Q; j++) {
-            weight[j] = load_lanes(x, x->scores, score_index(x, slot, lane_of(x, p, part, j)));
-            if (p->narrow) used[j] = LLVMBuildFCmp(g->b, LLVMRealUNE, weight[j], LLVMConstNull(x->vf), "");
-        }
+        for (uint32_t j = 0; j < Q; j++) weight[j] = load_lanes(x, x->scores, score_index(x, slot, lane_of(x, p, part, j)));
         for (uint32_t r = 0; r < R; r++) {
             Val v = broadcast(x, row, add(g, d, c64(g, r)));
-            for (uint32_t j = 0; j < Q; j++) sum[r * Q + j] = accumulate(x, p, weight[j], used[j], v, sum[r * Q + j]);
+            for (uint32_t j = 0; j < Q; j++) sum[r * Q + j] = accumulate(x, weight[j], used, v, sum[r * Q + j]);
         }
     }
     loop_end(g, &l, c64(g, U), p->n);
@@ -244,10 +276,12 @@ static void output(kgen *x, const piece *p)
     if (tail) output_tile(x, p, c64(g, whole), (uint32_t)tail);
 }
 
-void body_attend(kgen *x, const piece *p)
+void body_attend(kgen *x, const piece *given)
 {
-    score(x, p);
-    rescale(x, p);
-    weights(x, p);
-    output(x, p);
+    piece p = *given;
+    p.masked = p.narrow && has_op(&p, OP_MASK);
+    score(x, &p);
+    rescale(x, &p);
+    weights(x, &p);
+    output(x, &p);
 }

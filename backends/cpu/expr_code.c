@@ -205,6 +205,16 @@ static void walk_box(gen *g, const table *t, uint32_t d, Val flat, const Val *lo
     loop_end(g, &l, c64(g, 1), add(g, hi[d], c64(g, 1)));
 }
 
+/* Of an integer table as a whole, and of what is read outside of it. */
+static int64_t whole_bound(const table *t, bool is_min)
+{
+    double best = 0;
+    if (!t->value) return is_min ? INT32_MIN : INT32_MAX;
+    for (int64_t i = 0; i < table_size(t); i++)
+        if (is_min ? t->value[i] < best : t->value[i] > best) best = t->value[i];
+    return (int64_t)best;
+}
+
 /* value min_of_table(inputs, lo0, hi0, ...): entries outside the table count as 0, as reading them would give. */
 static Val make_bound_function(gen *g, expr_code *x, uint32_t index, bool is_min)
 {
@@ -218,7 +228,7 @@ static Val make_bound_function(gen *g, expr_code *x, uint32_t index, bool is_min
     expr_code here_code = *x;
     here_code.inputs = LLVMGetParam(f, 0);
     Val outside = LLVMConstInt(g->i1, 0, 0), volume = c64(g, 1), zero = LLVMConstNull(value);
-    Val unknown = is_float ? LLVMConstReal(g->f32, is_min ? -INFINITY : INFINITY) : c64(g, is_min ? INT32_MIN : INT32_MAX);
+    Val unknown = is_float ? LLVMConstReal(g->f32, is_min ? -INFINITY : INFINITY) : c64(g, whole_bound(t, is_min));
     Block inside = block(g), walk = block(g), give_up = block(g), nothing = block(g);
     for (uint32_t i = 0; i < t->rank; i++) {
         Val l = LLVMGetParam(f, 1 + 2 * i), h = LLVMGetParam(f, 2 + 2 * i), last = c64(g, t->extent[i] - 1);
@@ -271,8 +281,9 @@ static Val float_op(gen *g, expr_op op, Val a, Val b)
     if (op == EXPR_FSUB) return LLVMBuildFSub(w, a, b, "");
     if (op == EXPR_FMUL) return LLVMBuildFMul(w, a, b, "");
     if (op == EXPR_FDIV) return LLVMBuildFDiv(w, a, b, "");
-    Val first = LLVMBuildFCmp(w, op == EXPR_FMIN ? LLVMRealULT : LLVMRealUGT, a, b, "");
-    return select_of(g, first, a, b);
+    /* what is no number is skipped: b unless a is better or b is none */
+    Val first = LLVMBuildFCmp(w, op == EXPR_FMIN ? LLVMRealOLT : LLVMRealOGT, a, b, "");
+    return select_of(g, LLVMBuildOr(w, first, LLVMBuildFCmp(w, LLVMRealUNO, b, b, ""), ""), a, b);
 }
 
 static Val operation(gen *g, expr_code *x, const expr_node *n, Val *v)
@@ -306,7 +317,7 @@ static Val operation(gen *g, expr_code *x, const expr_node *n, Val *v)
     case EXPR_FMAX: return float_op(g, (expr_op)n->op, v[0], v[1]);
     case EXPR_FABS: return intrinsic(g, "llvm.fabs", &t, 1, v, 1);
     case EXPR_FLOAT: return LLVMBuildSIToFP(b, v[0], is_lanes(v[0]) ? vector_of(g->f32, x->lanes) : g->f32, "");
-    case EXPR_EXP: return math_exp2(g, LLVMBuildFMul(b, v[0], constant_like(t, 1.4426950408889634), ""));
+    case EXPR_EXP: return math_exp(g, v[0]);
     case EXPR_EXP2: return math_exp2(g, v[0]);
     case EXPR_LN: return LLVMBuildFMul(b, math_log2(g, v[0]), constant_like(t, 0.6931471805599453), "");
     case EXPR_LOG2: return math_log2(g, v[0]);

@@ -26,6 +26,7 @@ static void lay_out(kgen *x)
     x->out = take(x, dim_v * lanes * 4);
     x->new_max = take(x, lanes * 4);
     x->scores = take(x, keys * lanes * 4);
+    x->seen = take(x, keys * body_seen_bytes(x));
     x->queries = take(x, dim * lanes * 4);
     x->key_ptr = take(x, keys * 8);
     x->value_ptr = take(x, keys * 8);

@@ -25,7 +25,7 @@ typedef struct kgen {
     kop *const *finish_ops;
 
     /* workspace, offsets in bytes */
-    uint64_t max, sum, out, new_max, scores, queries, key_ptr, value_ptr, key_panel, value_panel;
+    uint64_t max, sum, out, new_max, scores, seen, queries, key_ptr, value_ptr, key_panel, value_panel;
     uint64_t q_ptr, o_ptr, lse_ptr, spare_row, lane_q, lane_h, lane_g, size;
     uint64_t *lane_attr;
     VEC(kept) lane_values, key_values;
@@ -43,7 +43,7 @@ typedef struct piece {
     const kblock *body;
     Val n0, n, s; /* first key (position), number of keys, first lane */
     uint32_t nv, qk_vectors, pv_vectors, keys, dims; /* register tiles */
-    bool narrow;
+    bool narrow, masked; /* masked: of a narrow piece's body, set by body_attend() */
 } piece;
 
 /* ---- values.c ---- */
@@ -62,6 +62,7 @@ void rows_init(kgen *x);
 void rows_finish(kgen *x);     /* O / l and lse to their places */
 
 /* ---- body.c ---- */
+uint64_t body_seen_bytes(const kgen *x); /* of one key's entry in `seen`: which lanes of a narrow piece see it */
 void body_attend(kgen *x, const piece *p);
 const char *body_check(const kblock *b); /* NULL, or why this body cannot be done */
 

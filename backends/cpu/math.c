@@ -73,13 +73,46 @@ Val math_exp2_falling(gen *g, Val x)
     return select_of(g, compare(g, LLVMRealOLT, x, constant_like(t, -126)), LLVMConstNull(t), y);
 }
 
-Val math_exp2(gen *g, Val x)
+static Val nearest(gen *g, Val x)
 {
     Type t = LLVMTypeOf(x);
-    if (has_scalef(g, x)) return exp2_scalef(g, clamp_above(g, clamp_below(g, x, -200), 200));
-    Val y = exp2_shift(g, clamp_above(g, clamp_below(g, x, -126), 127.4));
-    y = select_of(g, compare(g, LLVMRealOLT, x, constant_like(t, -126)), LLVMConstNull(t), y);
-    return select_of(g, compare(g, LLVMRealOGE, x, constant_like(t, 127.5)), constant_like(t, 1e39), y);
+    Val magic = constant_like(t, 12582912.0);
+    return has_scalef(g, x) ? intrinsic(g, "llvm.roundeven", &t, 1, &x, 1) : fsub(g, fadd(g, x, magic), magic);
+}
+
+/* 2^n for whole n in [-127, 127]; -127 gives 0. */
+static Val power_of(gen *g, Val n)
+{
+    Type t = LLVMTypeOf(n), bits = bits_type(g, n);
+    Val sum = LLVMBuildBitCast(g->b, fadd(g, n, constant_like(t, 12582912.0)), bits, "");
+    Val power = LLVMBuildAdd(g->b, LLVMBuildShl(g->b, sum, int_like(bits, 23), ""), int_like(bits, 0x3f800000), "");
+    return LLVMBuildBitCast(g->b, power, t, "");
+}
+
+/* 2^(n + r), |r| <= 1/2, n whole in [-254, 254]: in two factors, so that both ends of f32 come out right. */
+static Val exp2_of_parts(gen *g, Val n, Val r)
+{
+    Val p = polynomial(g, r, exp2_c, 6), half = nearest(g, fmul(g, n, constant_like(LLVMTypeOf(n), 0.5)));
+    return fmul(g, fmul(g, p, power_of(g, half)), power_of(g, fsub(g, n, half)));
+}
+
+Val math_exp2(gen *g, Val x)
+{
+    x = clamp_above(g, clamp_below(g, x, -160), 129);
+    Val n = nearest(g, x);
+    return exp2_of_parts(g, n, fsub(g, x, n));
+}
+
+/* x = n ln 2 + r with ln 2 in two pieces, the first short enough for n times it to be exact: rounding x log2 e as a whole would cost
+ * as many digits as x has before the point. */
+Val math_exp(gen *g, Val x)
+{
+    Type t = LLVMTypeOf(x);
+    const double ln2 = 0.69314718055994531, high = 0x1.62ep-1;
+    x = clamp_above(g, clamp_below(g, x, -110), 89.5);
+    Val n = nearest(g, fmul(g, x, constant_like(t, 1 / ln2)));
+    Val r = fsub(g, fsub(g, x, fmul(g, n, constant_like(t, high))), fmul(g, n, constant_like(t, ln2 - high)));
+    return exp2_of_parts(g, n, fmul(g, r, constant_like(t, 1 / ln2)));
 }
 
 /* ---- logarithm ---------------------------------------------------------------------------------------------------------------- */

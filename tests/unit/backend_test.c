@@ -1,0 +1,566 @@
+/* backend_test.c - kernels of the CPU backend by themselves: compiled for every target, loaded, run over items and segments that this
+ * file makes (no plan), and compared with the f64 interpreter on the definition.
+ *
+ * K and V lie in scattered pages with NaN in every gap and behind every key that nobody sees. Now and then a visible key is NaN: the
+ * rows that see it must be NaN, and no others. Segments follow the ABI, not the ranges: what a mask cuts is found pair by pair.
+ *
+ *   backend_test [rounds [seed]] */
+#define _POSIX_C_SOURCE 200809L
+#include "tests/unit/check.h"
+
+#include "backends/backend.h"
+#include "ir/kernel/interp.h"
+#include "ir/pass/pass.h"
+#include "tools/common/half.h"
+
+#include <attn/attn.h>
+#include <dlfcn.h>
+#include <math.h>
+#include <unistd.h>
+
+static unsigned long long seed = 1;
+static int rounds = 6;
+
+static int below(int n) { return (int)(check_random(&seed) % (unsigned long long)n); }
+static double real(void) { return (double)(check_random(&seed) >> 11) / 9007199254740992.0 * 2 - 1; }
+
+/* ---- storage types ------------------------------------------------------------------------------------------------------------------- */
+
+static size_t type_size(dtype t) { return t == DTYPE_F32 ? 4 : 2; }
+
+static void put(void *at, dtype t, double x)
+{
+    float f = (float)x;
+    uint16_t h = t == DTYPE_F16 ? half_to_f16(f) : half_to_bf16(f);
+    if (t == DTYPE_F32) memcpy(at, &f, 4);
+    else memcpy(at, &h, 2);
+}
+
+static double get(const void *at, dtype t)
+{
+    float f;
+    uint16_t h;
+    memcpy(&h, at, 2);
+    if (t != DTYPE_F32) return t == DTYPE_F16 ? half_from_f16(h) : half_from_bf16(h);
+    memcpy(&f, at, 4);
+    return f;
+}
+
+static double rounded(dtype t, double x)
+{
+    char room[4];
+    put(room, t, x);
+    return get(room, t);
+}
+
+/* ---- compiling ------------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct compiled {
+    arena *arena;
+    ir_module *m;
+    kernel *definition[8]; /* after lower-pattern */
+    void *library;
+    const attn_module_desc *desc;
+} compiled;
+
+static void lower(compiled *c, backend_variant *variants)
+{
+    static const pass_id common[] = {PASS_fuse_online, PASS_split_ranges, PASS_fold_scale, PASS_group_heads, PASS_split_kv};
+    size_t n = c->m->patterns.n;
+    const char *wrong = passes_run(c->m, &(pass_options){.passes = "lower-pattern"});
+    for (size_t i = 0; i < n; i++) c->definition[i] = kernel_clone(c->m, c->m->kernels.at[i], "definition");
+    for (size_t p = 0; p < ATTNC_COUNT(common); p++)
+        for (size_t i = 0; i < n && !wrong; i++) wrong = pass_run(common[p], c->m->kernels.at[i], &(pass_options){0});
+    for (int t = 0; t < TARGET_COUNT; t++) {
+        kernel **list = ARENA_ARRAY(c->arena, kernel *, n);
+        for (size_t i = 0; i < n && !wrong; i++) {
+            list[i] = kernel_clone(c->m, c->m->kernels.at[i], c->m->kernels.at[i]->name);
+            wrong = pass_run(PASS_schedule, list[i], &(pass_options){.target = (target_id)t});
+        }
+        variants[t] = (backend_variant){(target_id)t, list};
+    }
+    CHECK_MSG(!wrong, "%s", wrong);
+}
+
+static bool compile_module(compiled *c, const char *air)
+{
+    char path[] = "/tmp/attnc-backend-test-XXXXXX";
+    c->arena = arena_create(0, NULL, NULL);
+    diags d = {.arena = c->arena};
+    backend_variant variants[TARGET_COUNT];
+    c->m = ir_module_read(c->arena, &d, diags_add_source(&d, "test", air, strlen(air)));
+    diags_print(&d, stdout, DIAG_TEXT, false);
+    CHECK(c->m);
+    if (!c->m) return false;
+    lower(c, variants);
+    int file = mkstemp(path);
+    CHECK(file >= 0);
+    bool ok = backend_cpu_emit(c->m, variants, TARGET_COUNT, &(backend_options){.emit = EMIT_SO, .output = path}, &d);
+    diags_print(&d, stdout, DIAG_TEXT, false);
+    c->library = ok ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
+    CHECK_MSG(c->library, "%s", ok ? dlerror() : "not compiled");
+    close(file);
+    remove(path);
+    if (c->library) c->desc = dlsym(c->library, ATTN_MODULE_SYMBOL);
+    CHECK(c->desc);
+    return c->desc;
+}
+
+static void drop(compiled *c)
+{
+    if (c->library) dlclose(c->library);
+    arena_destroy(c->arena);
+}
+
+/* ---- one sequence ------------------------------------------------------------------------------------------------------------------------ */
+
+typedef struct problem {
+    const compiled *c;
+    const pattern *p;
+    uint32_t index; /* of the pattern */
+    interp_sequence seq;
+    double *k, *v; /* seq's */
+    int32_t *q_attr, *k_attr;
+    const double **tables;
+    const void **inputs;
+    double *o, *lse; /* expected */
+    bool *sees;      /* [n_q][q_heads][n_keys] */
+    int64_t layer;
+    double tolerance;
+} problem;
+
+static double *reals(arena *a, int64_t n, dtype t, double scale)
+{
+    double *x = ARENA_ARRAY(a, double, (size_t)n + 1);
+    for (int64_t i = 0; i < n; i++) x[i] = rounded(t, real() * scale);
+    return x;
+}
+
+static void make_tables(problem *x, arena *a)
+{
+    const symbols *s = &x->c->m->symbols;
+    size_t n_inputs = 0;
+    x->tables = ARENA_ARRAY(a, const double *, s->tables.n + 1);
+    x->inputs = ARENA_ARRAY(a, const void *, s->tables.n + 1);
+    for (size_t i = 0; i < s->tables.n; i++) {
+        const table *t = &s->tables.at[i];
+        int64_t n = 1;
+        for (uint32_t j = 0; j < t->rank; j++) n *= t->extent[j];
+        if (t->value) continue;
+        double *v = ARENA_ARRAY(a, double, (size_t)n);
+        char *data = ARENA_ARRAY(a, char, 4 * (size_t)n);
+        for (int64_t j = 0; j < n; j++) {
+            int32_t whole = below(12);
+            v[j] = t->type == TYPE_INT ? whole : (double)(float)real();
+            if (t->type == TYPE_INT) memcpy(data + 4 * j, &whole, 4);
+            else put(data + 4 * j, DTYPE_F32, v[j]);
+        }
+        x->tables[i] = v;
+        x->inputs[n_inputs++] = data;
+    }
+}
+
+static void find_visible(problem *x, arena *a)
+{
+    const shape *s = &x->p->shape;
+    int64_t attr[1][ATTR_SIDE_COUNT] = {{0}};
+    expr_env env = {.tables = x->tables, .attr = (const int64_t(*)[ATTR_SIDE_COUNT])attr, .var = {[VAR_LAYER] = x->layer}};
+    expr_program *mask = expr_program_create(a, x->c->m->pool, &x->p->mask, 1);
+    expr_value *values = ARENA_ARRAY(a, expr_value, expr_program_size(mask)), result;
+    bool *at = x->sees = ARENA_ARRAY(a, bool, (size_t)(x->seq.n_q * s->q_heads * x->seq.n_keys) + 1);
+    for (int64_t i = 0; i < x->seq.n_q; i++)
+        for (int64_t h = 0; h < s->q_heads; h++)
+            for (int64_t k = 0; k < x->seq.n_keys; k++) {
+                env.var[VAR_Q] = x->seq.pos + i, env.var[VAR_K] = k, env.var[VAR_H] = h;
+                env.var[VAR_G] = h * s->kv_heads / s->q_heads;
+                attr[0][ATTR_Q] = x->q_attr[i], attr[0][ATTR_K] = x->k_attr[k];
+                expr_program_run(mask, &env, values, &result);
+                *at++ = result.i != 0;
+            }
+}
+
+static bool visible(const problem *x, int64_t row, int64_t h, int64_t k)
+{
+    return x->sees[(row * x->p->shape.q_heads + h) * x->seq.n_keys + k];
+}
+
+static void fill_key(problem *x, int64_t key, int64_t g, bool in_k, double with)
+{
+    const shape *s = &x->p->shape;
+    for (int64_t c = 0; c < s->dim && in_k; c++) x->k[(key * s->kv_heads + g) * s->dim + c] = with;
+    for (int64_t c = 0; c < s->dim_v; c++) x->v[(key * s->kv_heads + g) * s->dim_v + c] = with;
+}
+
+/* NaN where nobody looks; with `visible_nan` also in V, or K and V, of some keys that are seen. */
+static void poison(problem *x, bool visible_nan)
+{
+    const shape *s = &x->p->shape;
+    const int64_t group = s->q_heads / s->kv_heads;
+    for (int64_t k = 0; k < x->seq.n_keys; k++)
+        for (int64_t g = 0; g < s->kv_heads; g++) {
+            bool seen = false;
+            for (int64_t h = g * group; h < (g + 1) * group; h++)
+                for (int64_t i = 0; i < x->seq.n_q && !seen; i++) seen = visible(x, i, h, k);
+            if (!seen || (visible_nan && !below(60))) fill_key(x, k, g, !seen || below(2), NAN);
+        }
+}
+
+static void make_problem(problem *x, const compiled *c, arena *a, uint32_t index, double scale)
+{
+    const pattern *p = c->m->patterns.at[index];
+    const shape *s = &p->shape;
+    static const int queries[] = {1, 3, 17, 64, 70, 130}, keys[] = {1, 5, 63, 100, 131, 290};
+    *x = (problem){.c = c, .p = p, .index = index, .layer = below((int)c->m->layers)};
+    int64_t n_q = queries[below(ATTNC_COUNT(queries))], n_keys = keys[below(ATTNC_COUNT(keys))];
+    int64_t pos = below(3) && n_keys >= n_q ? n_keys - n_q : below(40);
+    make_tables(x, a);
+    x->k = reals(a, n_keys * s->kv_heads * s->dim, s->type, scale);
+    x->v = reals(a, n_keys * s->kv_heads * s->dim_v, s->type, 1);
+    x->q_attr = ARENA_ARRAY(a, int32_t, (size_t)n_q), x->k_attr = ARENA_ARRAY(a, int32_t, (size_t)n_keys);
+    for (int64_t i = 0; i < n_q; i++) x->q_attr[i] = (int32_t)i / 20 - 1 + below(2);
+    for (int64_t i = 0; i < n_keys; i++) x->k_attr[i] = (int32_t)i / 20 - 1 + below(2);
+    x->o = ARENA_ARRAY(a, double, (size_t)(n_q * s->q_heads * s->dim_v));
+    x->lse = ARENA_ARRAY(a, double, (size_t)(n_q * s->q_heads));
+    x->seq = (interp_sequence){.n_q = n_q, .pos = pos, .n_keys = n_keys, .k = x->k, .v = x->v, .o = x->o, .lse = x->lse,
+                               .q = reals(a, n_q * s->q_heads * s->dim, s->type, scale)};
+    find_visible(x, a);
+    poison(x, !below(3));
+    const int32_t **attrs = ARENA_ARRAY(a, const int32_t *, 2);
+    attrs[0] = x->q_attr, attrs[1] = x->k_attr;
+    x->seq.q_attr = attrs, x->seq.k_attr = attrs + 1;
+    const char *wrong = interp_run(c->definition[index], &x->seq, 1, &(interp_options){.layer = x->layer, .tables = x->tables});
+    CHECK_MSG(!wrong, "%s", wrong);
+}
+
+/* ---- memory as the kernel sees it ------------------------------------------------------------------------------------------------------------ */
+
+enum { GAP = 3 }; /* elements behind each row that nobody may read */
+
+typedef struct memory {
+    attn_kernel_args args;
+    attn_seq seq;
+    char *o, *lse;
+    size_t o_size;
+    bool whole_o; /* o is f32 */
+} memory;
+
+static void put_row(char *at, dtype t, const double *from, int64_t n)
+{
+    for (int64_t i = 0; i < n + GAP; i++) put(at + (size_t)i * type_size(t), t, i < n ? from[i] : NAN);
+}
+
+/* Pages of [head][token][dim + gap], one allocation each, in no order. */
+static const char *const *make_pages(problem *x, arena *a, const double *from, int64_t dim, int64_t tokens, int64_t *token_stride,
+                                     int64_t *head_stride, int64_t offset)
+{
+    const shape *s = &x->p->shape;
+    const int64_t row = (dim + GAP) * (int64_t)type_size(s->type), n = (x->seq.n_keys + tokens - 1) / tokens;
+    const char **pages = ARENA_ARRAY(a, const char *, (size_t)n + 1);
+    *token_stride = row;
+    *head_stride = tokens * row;
+    for (int64_t i = n; i-- > 0;) {
+        char *page = arena_alloc(a, (size_t)(offset + s->kv_heads * tokens * row));
+        memset(page, 0xff, (size_t)(offset + s->kv_heads * tokens * row));
+        for (int64_t k = i * tokens; k < x->seq.n_keys && k < (i + 1) * tokens; k++)
+            for (int64_t g = 0; g < s->kv_heads; g++)
+                put_row(page + offset + g * *head_stride + k % tokens * row, s->type, from + (k * s->kv_heads + g) * dim, dim);
+        pages[i] = page;
+    }
+    return pages;
+}
+
+static void make_memory(memory *y, problem *x, arena *a)
+{
+    const shape *s = &x->p->shape;
+    static const int64_t sizes[] = {1, 4, 16, 37, 1024};
+    int64_t tokens = sizes[below(ATTNC_COUNT(sizes))], row = (s->dim + GAP) * (int64_t)type_size(s->type);
+    char *q = ARENA_ARRAY(a, char, (size_t)(x->seq.n_q * s->q_heads * row));
+    for (int64_t i = 0; i < x->seq.n_q * s->q_heads; i++) put_row(q + i * row, s->type, x->seq.q + i * s->dim, s->dim);
+    *y = (memory){.whole_o = s->type == DTYPE_F32 || below(2)};
+    int64_t o_row = (s->dim_v + GAP) * (y->whole_o ? 4 : 2);
+    y->o_size = (size_t)(x->seq.n_q * s->q_heads * o_row);
+    y->o = ARENA_ARRAY(a, char, y->o_size);
+    y->lse = ARENA_ARRAY(a, char, 4 * (size_t)(x->seq.n_q * s->q_heads));
+    attn_kernel_args *g = &y->args;
+    *g = (attn_kernel_args){.size = sizeof *g, .abi = ATTN_ABI_VERSION, .q = q, .o = y->o, .lse = below(5) ? y->lse : NULL,
+                            .q_row_stride = s->q_heads * row, .q_head_stride = row,
+                            .o_row_stride = o_row, .o_head_stride = x->seq.n_q * o_row,
+                            .lse_row_stride = 4 * s->q_heads, .lse_head_stride = 4,
+                            .page_tokens = tokens, .k_offset = 8, .v_offset = 24,
+                            .layer = x->layer, .o_f32 = y->whole_o, .inputs = x->inputs};
+    y->seq = (attn_seq){.n_q = x->seq.n_q, .pos = x->seq.pos, .n_keys = x->seq.n_keys, .q_attr = x->seq.q_attr, .k_attr = x->seq.k_attr};
+    y->seq.k_pages = make_pages(x, a, x->k, s->dim, tokens, &g->k_token_stride, &g->k_head_stride, g->k_offset);
+    y->seq.v_pages = make_pages(x, a, x->v, s->dim_v, tokens, &g->v_token_stride, &g->v_head_stride, g->v_offset);
+}
+
+/* ---- items and segments ---------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct work {
+    problem *x;
+    const attn_kernel_desc *k;
+    arena *arena;
+    VEC(attn_item) items;
+    VEC(attn_segment) segments;
+    int32_t slots;
+} work;
+
+/* How many of the used lanes lane0 .. see the key. */
+static int count_seeing(const work *w, const attn_item *item, int32_t lane0, int32_t lanes, int64_t key)
+{
+    int n = 0;
+    for (int32_t i = lane0; i < lane0 + lanes && i < item->rows * item->heads; i++)
+        n += visible(w->x, item->row + i / item->heads, item->head + i % item->heads, key);
+    return n;
+}
+
+static int used_lanes(const attn_item *item, int32_t lane0, int32_t lanes)
+{
+    int32_t end = item->rows * item->heads < lane0 + lanes ? item->rows * item->heads : lane0 + lanes;
+    return end > lane0 ? end - lane0 : 0;
+}
+
+/* Wide segments where all see; taken[] says which keys they cover. */
+static void add_wide(work *w, const attn_item *item, int64_t k0, int64_t k1, bool *taken)
+{
+    for (int64_t k = k0, n; k < k1; k += n ? n : 1) {
+        for (n = 0; k + n < k1 && count_seeing(w, item, 0, (int32_t)w->k->lanes, k + n) == used_lanes(item, 0, (int32_t)w->k->lanes);) n++;
+        n -= n % w->k->key_step;
+        if (!n) continue;
+        VEC_PUSH(w->arena, &w->segments, ((attn_segment){.k0 = k, .k1 = k + n, .lanes = (int32_t)w->k->lanes}));
+        for (int64_t i = k; i < k + n; i++) taken[i] = true;
+    }
+}
+
+/* The rest of a vector: runs of keys that all see are unmasked (sometimes asked all the same), others masked; now and then keys that
+ * nobody sees are visited too. */
+static void add_narrow(work *w, const attn_item *item, int32_t lane0, int64_t k0, int64_t k1, const bool *taken)
+{
+    const int32_t vector = (int32_t)w->k->vector;
+    const int used = used_lanes(item, lane0, vector);
+    const bool lazy = below(2), ask_all = !below(4);
+    for (int64_t k = k0, end; k < k1; k = end) {
+        int sees = count_seeing(w, item, lane0, vector, k);
+        bool all = sees == used && !ask_all;
+        end = k + 1;
+        if (taken[k] || (!sees && !lazy)) continue;
+        for (; end < k1 && !taken[end]; end++) {
+            int next = count_seeing(w, item, lane0, vector, end);
+            if (all ? next != used : !next && !lazy) break;
+        }
+        attn_segment s = {.k0 = k, .k1 = end, .lane0 = lane0, .lanes = vector, .masked = !all};
+        VEC_PUSH(w->arena, &w->segments, s);
+    }
+}
+
+static void add_item(work *w, attn_item item, int64_t k0, int64_t k1)
+{
+    bool *taken = ARENA_ARRAY(w->arena, bool, (size_t)w->x->seq.n_keys + 1);
+    item.segment0 = (int32_t)w->segments.n;
+    if (below(4)) add_wide(w, &item, k0, k1, taken);
+    for (int32_t lane = 0; lane < item.rows * item.heads; lane += (int32_t)w->k->vector) add_narrow(w, &item, lane, k0, k1, taken);
+    item.segments = (int32_t)w->segments.n - item.segment0;
+    VEC_PUSH(w->arena, &w->items, item);
+}
+
+static void add_tile(work *w, attn_item item)
+{
+    int64_t n = w->x->seq.n_keys;
+    item.parts = below(2) ? 1 : 1 + below(4);
+    item.part_slot = w->slots;
+    w->slots += item.parts;
+    for (item.part = 0; item.part < item.parts; item.part++) add_item(w, item, n * item.part / item.parts, n * (item.part + 1) / item.parts);
+}
+
+static void make_work(work *w)
+{
+    const shape *s = &w->x->p->shape;
+    int32_t group = (int32_t)(s->q_heads / s->kv_heads), heads = 1 + below(group < (int)w->k->max_group ? group : (int)w->k->max_group);
+    int32_t rows = (int32_t)w->k->lanes / heads;
+    for (int32_t g = 0; g < s->kv_heads; g++)
+        for (int32_t h = 0; h < group; h += heads)
+            for (int32_t r = 0; r < w->x->seq.n_q; r += rows)
+                add_tile(w, (attn_item){.head = g * group + h, .heads = group - h < heads ? group - h : heads, .row = r,
+                                        .rows = w->x->seq.n_q - r < rows ? (int32_t)w->x->seq.n_q - r : rows});
+}
+
+static void run_items(const work *w, const attn_kernel_args *args)
+{
+    void *room = aligned_alloc(64, (w->k->workspace + 63) / 64 * 64);
+    memset(room, 0xff, w->k->workspace); /* NaN: nothing may be taken from an earlier item */
+    for (size_t i = 0; i < w->items.n; i++) {
+        w->k->run(args, &w->items.at[i], room);
+        if (w->items.at[i].parts > 1 && w->items.at[i].part + 1 == w->items.at[i].parts) {
+            memset(room, 0xff, w->k->workspace);
+            w->k->merge(args, &w->items.at[i] - w->items.at[i].part, room);
+        }
+    }
+    free(room);
+}
+
+/* ---- comparing ------------------------------------------------------------------------------------------------------------------------------- */
+
+/* Of weights' rounding in f32, of storage if o is not f32. */
+static double allowed(const problem *x, const memory *y, double is)
+{
+    double unit = y->whole_o ? 0 : x->p->shape.type == DTYPE_F16 ? 0x1p-11 : 0x1p-8;
+    return x->tolerance + unit * fabs(is);
+}
+
+static bool agrees(double got, double want, double tolerance)
+{
+    return isnan(want) ? isnan(got) : got == want || fabs(got - want) <= tolerance;
+}
+
+static bool compare_row(const problem *x, const memory *y, int64_t i, int64_t h)
+{
+    const shape *s = &x->p->shape;
+    const dtype t = y->whole_o ? DTYPE_F32 : s->type;
+    const int64_t at = i * s->q_heads + h;
+    const char *row = y->o + i * y->args.o_row_stride + h * y->args.o_head_stride;
+    for (int64_t c = 0; c < s->dim_v; c++)
+        if (!agrees(get(row + (size_t)c * type_size(t), t), x->o[at * s->dim_v + c], allowed(x, y, x->o[at * s->dim_v + c]))) return false;
+    for (int64_t c = 0; c < GAP * (int64_t)type_size(t); c++)
+        if (row[s->dim_v * (int64_t)type_size(t) + c] != 0x5a) return false;
+    return !y->args.lse || agrees(get(y->lse + 4 * at, DTYPE_F32), x->lse[at], x->tolerance + 1e-6 * fabs(x->lse[at]));
+}
+
+static void check_kernel(problem *x, memory *y, const attn_kernel_desc *k, arena *a)
+{
+    work w = {.x = x, .k = k, .arena = a};
+    make_work(&w);
+    y->args.seqs = &y->seq;
+    y->args.segments = w.segments.at;
+    y->args.parts = aligned_alloc(64, ((size_t)w.slots * k->part_bytes + 64) / 64 * 64);
+    memset(y->o, 0x5a, y->o_size);
+    memset(y->args.parts, 0xff, (size_t)w.slots * k->part_bytes);
+    run_items(&w, &y->args);
+    free(y->args.parts);
+    int wrong = 0;
+    for (int64_t i = 0; i < x->seq.n_q; i++)
+        for (int64_t h = 0; h < x->p->shape.q_heads; h++)
+            if (!compare_row(x, y, i, h) && !wrong++)
+                CHECK_MSG(false, "%s: row %d head %d: o %g for %g, lse %g for %g (n_q %d, pos %d, n_keys %d, layer %d, page %d, o_f32 %d)",
+                          k->name, (int)i, (int)h, get(y->o + i * y->args.o_row_stride + h * y->args.o_head_stride,
+                          y->whole_o ? DTYPE_F32 : x->p->shape.type), x->o[(i * x->p->shape.q_heads + h) * x->p->shape.dim_v],
+                          get(y->lse + 4 * (i * x->p->shape.q_heads + h), DTYPE_F32), x->lse[i * x->p->shape.q_heads + h],
+                          (int)x->seq.n_q, (int)x->seq.pos, (int)x->seq.n_keys, (int)x->layer, (int)y->args.page_tokens, y->whole_o);
+    CHECK_MSG(!wrong, "%s: %d rows are wrong", k->name, wrong);
+}
+
+/* scale: of queries and keys. tolerance: a factor, for logits whose own rounding shows. */
+static void check_module(const char *air, int times, double scale, double tolerance)
+{
+    compiled c = {0};
+    if (!compile_module(&c, air)) return;
+    for (int i = 0; i < times; i++)
+        for (uint32_t p = 0; p < c.m->patterns.n; p++) {
+            arena *a = arena_create(0, NULL, NULL);
+            problem x;
+            memory y;
+            make_problem(&x, &c, a, p, scale);
+            x.tolerance = 2e-5 * tolerance;
+            make_memory(&y, &x, a);
+            for (uint32_t j = 0; j < c.desc->kinds[p]->n_kernels; j++)
+                if (attn_isa_available(c.desc->kinds[p]->kernels[j]->isa)) check_kernel(&x, &y, c.desc->kinds[p]->kernels[j], a);
+            arena_destroy(a);
+        }
+    drop(&c);
+}
+
+/* ---- tests ------------------------------------------------------------------------------------------------------------------------------------- */
+
+#define SHAPE(q, kv, d, dv, t) "heads " #q " / " #kv "; dim " #d "; dim_v " #dv "; dtype " #t "; "
+
+static void every_dim_and_type(void)
+{
+    static const int dims[][2] = {{16, 16}, {24, 40}, {32, 32}, {64, 64}, {80, 80}, {96, 48}, {128, 128}, {5, 3}, {256, 192}};
+    static const char *const types[] = {"f32", "f16", "bf16"};
+    for (size_t i = 0; i < ATTNC_COUNT(dims); i++) {
+        char air[2048];
+        int n = snprintf(air, sizeof air, "module \"dims\" { layers 3; schedule p0, p1, p2; ");
+        for (int t = 0; t < 3; t++)
+            n += snprintf(air + n, sizeof air - (size_t)n, "pattern p%d { heads 2 / 1; dim %d; dim_v %d; dtype %s; mask %s; scale 0.25; } ",
+                          t, dims[i][0], dims[i][1], types[t], (i + (size_t)t) % 3 ? "k <= q" : "true");
+        snprintf(air + n, sizeof air - (size_t)n, "}");
+        check_module(air, rounds / 2 + 1, 1, 1);
+    }
+}
+
+static void masks(void)
+{
+    check_module("module \"masks\" { layers 4; schedule a, b, c, d; attr doc; input block : f32[5, 5]; table win : int[4] = [1, 4, 60, 0];"
+                 "pattern a {" SHAPE(4, 2, 32, 32, f32) "mask k <= q and q - k < 21; scale 0.5; }"
+                 "pattern b {" SHAPE(4, 2, 32, 32, f32) "mask k <= q and doc.q == doc.k; scale 0.5; }"
+                 "pattern c {" SHAPE(4, 1, 32, 32, f32) "mask k <= q and q - k < win[h] or k < 2; scale 0.5; }"
+                 "pattern d {" SHAPE(4, 4, 32, 32, f32) "mask 0.25 < block[q / 30, k / 30] or (q - k) % 7 == 0; scale 0.5; }"
+                 "}",
+                 2 * rounds, 1, 1);
+    check_module("module \"more\" { layers 3; schedule a, b, c;"
+                 "pattern a {" SHAPE(3, 1, 16, 16, f32) "mask not (q / 24 == k / 24) and k % 2 == layer % 2; scale 0.5; }"
+                 "pattern b {" SHAPE(6, 2, 16, 16, f32) "mask if h % 2 == 0 then k <= q else abs(q - k) <= 9; scale 0.5; }"
+                 "pattern c {" SHAPE(2, 2, 16, 16, f32) "mask k < 40 and k != q; scale 0.5; }"
+                 "}",
+                 2 * rounds, 1, 1);
+}
+
+static void scores(void)
+{
+    check_module("module \"scores\" { layers 2; schedule a, b; input slopes : f32[2, 4]; input bias : f32[4, 12]; input sinks : f32[2, 4];"
+                 "pattern a {" SHAPE(4, 2, 32, 32, f32) "mask k <= q; scale 0.5; score s - slopes[layer, h] * float(q - k); sink sinks[layer, h]; }"
+                 "pattern b {" SHAPE(4, 2, 32, 32, f32) "mask k <= q; scale 0.5; score 3.0 * tanh(s / 3.0); score s + bias[h, min(q - k, 11)]; }"
+                 "}",
+                 2 * rounds, 1, 1);
+    check_module("module \"more\" { layers 3; schedule a, b, c;"
+                 "pattern a {" SHAPE(2, 2, 16, 16, f32) "mask k <= q; scale 0.5; score s * (1.0 + 0.1 * ln(float(q / 8 + 1))); score min(s, 0.7); }"
+                 "pattern b {" SHAPE(2, 1, 16, 16, f32) "mask true; scale 0.5; score exp(s) + sqrt(abs(s)) - log2(float(k + 1)); sink -inf; }"
+                 "pattern c {" SHAPE(2, 1, 16, 16, f32) "mask k <= q; scale 0.5; score max(s, -0.3) + exp2(-float(k % 5)); "
+                 "score if k % 3 == 1 and s < 0.0 then s * 0.1 else s; score s - float(floor(float(k) / 8.0 + 0.06)) * 0.1; }"
+                 "}",
+                 2 * rounds, 1, 1);
+}
+
+/* Logits so large that most weights are 0 in f32: NaN that is seen must still arrive, and must not spread. */
+static void large_logits(void)
+{
+    check_module("module \"large\" { layers 2; schedule a, b;"
+                 "pattern a {" SHAPE(2, 1, 32, 32, f32) "mask k <= q; scale 8.0; }"
+                 "pattern b {" SHAPE(2, 1, 32, 32, bf16) "mask true; scale 8.0; }"
+                 "}",
+                 2 * rounds, 3, 20);
+}
+
+/* What the descriptor says of a module. */
+static void descriptor(void)
+{
+    compiled c = {0};
+    if (!compile_module(&c, "module \"facts\" { layers 3; schedule b, a, b; attr doc; input t : int[3, 7]; input f : f32[5];"
+                            "pattern a {" SHAPE(4, 2, 24, 40, bf16) "mask k <= q and q - k < t[layer, h]; scale 1.0; }"
+                            "pattern b {" SHAPE(2, 1, 16, 16, f16) "mask k <= q and doc.q == doc.k; scale 1.0; sink f[h]; } }"))
+        return;
+    const attn_module_desc *d = c.desc;
+    CHECK(d->size == sizeof *d && d->abi == ATTN_ABI_VERSION && d->n_layers == 3 && d->n_kinds == 2 && d->n_inputs == 2 && d->n_attrs == 1);
+    CHECK(d->schedule[0] == 1 && d->schedule[1] == 0 && d->schedule[2] == 1);
+    CHECK_STR(d->name, "facts");
+    CHECK_STR(d->attrs[0], "doc");
+    CHECK(d->inputs[0]->is_int && d->inputs[0]->rank == 2 && d->inputs[0]->extent[1] == 7 && !d->inputs[1]->is_int);
+    const attn_kind_desc *a = d->kinds[0], *b = d->kinds[1];
+    CHECK(a->dim == 24 && a->dim_v == 40 && a->q_heads == 4 && a->kv_heads == 2 && a->dtype == ATTN_BF16 && b->dtype == ATTN_F16);
+    CHECK((a->flags & ~(uint32_t)ATTN_KIND_EXACT_ROWS) == (ATTN_KIND_HEADS_DIFFER | ATTN_KIND_LAYERS_DIFFER | ATTN_KIND_MASK_INPUTS));
+    CHECK(b->flags == ATTN_KIND_SINK && b->n_data == 1 && b->bounds);
+    CHECK(a->n_kernels == TARGET_COUNT);
+    for (uint32_t i = 0; i < a->n_kernels; i++) CHECK(a->kernels[i]->isa == i && a->kernels[i]->max_group == 2);
+    drop(&c);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1) rounds = atoi(argv[1]);
+    if (argc > 2) seed = strtoull(argv[2], NULL, 10);
+    printf("rounds %d, seed %llu\n", rounds, seed);
+    RUN(descriptor);
+    RUN(every_dim_and_type);
+    RUN(masks);
+    RUN(scores);
+    RUN(large_logits);
+    return CHECK_DONE();
+}
