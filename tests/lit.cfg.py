@@ -12,7 +12,7 @@ import programs
 
 config.name = "attnc"
 config.suffixes = [".air", ".attn", ".test"]
-config.excludes = ["fuzz-corpus", "golden", "consumer", "imports", "inputs"]
+config.excludes = ["cases", "consumer", "imports", "inputs"]
 config.test_source_root = os.path.join(config.source_root, "tests")
 config.test_exec_root = os.path.join(config.build_root, "tests", "out")
 config.test_format = programs.TextAndPrograms(os.path.join(config.build_root, "tests", "programs.txt"),
