@@ -84,7 +84,7 @@ static void lower(compiled *c, backend_variant *variants)
 
 static bool compile_module(compiled *c, const char *air)
 {
-    char path[] = "/tmp/attnc-backend-test-XXXXXX";
+    char path[] = "./backend-test-XXXXXX";
     c->arena = arena_create(0, NULL, NULL);
     diags d = {.arena = c->arena};
     backend_variant variants[TARGET_COUNT];
