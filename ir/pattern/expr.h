@@ -133,6 +133,7 @@ typedef struct expr_env {
     const int64_t (*attr)[ATTR_SIDE_COUNT]; /* per attribute */
     const bool (*data)[2];                  /* per data atom: may, must */
     const double *const *tables;            /* per table; NULL entries: use table.value */
+    bool single;                            /* every float is rounded to f32: what plain code in that precision gives */
 } expr_env;
 
 /* Straight-line code for some roots: shared parts are computed once. Thread-safe to run; values needs expr_program_size() entries. */

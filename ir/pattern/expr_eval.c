@@ -263,6 +263,7 @@ void expr_program_run(const expr_program *x, const expr_env *env, expr_value *va
         expr_value args[EXPR_MAX_ARGS];
         for (unsigned j = 0; j < s->node->nargs; j++) args[j] = values[s->arg[j]];
         values[i] = node_value(x->pool, s->node, env, args);
+        if (env->single && s->node->type == TYPE_FLOAT) values[i].f = (float)values[i].f;
     }
     for (size_t i = 0; i < x->n_roots; i++) results[i] = values[x->roots[i]];
 }
@@ -274,7 +275,9 @@ static expr_value eval_small(const expr_pool *p, expr e, const expr_env *env)
     const expr_node *n = expr_get(p, e);
     expr_value args[EXPR_MAX_ARGS];
     for (unsigned i = 0; i < n->nargs; i++) args[i] = eval_small(p, n->arg[i], env);
-    return node_value(p, n, env, args);
+    expr_value v = node_value(p, n, env, args);
+    if (env->single && n->type == TYPE_FLOAT) v.f = (float)v.f;
+    return v;
 }
 
 expr_value expr_eval(const expr_pool *p, expr e, const expr_env *env)

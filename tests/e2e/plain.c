@@ -136,7 +136,7 @@ void e2e_plain(const e2e_call *c, const interp_sequence *seqs, const double *con
         if (c->k_lens[s] > longest) longest = c->k_lens[s];
     x.weight = ARENA_ARRAY(a, float, (size_t)longest + 1);
     x.visible = ARENA_ARRAY(a, bool, (size_t)longest + 1);
-    x.env = (expr_env){.attr = (const int64_t(*)[ATTR_SIDE_COUNT])x.attr, .tables = tables};
+    x.env = (expr_env){.attr = (const int64_t(*)[ATTR_SIDE_COUNT])x.attr, .tables = tables, .single = true};
     x.env.var[VAR_LAYER] = c->layer;
     for (uint32_t s = 0; s < c->n_seqs; s++) {
         x.seq = &seqs[s];

@@ -49,6 +49,7 @@ static void prepare(plain *x)
     x->weights = ARENA_ARRAY(a, float, (size_t)longest + 1);
     x->env.attr = (const int64_t(*)[ATTR_SIDE_COUNT])x->attr;
     x->env.tables = x->o->tables;
+    x->env.single = true;
     x->env.var[VAR_LAYER] = x->p->layer;
 }
 
