@@ -30,10 +30,8 @@ static void lay_out(kgen *x)
     x->queries = take(x, dim * lanes * 4);
     x->key_ptr = take(x, keys * 8);
     x->value_ptr = take(x, keys * 8);
-    if (x->half) {
-        x->key_panel = take(x, keys * dim * 4);
-        x->value_panel = take(x, keys * dim_v * 4);
-    }
+    if (x->half) x->key_panel = take(x, keys * dim * 4);
+    x->value_panel = take(x, keys * x->value_stride * 4);
     x->q_ptr = take(x, lanes * 8);
     x->o_ptr = take(x, lanes * 8);
     x->lse_ptr = take(x, lanes * 8);
@@ -51,7 +49,7 @@ static void lay_out(kgen *x)
 typedef struct source { /* K or V */
     Val pages, offset, stride; /* page list; bytes from a page to this head's first row; from row to row */
     uint64_t table, panel;     /* in the workspace */
-    int64_t dim;
+    int64_t dim, panel_stride;
 } source;
 
 typedef struct segment {
@@ -70,7 +68,7 @@ static void convert_row(kgen *x, const source *s, Val from, Val slot)
 {
     gen *g = x->g;
     loop l;
-    Val to = at(g, g->f32, ws_at(x, s->panel), mul(g, slot, c64(g, s->dim)));
+    Val to = at(g, g->f32, ws_at(x, s->panel), mul(g, slot, c64(g, s->panel_stride)));
     int64_t whole = s->dim / x->vector * x->vector;
     for (int tail = 0; tail < 2; tail++) {
         uint32_t n = tail ? 1 : x->vector;
@@ -117,7 +115,7 @@ static void point_to_panels(kgen *x)
     if (!x->half) return;
     Val i = loop_begin(g, &l, c64(g, 0), NULL, 0);
     store(g, at(g, g->f32, ws_at(x, x->key_panel), mul(g, i, c64(g, x->dim))), at(g, g->ptr, ws_at(x, x->key_ptr), i), 8);
-    store(g, at(g, g->f32, ws_at(x, x->value_panel), mul(g, i, c64(g, x->dim_v))), at(g, g->ptr, ws_at(x, x->value_ptr), i), 8);
+    store(g, at(g, g->f32, ws_at(x, x->value_panel), mul(g, i, c64(g, x->value_stride))), at(g, g->ptr, ws_at(x, x->value_ptr), i), 8);
     loop_end(g, &l, c64(g, 1), c64(g, x->block_keys + x->slack));
 }
 
@@ -151,8 +149,9 @@ static void emit_segments(kgen *x)
     segment s = {.page = arg_field(x, ARG_page_tokens)};
     s.k = source_of(x, SEQ_k_pages, ARG_k_offset, ARG_k_token_stride, ARG_k_head_stride, kv_head);
     s.v = source_of(x, SEQ_v_pages, ARG_v_offset, ARG_v_token_stride, ARG_v_head_stride, kv_head);
-    s.k.table = x->key_ptr, s.k.panel = x->key_panel, s.k.dim = x->dim;
-    s.v.table = x->value_ptr, s.v.panel = x->value_panel, s.v.dim = x->dim_v;
+    s.k.table = x->key_ptr, s.k.panel = x->key_panel, s.k.dim = s.k.panel_stride = x->dim;
+    s.v.table = x->value_ptr, s.v.panel = x->value_panel, s.v.dim = x->dim_v, s.v.panel_stride = x->value_stride;
+    x->value_step = s.v.stride;
     Val first = item_field(x, ITEM_segment0), list = arg_field(x, ARG_segments);
     guarded l;
     Val i = guarded_begin(g, &l, first, add(g, first, item_field(x, ITEM_segments))), at_seg = at(g, g->segment_type, list, i);
@@ -336,6 +335,9 @@ static const char *read_kernel(kgen *x)
     return wrong || !x->partial ? wrong : body_check(x->partial);
 }
 
+/* An odd number of cache lines: the same dims of a block's keys then spread over all sets of the cache. */
+static uint32_t odd_lines(int64_t floats) { return (uint32_t)((floats + 15) / 16 | 1) * 16; }
+
 static void prepare(kgen *x)
 {
     gen *g = x->g;
@@ -347,6 +349,7 @@ static void prepare(kgen *x)
     x->vectors = c->lanes / c->vector;
     x->block_keys = c->key_block;
     x->slack = c->narrow_keys > c->qk_keys ? c->narrow_keys : c->qk_keys;
+    x->value_stride = odd_lines(x->dim_v);
     x->half = x->k->shape.type != DTYPE_F32;
     expr_variable(x->pool, VAR_Q), expr_variable(x->pool, VAR_H), expr_variable(x->pool, VAR_G), expr_variable(x->pool, VAR_LAYER);
     for (uint32_t a = 0; a < g->ir->symbols.attrs.n; a++) expr_attr(x->pool, a, ATTR_Q);

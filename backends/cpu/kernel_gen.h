@@ -16,7 +16,7 @@ typedef struct kgen {
     expr_pool *pool;
     size_t n_exprs;
     int64_t dim, dim_v;
-    uint32_t lanes, vector, vectors, block_keys, slack; /* slack: keys behind a block that register tiles may touch */
+    uint32_t lanes, vector, vectors, block_keys, slack, value_stride; /* value_stride: floats from row to row of value_panel; slack: keys behind a block that register tiles may touch */
     bool half, wide_ints;
     Type vf, lane_int; /* vectors of one register */
 
@@ -32,7 +32,7 @@ typedef struct kgen {
     VEC(expr) uniform_values;
 
     /* of the function being written */
-    Val args, item, ws, seq;
+    Val args, item, ws, seq, value_step; /* value_step: bytes from row to row of V */
     Val *uniform; /* per expr: known for the whole item */
     Val *lane_known; /* per expr: uniform, and loaded for one vector of lanes */
     expr_code code;
