@@ -1,5 +1,8 @@
 /* plain.c - the yardstick: attention by plain f32 loops straight from the pattern, a whole row at a time. A kernel's error may be twice
- * the error of this, plus 1e-5. */
+ * the error of this, plus 1e-5.
+ *
+ * There are two, and the worse one counts: powers of e with sums from the front, and powers of 2 with sums from the back. One alone is lucky
+ * too often: where logits are large and rows few, the order of a sum decides. */
 #include "tests/e2e/harness.h"
 #include "tools/common/half.h"
 
@@ -18,6 +21,7 @@ float e2e_round(float x, dtype type)
 typedef struct plain {
     const e2e_call *c;
     const interp_sequence *seq;
+    bool other; /* powers of 2, sums from the back */
     expr_program *mask, *score, *sink; /* score: of a scaled logit */
     expr_program *scale;
     expr_value *values;
@@ -58,21 +62,27 @@ static void set_attrs(plain *x, const int32_t *const *from, int64_t token, attr_
         x->attr[i][side] = from[i][token];
 }
 
+static int64_t in_order(const plain *x, int64_t i, int64_t n) { return x->other ? n - 1 - i : i; }
+static float in_base(const plain *x, float s) { return x->other ? s * 1.44269504f : s; }
+static float power(const plain *x, float s) { return x->other ? exp2f(s) : expf(s); }
+
 static float logit(plain *x, const double *q, const double *k)
 {
     float s = 0;
-    for (uint32_t d = 0; d < x->c->kind->dim; d++)
+    for (int64_t i = 0; i < x->c->kind->dim; i++) {
+        int64_t d = in_order(x, i, x->c->kind->dim);
         s += (float)q[d] * (float)k[d];
+    }
     s *= (float)value(x, x->scale).f;
     x->env.s = s;
-    return x->score ? (float)value(x, x->score).f : s;
+    return in_base(x, x->score ? (float)value(x, x->score).f : s);
 }
 
 /* Logits of the visible keys; returns the largest, the sink's included. */
 static float find_logits(plain *x, const double *q)
 {
     const attn_kind_desc *d = x->c->kind;
-    float largest = x->sink ? (float)value(x, x->sink).f : -INFINITY;
+    float largest = x->sink ? in_base(x, (float)value(x, x->sink).f) : -INFINITY;
     for (int64_t key = 0; key < x->seq->n_keys; key++) {
         x->env.var[VAR_K] = key;
         set_attrs(x, x->seq->k_attr, key, ATTR_K);
@@ -88,12 +98,16 @@ static void run_row(plain *x, const double *q, float *o, float *lse)
 {
     const attn_kind_desc *d = x->c->kind;
     float largest = find_logits(x, q), base = largest == -INFINITY ? 0 : largest;
-    float sum = x->sink ? expf((float)value(x, x->sink).f - base) : 0;
-    for (int64_t key = 0; key < x->seq->n_keys; key++)
-        if (x->visible[key]) sum += x->weight[key] = expf(x->weight[key] - base);
+    int64_t n = x->seq->n_keys;
+    float sum = x->sink ? power(x, in_base(x, (float)value(x, x->sink).f) - base) : 0;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t key = in_order(x, i, n);
+        if (x->visible[key]) sum += x->weight[key] = power(x, x->weight[key] - base);
+    }
     for (uint32_t i = 0; i < d->dim_v; i++)
         o[i] = 0;
-    for (int64_t key = 0; key < x->seq->n_keys && sum != 0; key++) {
+    for (int64_t j = 0; j < n && sum != 0; j++) {
+        int64_t key = in_order(x, j, n);
         if (!x->visible[key]) continue;
         float w = e2e_round(x->weight[key] / sum, x->c->pattern->shape.type);
         const double *v = x->seq->v + (key * d->kv_heads + x->env.var[VAR_G]) * d->dim_v;
@@ -103,7 +117,7 @@ static void run_row(plain *x, const double *q, float *o, float *lse)
     if (x->c->half_output)
         for (uint32_t i = 0; i < d->dim_v; i++)
             o[i] = e2e_round(o[i], x->c->pattern->shape.type);
-    *lse = sum == 0 ? -INFINITY : base + logf(sum);
+    *lse = sum == 0 ? -INFINITY : x->other ? (base + log2f(sum)) * 0.693147181f : base + logf(sum);
 }
 
 static void run_sequence(plain *x, float *o, float *lse)
@@ -120,9 +134,9 @@ static void run_sequence(plain *x, float *o, float *lse)
         }
 }
 
-void e2e_plain(const e2e_call *c, const interp_sequence *seqs, const double *const *tables, float *o, float *lse)
+void e2e_plain(const e2e_call *c, bool other, const interp_sequence *seqs, const double *const *tables, float *o, float *lse)
 {
-    plain x = {.c = c};
+    plain x = {.c = c, .other = other};
     arena *a = c->arena;
     size_t size = 0;
     int64_t longest = 0;
