@@ -219,7 +219,7 @@ static void weights(kgen *x, const piece *p)
     gen *g = x->g;
     parts w;
     loop l;
-    uint32_t Q = p->nv < 4 ? p->nv : 4;
+    uint32_t most = target_get(x->k->schedule.target)->registers < 32 ? 2 : 4, Q = p->nv < most ? p->nv : most;
     Val m[4], sum[4], part = parts_begin(x, &w, p, Q);
     for (uint32_t j = 0; j < Q; j++) {
         Val lane = lane_of(x, p, part, j);

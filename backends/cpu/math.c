@@ -67,10 +67,8 @@ static bool has_scalef(const gen *g, Val x) { return g->target->scalef && lanes_
 
 Val math_exp2_falling(gen *g, Val x)
 {
-    Type t = LLVMTypeOf(x);
     if (has_scalef(g, x)) return exp2_scalef(g, clamp_below(g, x, -200));
-    Val y = exp2_shift(g, clamp_below(g, x, -126));
-    return select_of(g, compare(g, LLVMRealOLT, x, constant_like(t, -126)), LLVMConstNull(t), y);
+    return exp2_shift(g, clamp_below(g, x, -127)); /* the exponent of 2^-127 is that of 0 */
 }
 
 static Val nearest(gen *g, Val x)
