@@ -474,5 +474,6 @@ static bool compare(const e2e_call *c, const char *what, const double *want, con
 bool e2e_matches(e2e_call *c)
 {
     if (!c->want_o && !run_oracle(c)) return false;
-    return compare(c, "o", c->want_o, c->o, c->kind->dim_v, c->allowed_o) & compare(c, "lse", c->want_lse, c->lse, 1, c->allowed_lse);
+    bool same = compare(c, "o", c->want_o, c->o, c->kind->dim_v, c->allowed_o);
+    return compare(c, "lse", c->want_lse, c->lse, 1, c->allowed_lse) && same;
 }
