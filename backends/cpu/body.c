@@ -55,12 +55,25 @@ static void parts_end(kgen *x, parts *w, const piece *p, uint32_t step)
 
 static Val score_index(kgen *x, Val key, Val lane) { return add(x->g, mul(x->g, key, c64(x->g, x->lanes)), lane); }
 
-static Val broadcast(kgen *x, Val p, Val index) { return splat(x->g, load(x->g, x->g->f32, at(x->g, x->g->f32, p, index), 4), x->vector); }
+static Val broadcast(kgen *x, Val p, Val index, unsigned align)
+{
+    return splat(x->g, load(x->g, x->g->f32, at(x->g, x->g->f32, p, index), align), x->vector);
+}
 
 /* ---- S = Q K^T ------------------------------------------------------------------------------------------------------------------ */
 
 /* As many dims a step as divide dim: 4, 2 or 1. */
 static uint32_t unroll_of(int64_t dim) { return dim % 4 == 0 ? 4 : dim % 2 == 0 ? 2 : 1; }
+
+/* Of floats, or of pairs of bf16: then a sum takes two products. */
+static Val product(kgen *x, Val k, Val q, Val sum)
+{
+    gen *g = x->g;
+    if (!x->dot) return fmadd(g, k, q, sum);
+    Type pairs = LLVMVectorType(LLVMBFloatTypeInContext(g->context), 2 * x->vector);
+    Val args[] = {sum, LLVMBuildBitCast(g->b, k, pairs, ""), LLVMBuildBitCast(g->b, q, pairs, "")};
+    return intrinsic(g, "llvm.x86.avx512bf16.dpbf16ps.512", NULL, 0, args, 3);
+}
 
 /* Rows of V are read a few dims at a time, key after key, where no prefetcher of the machine follows: a line of one of the group's rows
  * is asked for at each step of the products. For pieces whose lanes take one pass. */
@@ -80,7 +93,7 @@ static void products(kgen *x, const piece *p, Val group, Val part, const Val *ke
 {
     gen *g = x->g;
     loop l;
-    uint32_t R = p->keys, Q = p->qk_vectors, U = unroll_of(x->dim);
+    uint32_t R = p->keys, Q = p->qk_vectors, U = unroll_of(x->words);
     for (uint32_t i = 0; i < R * Q; i++) sum[i] = LLVMConstNull(x->vf);
     Val d = loop_begin(g, &l, c64(g, 0), sum, R * Q);
     fetch_values(x, p, group, d, U);
@@ -88,11 +101,11 @@ static void products(kgen *x, const piece *p, Val group, Val part, const Val *ke
         Val q[8], du = add(g, d, c64(g, u));
         for (uint32_t j = 0; j < Q; j++) q[j] = load_lanes(x, x->queries, score_index(x, du, lane_of(x, p, part, j)));
         for (uint32_t r = 0; r < R; r++) {
-            Val k = broadcast(x, key[r], du);
-            for (uint32_t j = 0; j < Q; j++) sum[r * Q + j] = fmadd(g, k, q[j], sum[r * Q + j]);
+            Val k = broadcast(x, key[r], du, x->dot ? 2 : 4);
+            for (uint32_t j = 0; j < Q; j++) sum[r * Q + j] = product(x, k, q[j], sum[r * Q + j]);
         }
     }
-    loop_end(g, &l, c64(g, U), c64(g, x->dim));
+    loop_end(g, &l, c64(g, U), c64(g, x->words));
 }
 
 /* ---- who sees a key ------------------------------------------------------------------------------------------------------------- */
@@ -147,7 +160,7 @@ static Val mapped(kgen *x, const piece *p, Val s, Val slot, Val valid)
     return visible ? select_of(g, visible, s, constant_like(x->vf, -INFINITY)) : s;
 }
 
-static bool reads_rows(const piece *p) { return has_op(p, OP_MAP) || has_op(p, OP_MASK); }
+static bool reads_rows(const kgen *x, const piece *p) { return x->dot || has_op(p, OP_MAP) || has_op(p, OP_MASK); }
 
 static void score(kgen *x, const piece *p)
 {
@@ -165,9 +178,11 @@ static void score(kgen *x, const piece *p)
     products(x, p, group, part, key, sum);
     for (uint32_t j = 0; j < Q; j++) {
         Val lane = lane_of(x, p, part, j), m = load_lanes(x, x->new_max, lane);
-        if (reads_rows(p)) values_load_lanes(x, lane);
+        if (reads_rows(x, p)) values_load_lanes(x, lane);
+        Val factor = x->dot ? rows_query_factor(x) : NULL;
         for (uint32_t r = 0; r < R; r++) {
-            Val slot = add(g, group, c64(g, r)), s = mapped(x, p, sum[r * Q + j], slot, valid[r]);
+            Val s = sum[r * Q + j], slot = add(g, group, c64(g, r));
+            s = mapped(x, p, factor ? LLVMBuildFMul(g->b, s, factor, "") : s, slot, valid[r]);
             m = fmax_of(g, s, m);
             store_lanes(x, s, x->scores, score_index(x, slot, lane));
         }
@@ -268,7 +283,7 @@ static void output_tile(kgen *x, const piece *p, Val d, uint32_t R)
         Val row = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->value_ptr), slot), 8);
         for (uint32_t j = 0; j < Q; j++) weight[j] = load_lanes(x, x->scores, score_index(x, slot, lane_of(x, p, part, j)));
         for (uint32_t r = 0; r < R; r++) {
-            Val v = broadcast(x, row, add(g, d, c64(g, r)));
+            Val v = broadcast(x, row, add(g, d, c64(g, r)), 4);
             for (uint32_t j = 0; j < Q; j++) sum[r * Q + j] = accumulate(x, weight[j], used, v, sum[r * Q + j]);
         }
     }

@@ -19,7 +19,7 @@ static uint64_t take(kgen *x, uint64_t bytes)
 
 static void lay_out(kgen *x)
 {
-    uint64_t lanes = x->lanes, keys = x->block_keys + x->slack, dim = (uint64_t)x->dim, dim_v = (uint64_t)x->dim_v;
+    uint64_t lanes = x->lanes, keys = x->block_keys + x->slack, dim_v = (uint64_t)x->dim_v;
     uint64_t int_size = x->wide_ints ? 8 : 4;
     x->max = take(x, lanes * 4); /* max, sum, out are what a part's result consists of: together, in this order */
     x->sum = take(x, lanes * 4);
@@ -27,10 +27,10 @@ static void lay_out(kgen *x)
     x->new_max = take(x, lanes * 4);
     x->scores = take(x, keys * lanes * 4);
     x->seen = take(x, keys * body_seen_bytes(x));
-    x->queries = take(x, dim * lanes * 4);
+    x->queries = take(x, (uint64_t)x->words * lanes * 4);
     x->key_ptr = take(x, keys * 8);
     x->value_ptr = take(x, keys * 8);
-    if (x->half) x->key_panel = take(x, keys * dim * 4);
+    if (x->half && !x->dot) x->key_panel = take(x, keys * (uint64_t)x->dim * 4);
     x->value_panel = take(x, keys * x->value_stride * 4);
     x->q_ptr = take(x, lanes * 8);
     x->o_ptr = take(x, lanes * 8);
@@ -50,6 +50,7 @@ typedef struct source { /* K or V */
     Val pages, offset, stride; /* page list; bytes from a page to this head's first row; from row to row */
     uint64_t table, panel;     /* in the workspace */
     int64_t dim, panel_stride;
+    bool convert;
 } source;
 
 typedef struct segment {
@@ -86,7 +87,7 @@ static void place_row(kgen *x, const source *s, Val page, Val offset, Val slot)
     gen *g = x->g;
     Val base = load(g, g->ptr, at(g, g->ptr, s->pages, page), 8);
     Val row = byte_at(g, base, add(g, s->offset, mul(g, offset, s->stride)));
-    if (x->half) convert_row(x, s, row, slot);
+    if (s->convert) convert_row(x, s, row, slot);
     else store(g, row, at(g, g->ptr, ws_at(x, s->table), slot), 8);
 }
 
@@ -114,7 +115,8 @@ static void point_to_panels(kgen *x)
     loop l;
     if (!x->half) return;
     Val i = loop_begin(g, &l, c64(g, 0), NULL, 0);
-    store(g, at(g, g->f32, ws_at(x, x->key_panel), mul(g, i, c64(g, x->dim))), at(g, g->ptr, ws_at(x, x->key_ptr), i), 8);
+    if (!x->dot)
+        store(g, at(g, g->f32, ws_at(x, x->key_panel), mul(g, i, c64(g, x->dim))), at(g, g->ptr, ws_at(x, x->key_ptr), i), 8);
     store(g, at(g, g->f32, ws_at(x, x->value_panel), mul(g, i, c64(g, x->value_stride))), at(g, g->ptr, ws_at(x, x->value_ptr), i), 8);
     loop_end(g, &l, c64(g, 1), c64(g, x->block_keys + x->slack));
 }
@@ -152,6 +154,7 @@ static void emit_segments(kgen *x)
     s.k.table = x->key_ptr, s.k.panel = x->key_panel, s.k.dim = s.k.panel_stride = x->dim;
     s.v.table = x->value_ptr, s.v.panel = x->value_panel, s.v.dim = x->dim_v, s.v.panel_stride = x->value_stride;
     x->value_step = s.v.stride;
+    s.k.convert = x->half && !x->dot, s.v.convert = x->half;
     Val first = item_field(x, ITEM_segment0), list = arg_field(x, ARG_segments);
     guarded l;
     Val i = guarded_begin(g, &l, first, add(g, first, item_field(x, ITEM_segments))), at_seg = at(g, g->segment_type, list, i);
@@ -350,6 +353,8 @@ static void prepare(kgen *x)
     x->block_keys = c->key_block;
     x->slack = c->narrow_keys > c->qk_keys ? c->narrow_keys : c->qk_keys;
     x->value_stride = odd_lines(x->dim_v);
+    x->dot = c->dot_bf16 && g->target->dot_bf16 && x->k->shape.type == DTYPE_BF16 && x->dim % 2 == 0;
+    x->words = x->dot ? x->dim / 2 : x->dim;
     x->half = x->k->shape.type != DTYPE_F32;
     expr_variable(x->pool, VAR_Q), expr_variable(x->pool, VAR_H), expr_variable(x->pool, VAR_G), expr_variable(x->pool, VAR_LAYER);
     for (uint32_t a = 0; a < g->ir->symbols.attrs.n; a++) expr_attr(x->pool, a, ATTR_Q);

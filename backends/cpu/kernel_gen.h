@@ -17,7 +17,8 @@ typedef struct kgen {
     size_t n_exprs;
     int64_t dim, dim_v;
     uint32_t lanes, vector, vectors, block_keys, slack, value_stride; /* value_stride: floats from row to row of value_panel; slack: keys behind a block that register tiles may touch */
-    bool half, wide_ints;
+    bool half, dot, wide_ints; /* half: K, V, Q are not f32; dot: K and Q are multiplied as pairs of bf16, as they are stored */
+    int64_t words;             /* of a query in `queries`: dims, or pairs of them */
     Type vf, lane_int; /* vectors of one register */
 
     const kop *load_q, *init;
@@ -58,6 +59,7 @@ Val values_on_lanes(kgen *x, expr e);            /* an expression over rows, for
 /* ---- rows.c ---- */
 void rows_setup(kgen *x);      /* the body of the function that fills the lanes' tables */
 void rows_load_queries(kgen *x);
+Val rows_query_factor(kgen *x); /* for the vector of lane_known; NULL: one */
 void rows_init(kgen *x);
 void rows_finish(kgen *x);     /* O / l and lse to their places */
 

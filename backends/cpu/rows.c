@@ -84,22 +84,26 @@ void rows_setup(kgen *x)
 
 /* ---- queries ---------------------------------------------------------------------------------------------------------------------- */
 
-static unsigned storage_size(const kgen *x) { return x->half ? 2 : 4; }
-static Type storage_type(const kgen *x, uint32_t n) { return vector_of(x->half ? x->g->i16 : x->g->f32, n); }
+/* A word of a query: a float from whatever is stored, or a pair of bf16 as it is. */
+static unsigned word_size(const kgen *x) { return x->half && !x->dot ? 2 : 4; }
 
-static Val load_storage(kgen *x, Val p, uint32_t n)
+static Val load_words(kgen *x, Val p, uint32_t n)
 {
-    Val v = load(x->g, storage_type(x, n), p, storage_size(x));
-    return x->half ? half_to_float(x->g, v, x->k->shape.type) : v;
+    gen *g = x->g;
+    if (word_size(x) == 4) return load(g, vector_of(g->f32, n), p, x->dot ? 2 : 4);
+    return half_to_float(g, load(g, vector_of(g->i16, n), p, 2), x->k->shape.type);
 }
 
 static Val lane_pointer(kgen *x, uint64_t list, Val lane) { return load(x->g, x->g->ptr, at(x->g, x->g->ptr, ws_at(x, list), lane), 8); }
 
+Val rows_query_factor(kgen *x) { return x->load_q->e ? values_on_lanes(x, x->load_q->e) : NULL; }
+
+/* Pairs of bf16 stay as they are; their products take the factor. */
 static Val query_factor(kgen *x, Val lane)
 {
-    if (!x->load_q->e) return NULL;
+    if (!x->load_q->e || x->dot) return NULL;
     values_load_lanes(x, lane);
-    return values_on_lanes(x, x->load_q->e);
+    return rows_query_factor(x);
 }
 
 static Val query_at(kgen *x, Val d, Val lane) { return add(x->g, mul(x->g, d, c64(x->g, x->lanes)), lane); }
@@ -110,12 +114,12 @@ void rows_load_queries(kgen *x)
     gen *g = x->g;
     loop lm, ld;
     uint32_t W = x->vector;
-    int64_t whole = x->dim / W * W;
+    int64_t whole = x->words / W * W;
     Val v[16], base[16], m = loop_begin(g, &lm, c64(g, 0), NULL, 0), factor = query_factor(x, m);
     for (uint32_t i = 0; i < W; i++) base[i] = lane_pointer(x, x->q_ptr, add(g, m, c64(g, i)));
     if (whole) {
-        Val d = loop_begin(g, &ld, c64(g, 0), NULL, 0), bytes = mul(g, d, c64(g, storage_size(x)));
-        for (uint32_t i = 0; i < W; i++) v[i] = load_storage(x, byte_at(g, base[i], bytes), W);
+        Val d = loop_begin(g, &ld, c64(g, 0), NULL, 0), bytes = mul(g, d, c64(g, word_size(x)));
+        for (uint32_t i = 0; i < W; i++) v[i] = load_words(x, byte_at(g, base[i], bytes), W);
         transpose(x, v);
         for (uint32_t i = 0; i < W; i++) {
             if (factor) v[i] = LLVMBuildFMul(g->b, v[i], factor, "");
@@ -123,13 +127,13 @@ void rows_load_queries(kgen *x)
         }
         loop_end(g, &ld, c64(g, W), c64(g, whole));
     }
-    if (whole < x->dim) {
-        Val d = loop_begin(g, &ld, c64(g, whole), NULL, 0), bytes = mul(g, d, c64(g, storage_size(x))), row = LLVMGetPoison(x->vf);
+    if (whole < x->words) {
+        Val d = loop_begin(g, &ld, c64(g, whole), NULL, 0), bytes = mul(g, d, c64(g, word_size(x))), row = LLVMGetPoison(x->vf);
         for (uint32_t i = 0; i < W; i++)
-            row = LLVMBuildInsertElement(g->b, row, load_storage(x, byte_at(g, base[i], bytes), 1), c32(g, i), "");
+            row = LLVMBuildInsertElement(g->b, row, load_words(x, byte_at(g, base[i], bytes), 1), c32(g, i), "");
         if (factor) row = LLVMBuildFMul(g->b, row, factor, "");
         store_lanes(x, row, x->queries, query_at(x, d, m));
-        loop_end(g, &ld, c64(g, 1), c64(g, x->dim));
+        loop_end(g, &ld, c64(g, 1), c64(g, x->words));
     }
     loop_end(g, &lm, c64(g, W), c64(g, x->lanes));
 }
