@@ -41,7 +41,8 @@ static const char *common_passes(arena *a)
 {
     const char *list = "";
     for (int p = 0; p < PASS_COUNT; p++)
-        if (p != PASS_lower_pattern && p != PASS_schedule) list = arena_printf(a, "%s%s%s", list, *list ? "," : "", pass_name((pass_id)p));
+        if (p != PASS_lower_pattern && p != PASS_schedule)
+            list = arena_printf(a, "%s%s%s", list, *list ? "," : "", pass_name((pass_id)p));
     return list;
 }
 
@@ -84,7 +85,8 @@ static const char *load(e2e_module *m, const char *targets, const char *air)
     close(file);
     const char *wrong = emit(m, targets, air, path);
     attn_error err;
-    if (!wrong && attn_module_load(path, NULL, &m->loaded, &err)) wrong = arena_printf(m->arena, "attn_module_load: %s", err.text);
+    if (!wrong && attn_module_load(path, NULL, &m->loaded, &err))
+        wrong = arena_printf(m->arena, "attn_module_load: %s", err.text);
     unlink(path);
     return wrong;
 }
@@ -93,7 +95,8 @@ bool e2e_compile(e2e_module *m, const char *source, const char *targets)
 {
     m->ir = read_text(m, source);
     if (!m->ir) return refuse(m, source, "the front end refuses");
-    const char *wrong = passes_run(m->ir, &(pass_options){.target = TARGET_NONE, .passes = pass_name(PASS_lower_pattern)});
+    const char *wrong =
+        passes_run(m->ir, &(pass_options){.target = TARGET_NONE, .passes = pass_name(PASS_lower_pattern)});
     if (wrong) return refuse(m, source, wrong);
     text air = {.arena = m->arena};
     ir_module_print(m->ir, &air);
@@ -129,7 +132,7 @@ void e2e_module_free(e2e_module *m)
     *m = (e2e_module){0};
 }
 
-/* ---- instruction sets -------------------------------------------------------------------------------------------------------- */
+/* ---- instruction sets ---- */
 
 size_t e2e_isas(int32_t isa[E2E_MAX_ISAS])
 {
@@ -142,6 +145,7 @@ size_t e2e_isas(int32_t isa[E2E_MAX_ISAS])
 const char *e2e_target_name(int32_t isa)
 {
     for (int t = 0; t < TARGET_COUNT; t++)
-        if (!strcmp(target_get((target_id)t)->name + strlen("cpu:"), attn_isa_name((uint32_t)isa))) return target_get((target_id)t)->name;
+        if (!strcmp(target_get((target_id)t)->name + strlen("cpu:"), attn_isa_name((uint32_t)isa)))
+            return target_get((target_id)t)->name;
     ATTNC_UNREACHABLE();
 }

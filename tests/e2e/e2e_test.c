@@ -15,7 +15,7 @@ static const struct {
 #undef NAMED
 };
 
-/* ---- shared --------------------------------------------------------------------------------------------------------------------- */
+/* ---- shared ---- */
 
 bool expect_failed(const char *file, int line, const char *what)
 {
@@ -91,8 +91,7 @@ bool live_is(const e2e_module *m, uint32_t layer, int64_t n, alive_fn *alive)
     kind->live(&(attn_range_args){.size = sizeof(attn_range_args), .q0 = n, .q1 = n, .layer = layer}, out);
     for (int64_t k = 0; k < n; k++) {
         bool kept = false;
-        for (uint32_t i = 0; i < kind->n_live; i++)
-            kept |= out[2 * i] <= k && k <= out[2 * i + 1];
+        for (uint32_t i = 0; i < kind->n_live; i++) kept |= out[2 * i] <= k && k <= out[2 * i + 1];
         if (kept == alive(n, k)) continue;
         printf("after %lld tokens, key %lld is %s\n", (long long)n, (long long)k, kept ? "kept" : "dropped");
         return false;
@@ -118,7 +117,7 @@ bool sees_window(const e2e_pair *x, const void *ctx)
     return x->k <= x->q && x->q - x->k < *w;
 }
 
-/* ---- main ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- main ---- */
 
 static bool wanted(int argc, char **argv, const char *name)
 {

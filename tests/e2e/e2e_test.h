@@ -9,13 +9,14 @@
 #undef NAMED
 
 /* Prints the place and the condition, and ends the test. */
-#define EXPECT(cond) \
-    do { \
-        if (!(cond)) return expect_failed(__FILE__, __LINE__, #cond); \
+#define EXPECT(cond)                                                                                                   \
+    do {                                                                                                               \
+        if (!(cond)) return expect_failed(__FILE__, __LINE__, #cond);                                                  \
     } while (0)
 bool expect_failed(const char *file, int line, const char *what);
 
-#define LENS(...) (sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__}
+#define LENS(...)                                                                                                      \
+    (sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]) { __VA_ARGS__ }
 
 /* `pattern p { heads 4 / 2; dim 16; dtype f32; BODY }`, with `head` before it. */
 bool compile_body(e2e_module *m, const char *head, const char *body);

@@ -5,7 +5,11 @@
 #include <stdio.h>
 
 static const char *const bodies[] = {
-    "mask causal;", "mask causal and window(9); score softcap(4.0);", "mask (sink(2) or chunk(16)) and causal; score alibi;", "mask all;", "mask band(-7, 40);",
+    "mask causal;",
+    "mask causal and window(9); score softcap(4.0);",
+    "mask (sink(2) or chunk(16)) and causal; score alibi;",
+    "mask all;",
+    "mask band(-7, 40);",
 };
 
 typedef bool module_check(const e2e_module *m, int32_t isa);
@@ -18,19 +22,15 @@ static bool for_each(module_check *check)
     for (size_t b = 0; b < ATTNC_COUNT(bodies); b++) {
         e2e_module m;
         EXPECT(compile_body(&m, "", bodies[b]));
-        for (size_t i = 0; i < n; i++)
-            EXPECT(check(&m, isa[i]));
+        for (size_t i = 0; i < n; i++) EXPECT(check(&m, isa[i]));
         e2e_module_free(&m);
     }
     return true;
 }
 
-static int64_t o_count(const e2e_call *c) { return c->total_q * c->kind->q_heads * c->kind->dim_v; }
-
 static void copy(float *to, const float *from, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++)
-        to[i] = from[i];
+    for (int64_t i = 0; i < n; i++) to[i] = from[i];
 }
 
 /* Sequence s of `from`, at token at_q of its queries and at_k of its keys, becomes all of `to`. */
@@ -45,7 +45,7 @@ static void take_sequence(e2e_call *to, const e2e_call *from, int64_t at_q, int6
     to->isa = from->isa;
 }
 
-/* ---- layouts, batches, heads --------------------------------------------------------------------------------------------------------- */
+/* ---- layouts, batches, heads ---- */
 
 static bool layouts_agree(const e2e_module *m, int32_t isa)
 {
@@ -56,7 +56,7 @@ static bool layouts_agree(const e2e_module *m, int32_t isa)
     for (e2e_layout l = E2E_PACKED; l < E2E_LAYOUT_COUNT; l++) {
         other.layout = l;
         EXPECT(run_random(&other, 1, isa));
-        EXPECT(difference(packed.o, other.o, o_count(&packed)) == 0);
+        EXPECT(difference(packed.o, other.o, packed.n_o) == 0);
         EXPECT(difference(packed.lse, other.lse, packed.total_q * packed.kind->q_heads) == 0);
     }
     e2e_call_free(&packed);
@@ -76,7 +76,7 @@ static bool company_does_not_matter(const e2e_module *m, int32_t isa)
         e2e_call_init(&alone, m, 0, 1, &lens[i], NULL, NULL);
         take_sequence(&alone, &all, at, at);
         EXPECT(e2e_run(&alone));
-        EXPECT(difference(alone.o, all.o + at * all.kind->q_heads * all.kind->dim_v, o_count(&alone)) == 0);
+        EXPECT(difference(alone.o, all.o + at * all.kind->q_heads * all.kind->dim_v, alone.n_o) == 0);
         e2e_call_free(&alone);
     }
     e2e_call_free(&all);
@@ -98,8 +98,7 @@ bool test_M6(void)
         e2e_call_init(&b, &m, 0, LENS(70), NULL, NULL);
         EXPECT(run_random(&a, 6, isa[i]));
         for (int64_t t = 0; t < 70; t++) {
-            for (int64_t h = 0; h < 4; h++)
-                copy(b.q + (t * 4 + (h + 2) % 4) * 16, a.q + (t * 4 + h) * 16, 16);
+            for (int64_t h = 0; h < 4; h++) copy(b.q + (t * 4 + (h + 2) % 4) * 16, a.q + (t * 4 + h) * 16, 16);
             for (int64_t g = 0; g < 2; g++) {
                 copy(b.k + (t * 2 + 1 - g) * 16, a.k + (t * 2 + g) * 16, 16);
                 copy(b.v + (t * 2 + 1 - g) * 16, a.v + (t * 2 + g) * 16, 16);
@@ -118,7 +117,7 @@ bool test_M6(void)
     return true;
 }
 
-/* ---- how the work is cut ----------------------------------------------------------------------------------------------------------------- */
+/* ---- how the work is cut ---- */
 
 static bool cuts_agree(const e2e_module *m, int32_t isa)
 {
@@ -145,7 +144,7 @@ static bool cuts_agree(const e2e_module *m, int32_t isa)
 
 bool test_M9(void) { return for_each(cuts_agree); }
 
-/* ---- laws -------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- laws ---- */
 
 static bool same_mask(const char *left, const char *right, int64_t length)
 {
@@ -162,19 +161,21 @@ static bool same_mask(const char *left, const char *right, int64_t length)
     }
     for (size_t i = 0; i < n; i++) {
         EXPECT(run_random(&c[0], 11, isa[i]) && run_random(&c[1], 11, isa[i]));
-        EXPECT(difference(c[0].o, c[1].o, o_count(&c[0])) < 1e-6);
+        EXPECT(difference(c[0].o, c[1].o, c[0].n_o) < 1e-6);
     }
-    for (int i = 0; i < 2; i++)
-        e2e_call_free(&c[i]), e2e_module_free(&m[i]);
+    for (int i = 0; i < 2; i++) e2e_call_free(&c[i]), e2e_module_free(&m[i]);
     return true;
 }
 
 bool test_M11(void)
 {
-    return same_mask("not not causal", "causal", 70) && same_mask("not (causal and window(5))", "not causal or not window(5)", 70) &&
-           same_mask("not (sink(3) or causal)", "not sink(3) and not causal", 70) && same_mask("causal and window(70)", "causal", 70) &&
-           same_mask("causal and chunk(70)", "causal", 70) && same_mask("chunk(1)", "causal and window(1)", 70) &&
-           same_mask("q == k", "causal and ahead(0) and not (q > k)", 70) && same_mask("if h < 2 then causal else all", "causal or h >= 2", 70);
+    return same_mask("not not causal", "causal", 70) &&
+           same_mask("not (causal and window(5))", "not causal or not window(5)", 70) &&
+           same_mask("not (sink(3) or causal)", "not sink(3) and not causal", 70) &&
+           same_mask("causal and window(70)", "causal", 70) && same_mask("causal and chunk(70)", "causal", 70) &&
+           same_mask("chunk(1)", "causal and window(1)", 70) &&
+           same_mask("q == k", "causal and ahead(0) and not (q > k)", 70) &&
+           same_mask("if h < 2 then causal else all", "causal or h >= 2", 70);
 }
 
 /* Adds a vector to every key: a shift of each row's logits. */
@@ -184,11 +185,10 @@ static double shifted_difference(const e2e_module *m, bool sink, int32_t isa)
     e2e_call_init(&a, m, 0, LENS(70), NULL, NULL);
     e2e_call_init(&b, m, 0, LENS(70), NULL, NULL);
     bool ok = run_random(&a, 12, isa) && run_random(&b, 12, isa);
-    for (int64_t i = 0; i < b.total_k * 2 * 16; i++)
-        b.k[i] += 0.25f * (float)(i % 16 % 3);
+    for (int64_t i = 0; i < b.total_k * 2 * 16; i++) b.k[i] += 0.25f * (float)(i % 16 % 3);
     e2e_values_changed(&b);
     ok = ok && e2e_run(&b) && e2e_matches(&b);
-    double d = ok ? difference(a.o, b.o, o_count(&a)) : (sink ? 0 : INFINITY);
+    double d = ok ? difference(a.o, b.o, a.n_o) : (sink ? 0 : INFINITY);
     e2e_call_free(&a);
     e2e_call_free(&b);
     return d;
@@ -199,7 +199,8 @@ bool test_M12(void)
     e2e_module without, with;
     int32_t isa[E2E_MAX_ISAS];
     size_t n = e2e_isas(isa);
-    EXPECT(compile_body(&without, "", "mask causal;") && compile_body(&with, "", "mask causal; row softmax(sink: 1.0);"));
+    EXPECT(compile_body(&without, "", "mask causal;") &&
+           compile_body(&with, "", "mask causal; row softmax(sink: 1.0);"));
     for (size_t i = 0; i < n; i++) {
         EXPECT(shifted_difference(&without, false, isa[i]) < 1e-5);
         EXPECT(shifted_difference(&with, true, isa[i]) > 1e-2);
@@ -209,7 +210,7 @@ bool test_M12(void)
     return true;
 }
 
-/* ---- steps, pages, kinds, nothing ---------------------------------------------------------------------------------------------------------- */
+/* ---- steps, pages, kinds, nothing ---- */
 
 /* Pieces of random sizes: the queries of each at their positions, with all keys up to its end. */
 static bool pieces_are_whole(const e2e_module *m, int32_t isa)
@@ -246,7 +247,10 @@ bool test_pages(void)
         char source[256];
         e2e_module m;
         e2e_call c;
-        snprintf(source, sizeof source, "pattern p { heads 4 / 2; dim 24; dim_v 40; dtype %s; mask (sink(2) or window(20)) and causal; score softcap(9.0); }", types[t]);
+        snprintf(source, sizeof source,
+                 "pattern p { heads 4 / 2; dim 24; dim_v 40; dtype %s; mask (sink(2) or window(20)) and causal; score "
+                 "softcap(9.0); }",
+                 types[t]);
         EXPECT(e2e_compile(&m, source, NULL));
         e2e_call_init(&c, &m, 0, 3, (int64_t[]){70, 1, 9}, (int64_t[]){70, 120, 50}, NULL);
         e2e_fill(&c, &seed, 1);
@@ -267,8 +271,11 @@ bool test_kinds(void)
     e2e_module m;
     e2e_call c;
     unsigned long long seed = 16;
-    EXPECT(e2e_compile(&m, "model llama4 { layers 8; heads 5 / 1; dim 16; dtype f32; pattern local { mask causal and chunk(4); }"
-                           "  pattern global { mask causal; score qtemp(0.1, 4, 1); } schedule (local * 3, global) * 2; }", NULL));
+    EXPECT(e2e_compile(
+        &m,
+        "model llama4 { layers 8; heads 5 / 1; dim 16; dtype f32; pattern local { mask causal and chunk(4); }"
+        "  pattern global { mask causal; score qtemp(0.1, 4, 1); } schedule (local * 3, global) * 2; }",
+        NULL));
     for (uint32_t layer = 0; layer < 8; layer++) {
         e2e_call_init(&c, &m, layer, LENS(30, 3), NULL, NULL);
         e2e_fill(&c, &seed, 1);
@@ -276,12 +283,14 @@ bool test_kinds(void)
         e2e_call_free(&c);
     }
     e2e_module_free(&m);
-    EXPECT(e2e_compile(&m, "model m { layers 3; heads 4 / 2; dim 16; dtype f32; input t : f32[layers, heads];"
-                           "  pattern p { mask causal and window(if layer == 0 then 3 else 4 * layer + h); row softmax(sink: t[layer, h]); } schedule p * 3; }", NULL));
+    EXPECT(e2e_compile(&m,
+                       "model m { layers 3; heads 4 / 2; dim 16; dtype f32; input t : f32[layers, heads];"
+                       "  pattern p { mask causal and window(if layer == 0 then 3 else 4 * layer + h); row "
+                       "softmax(sink: t[layer, h]); } schedule p * 3; }",
+                       NULL));
     for (uint32_t layer = 0; layer < 3; layer++) {
         e2e_call_init(&c, &m, layer, LENS(30, 3), NULL, NULL);
-        for (int64_t i = 0; i < 12; i++)
-            c.inputs[0][i] = (double)i / 4 - 1;
+        for (int64_t i = 0; i < 12; i++) c.inputs[0][i] = (double)i / 4 - 1;
         e2e_fill(&c, &seed, 1);
         EXPECT(e2e_matches_all(&c));
         e2e_call_free(&c);
@@ -295,7 +304,12 @@ bool test_empty(void)
     static const struct {
         uint32_t n;
         int64_t q[3], k[3], pos[3];
-    } calls[] = {{0, {0}, {0}, {0}}, {1, {0}, {0}, {0}}, {1, {5}, {0}, {0}}, {1, {0}, {5}, {5}}, {3, {0, 4, 0}, {0, 4, 9}, {0}}, {2, {3, 1}, {0, 1}, {7, 0}}};
+    } calls[] = {{0, {0}, {0}, {0}},
+                 {1, {0}, {0}, {0}},
+                 {1, {5}, {0}, {0}},
+                 {1, {0}, {5}, {5}},
+                 {3, {0, 4, 0}, {0, 4, 9}, {0}},
+                 {2, {3, 1}, {0, 1}, {7, 0}}};
     e2e_module m;
     e2e_call c;
     unsigned long long seed = 8;

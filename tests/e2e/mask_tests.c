@@ -6,7 +6,8 @@
 /* Fills attributes and inputs of a call. */
 typedef void prepare_fn(e2e_call *c);
 
-static bool probe_with(const char *head, const char *body, prepare_fn *prepare, e2e_visible *see, size_t n, const int64_t *lens)
+static bool probe_with(const char *head, const char *body, prepare_fn *prepare, e2e_visible *see, size_t n,
+                       const int64_t *lens)
 {
     e2e_module m;
     e2e_call c;
@@ -20,9 +21,12 @@ static bool probe_with(const char *head, const char *body, prepare_fn *prepare, 
     return ok;
 }
 
-static void set_attr(e2e_call *c, int attr, int64_t token, int32_t value) { c->q_attrs[attr][token] = c->k_attrs[attr][token] = value; }
+static void set_attr(e2e_call *c, int attr, int64_t token, int32_t value)
+{
+    c->q_attrs[attr][token] = c->k_attrs[attr][token] = value;
+}
 
-/* ---- documents, flags, prefixes, groups -------------------------------------------------------------------------------------------- */
+/* ---- documents, flags, prefixes, groups ---- */
 
 /* Documents of 3, 5, 1 and 7 tokens: attribute 0 is the document, 1 the position in it. */
 static void set_documents(e2e_call *c)
@@ -46,8 +50,8 @@ bool test_E1(void)
 {
     int64_t c = 4;
     return probe_body("mask causal and chunk(4);", sees_chunk, &c, LENS(3, 5, 1, 7)) &&
-           probe_with("attr doc : int; attr p : int;", "mask same(doc) and p.k <= p.q and p.q / 4 == p.k / 4;", set_documents, sees_chunk_of_document,
-                      LENS(16));
+           probe_with("attr doc : int; attr p : int;", "mask same(doc) and p.k <= p.q and p.q / 4 == p.k / 4;",
+                      set_documents, sees_chunk_of_document, LENS(16));
 }
 
 static void set_flags(e2e_call *c)
@@ -67,14 +71,14 @@ static bool sees_longformer(const e2e_pair *x, const void *ctx)
 
 bool test_E2(void)
 {
-    return probe_with("attr doc : int; attr flag : int;", "mask same(doc) and longformer(3, flag);", set_flags, sees_longformer, LENS(60));
+    return probe_with("attr doc : int; attr flag : int;", "mask same(doc) and longformer(3, flag);", set_flags,
+                      sees_longformer, LENS(60));
 }
 
 /* Three sequences of 20: prefixes of 0, 1 and all tokens. */
 static void set_prefixes(e2e_call *c)
 {
-    for (int64_t t = 0; t < c->total_q; t++)
-        set_attr(c, 0, t, t / 20 == 1 ? t % 20 < 1 : t / 20 == 2);
+    for (int64_t t = 0; t < c->total_q; t++) set_attr(c, 0, t, t / 20 == 1 ? t % 20 < 1 : t / 20 == 2);
 }
 
 static bool sees_prefix(const e2e_pair *x, const void *ctx)
@@ -83,12 +87,14 @@ static bool sees_prefix(const e2e_pair *x, const void *ctx)
     return x->k <= x->q || x->k_attr[0] == 1;
 }
 
-bool test_E3(void) { return probe_with("attr intro : int;", "mask prefixlm(intro);", set_prefixes, sees_prefix, LENS(20, 20, 20)); }
+bool test_E3(void)
+{
+    return probe_with("attr intro : int;", "mask prefixlm(intro);", set_prefixes, sees_prefix, LENS(20, 20, 20));
+}
 
 static void set_images(e2e_call *c)
 {
-    for (int64_t t = 0; t < c->total_q; t++)
-        set_attr(c, 0, t, t >= 5 && t < 25 ? 0 : t >= 30 && t < 34 ? 1 : -1);
+    for (int64_t t = 0; t < c->total_q; t++) set_attr(c, 0, t, t >= 5 && t < 25 ? 0 : t >= 30 && t < 34 ? 1 : -1);
 }
 
 static bool same_image(const e2e_pair *x) { return x->q_attr[0] == x->k_attr[0] && x->q_attr[0] >= 0; }
@@ -107,18 +113,21 @@ static bool sees_image_inside(const e2e_pair *x, const void *ctx)
 
 bool test_E4(void)
 {
-    return probe_with("attr image : int;", "mask (causal and window(8)) or same(image);", set_images, sees_image_outside, LENS(40)) &&
-           probe_with("attr image : int;", "mask (causal or same(image)) and window(8);", set_images, sees_image_inside, LENS(40)) &&
-           e2e_is_refused("attr image : int; pattern p { heads 1; dim 16; dtype f32; mask causal and window(8) or same(image); }", "ambiguous", "");
+    return probe_with("attr image : int;", "mask (causal and window(8)) or same(image);", set_images,
+                      sees_image_outside, LENS(40)) &&
+           probe_with("attr image : int;", "mask (causal or same(image)) and window(8);", set_images, sees_image_inside,
+                      LENS(40)) &&
+           e2e_is_refused(
+               "attr image : int; pattern p { heads 1; dim 16; dtype f32; mask causal and window(8) or same(image); }",
+               "ambiguous", "");
 }
 
-/* ---- blocks -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- blocks ---- */
 
 static void set_table(e2e_call *c)
 {
     unsigned long long seed = 5;
-    for (int64_t i = 0; i < e2e_input_count(c, 0); i++)
-        c->inputs[0][i] = e2e_uniform(&seed) < -0.3;
+    for (int64_t i = 0; i < e2e_input_count(c, 0); i++) c->inputs[0][i] = e2e_uniform(&seed) < -0.3;
 }
 
 static bool marked(const e2e_call *c, const e2e_pair *x, int64_t block, int64_t blocks)
@@ -130,7 +139,8 @@ static bool sees_marked(const e2e_pair *x, const void *ctx) { return marked(ctx,
 
 bool test_E5(void)
 {
-    return probe_with("input table : f32[heads, 4, 4];", "mask block(16, table);", set_table, sees_marked, LENS(55, 16, 64, 3));
+    return probe_with("input table : f32[heads, 4, 4];", "mask block(16, table);", set_table, sees_marked,
+                      LENS(55, 16, 64, 3));
 }
 
 static bool sees_block_stride(const e2e_pair *x, const void *ctx)
@@ -149,8 +159,10 @@ static bool sees_block_stride(const e2e_pair *x, const void *ctx)
 
 bool test_E6(void)
 {
-    return probe_with("", "mask causal and (q / 8 - k / 8 < 2 or (k / 8 + h + 1) % 4 == 0);", NULL, sees_block_stride, LENS(64)) &&
-           probe_with("", "mask causal and (lastblock(8, 2) or (k / 8 + h + 1) % 4 == 0);", NULL, sees_block_stride, LENS(64));
+    return probe_with("", "mask causal and (q / 8 - k / 8 < 2 or (k / 8 + h + 1) % 4 == 0);", NULL, sees_block_stride,
+                      LENS(64)) &&
+           probe_with("", "mask causal and (lastblock(8, 2) or (k / 8 + h + 1) % 4 == 0);", NULL, sees_block_stride,
+                      LENS(64));
 }
 
 static bool sees_bigbird(const e2e_pair *x, const void *ctx)
@@ -166,9 +178,10 @@ bool test_E9(void)
                       "mask near or edge or table[h, q / 8, k / 8] > 0.5;", set_table, sees_bigbird, LENS(64, 61));
 }
 
-/* ---- pictures, lines ------------------------------------------------------------------------------------------------------------------- */
+/* ---- pictures, lines ---- */
 
-/* A picture of 8 x 8, windows of 4 x 4 after a roll by 2; the attribute numbers window and region as Swin's image mask does. */
+/* A picture of 8 x 8, windows of 4 x 4 after a roll by 2; the attribute numbers window and region as Swin's image mask
+ * does. */
 static void set_regions(e2e_call *c)
 {
     static const int32_t slice[] = {0, 0, 0, 0, 1, 1, 2, 2};
@@ -190,7 +203,10 @@ static bool sees_region(const e2e_pair *x, const void *ctx)
     return true;
 }
 
-bool test_E8(void) { return probe_with("attr region : int;", "mask same(region);", set_regions, sees_region, LENS(64)); }
+bool test_E8(void)
+{
+    return probe_with("attr region : int;", "mask same(region);", set_regions, sees_region, LENS(64));
+}
 
 static bool on_slash(const e2e_pair *x, int64_t s)
 {
@@ -206,8 +222,9 @@ static bool sees_lines(const e2e_pair *x, const void *ctx)
 
 bool test_E10(void)
 {
-    return probe_with("let end = (q / 64 + 1) * 64; mask slash(s) = s < end and max(end - s, 64) - 64 <= k and k < max(end - s, 64);",
-                      "mask causal and (k == 0 or k == 5 or slash(0) or slash(64));", NULL, sees_lines, LENS(200));
+    return probe_with(
+        "let end = (q / 64 + 1) * 64; mask slash(s) = s < end and max(end - s, 64) - 64 <= k and k < max(end - s, 64);",
+        "mask causal and (k == 0 or k == 5 or slash(0) or slash(64));", NULL, sees_lines, LENS(200));
 }
 
 static bool sees_far(const e2e_pair *x, const void *ctx)
@@ -218,7 +235,7 @@ static bool sees_far(const e2e_pair *x, const void *ctx)
 
 bool test_E11(void) { return probe_with("", "mask not window(8) and causal;", NULL, sees_far, LENS(70, 5, 9)); }
 
-/* ---- the module's own ranges ------------------------------------------------------------------------------------------------------------ */
+/* ---- the module's own ranges ---- */
 
 static bool in_list(const int64_t *pairs, uint32_t n, int64_t k)
 {
@@ -260,10 +277,24 @@ static bool check_tile(const e2e_module *m, int64_t q0, int64_t q1, int64_t h)
 bool test_E13(void)
 {
     static const char *const masks[] = {
-        "causal and chunk(7)", "streaming(3, 9)", "band(-5, 11) or sink(4)", "causal and (chunk(8) or window(5))", "not (causal and window(9))",
-        "causal and stride(3)", "every(4, 1) or window(3) and causal", "dilated(4, 3)", "chunk(6, 4) and ahead(2)", "lastblock(5, 3) and not sink(6)",
-        "if h < 2 then causal and window(4) else chunk(16)", "causal and window(4 + h * 3)", "abs(q / 4 - k / 4) <= 1 and k != 9", "max(q, 20) - k < 13 and causal",
-        "q % 16 >= k % 16 and causal", "2 * k <= q", "q - 3 * k < 5 and causal", "min(q, k) < 3",
+        "causal and chunk(7)",
+        "streaming(3, 9)",
+        "band(-5, 11) or sink(4)",
+        "causal and (chunk(8) or window(5))",
+        "not (causal and window(9))",
+        "causal and stride(3)",
+        "every(4, 1) or window(3) and causal",
+        "dilated(4, 3)",
+        "chunk(6, 4) and ahead(2)",
+        "lastblock(5, 3) and not sink(6)",
+        "if h < 2 then causal and window(4) else chunk(16)",
+        "causal and window(4 + h * 3)",
+        "abs(q / 4 - k / 4) <= 1 and k != 9",
+        "max(q, 20) - k < 13 and causal",
+        "q % 16 >= k % 16 and causal",
+        "2 * k <= q",
+        "q - 3 * k < 5 and causal",
+        "min(q, k) < 3",
     };
     unsigned long long seed = 13;
     for (size_t i = 0; i < ATTNC_COUNT(masks); i++) {
@@ -281,7 +312,7 @@ bool test_E13(void)
     return true;
 }
 
-/* ---- steps and groups --------------------------------------------------------------------------------------------------------------------- */
+/* ---- steps and groups ---- */
 
 static attn_status split(const e2e_module *m, int64_t n, const int32_t *attr, int64_t total, attn_error *err)
 {
@@ -294,21 +325,16 @@ static bool cut_is_whole(const e2e_module *m, const int32_t *attr, int64_t total
     e2e_call whole, part[2];
     int64_t lens[] = {cut, total - cut}, keys[] = {cut, total};
     e2e_call_init(&whole, m, 0, 1, &total, NULL, NULL);
-    for (int64_t t = 0; t < total; t++)
-        set_attr(&whole, 0, t, attr[t]);
+    for (int64_t t = 0; t < total; t++) set_attr(&whole, 0, t, attr[t]);
     EXPECT(run_random(&whole, 14, ATTN_ISA_BASELINE) && e2e_matches(&whole));
     for (int p = 0; p < 2; p++) {
         e2e_call *c = &part[p];
         int64_t from = p ? cut : 0;
         e2e_call_init(c, m, 0, 1, &lens[p], &keys[p], NULL);
-        for (int64_t t = 0; t < c->total_q; t++)
-            c->q_attrs[0][t] = attr[from + t];
-        for (int64_t t = 0; t < c->total_k; t++)
-            c->k_attrs[0][t] = attr[t];
-        for (int64_t i = 0; i < c->total_q * 4 * 16; i++)
-            c->q[i] = whole.q[from * 4 * 16 + i];
-        for (int64_t i = 0; i < c->total_k * 2 * 16; i++)
-            c->k[i] = whole.k[i], c->v[i] = whole.v[i];
+        for (int64_t t = 0; t < c->total_q; t++) c->q_attrs[0][t] = attr[from + t];
+        for (int64_t t = 0; t < c->total_k; t++) c->k_attrs[0][t] = attr[t];
+        for (int64_t i = 0; i < c->total_q * 4 * 16; i++) c->q[i] = whole.q[from * 4 * 16 + i];
+        for (int64_t i = 0; i < c->total_k * 2 * 16; i++) c->k[i] = whole.k[i], c->v[i] = whole.v[i];
         e2e_values_changed(c);
         EXPECT(e2e_run(c));
         EXPECT(difference(c->o, whole.o + from * 4 * 16, c->total_q * 4 * 16) < 1e-5);
@@ -323,8 +349,7 @@ bool test_E14(void)
     int32_t image[20], intro[20];
     attn_error err = {0};
     e2e_module m;
-    for (int t = 0; t < 20; t++)
-        image[t] = t >= 5 && t < 10 ? 3 : -1, intro[t] = t < 4;
+    for (int t = 0; t < 20; t++) image[t] = t >= 5 && t < 10 ? 3 : -1, intro[t] = t < 4;
     EXPECT(compile_body(&m, "attr image : int;", "mask causal or same(image);"));
     for (int64_t n = 0; n <= 20; n++)
         EXPECT(split(&m, n, image, 20, &err) == (n > 5 && n < 10 ? ATTN_E_SPLIT : ATTN_OK));

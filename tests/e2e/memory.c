@@ -29,7 +29,8 @@ void guarded_destroy(guarded *g)
 bool guarded_is_untouched(const guarded *g)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    const unsigned char *at = (const unsigned char *)g->map + page, *end = (const unsigned char *)g->map + g->map_size - page;
+    const unsigned char *at = (const unsigned char *)g->map + page,
+                        *end = (const unsigned char *)g->map + g->map_size - page;
     for (; at < end; at++)
         if (*at != 0xff) return false;
     return true;

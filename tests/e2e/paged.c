@@ -30,16 +30,22 @@ static size_t element_size(const e2e_call *c) { return c->pattern->shape.type ==
 
 static void store(const e2e_call *c, void *to, int64_t index, const float *from, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++)
-        switch (c->pattern->shape.type) {
-        case DTYPE_F32: ((float *)to)[index + i] = from[i]; break;
-        case DTYPE_F16: ((uint16_t *)to)[index + i] = half_to_f16(from[i]); break;
-        case DTYPE_BF16: ((uint16_t *)to)[index + i] = half_to_bf16(from[i]); break;
+    for (int64_t i = 0; i < n; i++) switch (c->pattern->shape.type) {
+        case DTYPE_F32:
+            ((float *)to)[index + i] = from[i];
+            break;
+        case DTYPE_F16:
+            ((uint16_t *)to)[index + i] = half_to_f16(from[i]);
+            break;
+        case DTYPE_BF16:
+            ((uint16_t *)to)[index + i] = half_to_bf16(from[i]);
+            break;
         }
 }
 
 /* Pages are made in a random order, so that neighbours in the sequence are not neighbours in memory. */
-static bool make_pages(const paged *p, pages *out, uint32_t s, const float *values, int64_t width, unsigned long long *seed)
+static bool make_pages(const paged *p, pages *out, uint32_t s, const float *values, int64_t width,
+                       unsigned long long *seed)
 {
     const e2e_call *c = p->c;
     out->n = (c->k_lens[s] + p->page_tokens - 1) / p->page_tokens;
@@ -60,8 +66,7 @@ static bool make_pages(const paged *p, pages *out, uint32_t s, const float *valu
 static const int32_t *const *attrs_at(const e2e_call *c, int32_t *const *all, int64_t token)
 {
     const int32_t **out = ARENA_ARRAY(c->arena, const int32_t *, E2E_MAX_NAMED);
-    for (size_t i = 0; i < E2E_MAX_NAMED; i++)
-        out[i] = all[i] ? all[i] + token : NULL;
+    for (size_t i = 0; i < E2E_MAX_NAMED; i++) out[i] = all[i] ? all[i] + token : NULL;
     return out;
 }
 
@@ -73,12 +78,16 @@ static bool make_sequences(paged *p, unsigned long long *seed)
     for (uint32_t s = 0; s < c->n_seqs; s++) {
         if (!make_pages(p, &p->k[s], s, c->k + k0 * d->kv_heads * d->dim, d->kv_heads * d->dim, seed)) return false;
         if (!make_pages(p, &p->v[s], s, c->v + k0 * d->kv_heads * d->dim_v, d->kv_heads * d->dim_v, seed)) return false;
-        p->seqs[s] = (attn_seq){.n_q = c->q_lens[s], .pos = c->positions[s], .n_keys = c->k_lens[s],
+        p->seqs[s] = (attn_seq){.n_q = c->q_lens[s],
+                                .pos = c->positions[s],
+                                .n_keys = c->k_lens[s],
                                 .q_offset = q0 * d->q_heads * d->dim * (int64_t)element_size(c),
                                 .o_offset = q0 * d->q_heads * d->dim_v * (int64_t)sizeof(float),
                                 .lse_offset = q0 * d->q_heads * (int64_t)sizeof(float),
-                                .k_pages = p->k[s].at, .v_pages = p->v[s].at,
-                                .q_attr = attrs_at(c, c->q_attrs, q0), .k_attr = attrs_at(c, c->k_attrs, k0)};
+                                .k_pages = p->k[s].at,
+                                .v_pages = p->v[s].at,
+                                .q_attr = attrs_at(c, c->q_attrs, q0),
+                                .k_attr = attrs_at(c, c->k_attrs, k0)};
         q0 += c->q_lens[s], k0 += c->k_lens[s];
     }
     return true;
@@ -91,8 +100,10 @@ static void make_inputs(paged *p)
         int64_t n = e2e_input_count(p->c, i);
         float *values = ARENA_ARRAY(p->c->arena, float, (size_t)n + 1);
         for (int64_t j = 0; j < n; j++)
-            if (d->inputs[i]->is_int) ((int32_t *)(void *)values)[j] = (int32_t)p->c->inputs[i][j];
-            else values[j] = (float)p->c->inputs[i][j];
+            if (d->inputs[i]->is_int)
+                ((int32_t *)(void *)values)[j] = (int32_t)p->c->inputs[i][j];
+            else
+                values[j] = (float)p->c->inputs[i][j];
         p->inputs[i] = values;
     }
 }
@@ -109,7 +120,8 @@ static int32_t make_segments(const paged *p, int64_t rows, int64_t n_keys)
 {
     int32_t n = 0;
     for (uint32_t lane = 0; lane < p->kernel->lanes && lane < rows && n_keys; lane += p->kernel->vector)
-        p->segments[n++] = (attn_segment){.k1 = n_keys, .lane0 = (int32_t)lane, .lanes = (int32_t)p->kernel->vector, .masked = 1};
+        p->segments[n++] =
+            (attn_segment){.k1 = n_keys, .lane0 = (int32_t)lane, .lanes = (int32_t)p->kernel->vector, .masked = 1};
     return n;
 }
 
@@ -120,7 +132,12 @@ static void run_items(const paged *p, const attn_kernel_args *args)
         for (uint32_t h = 0; h < c->kind->q_heads; h++)
             for (int64_t row = 0; row < c->q_lens[s]; row += p->kernel->lanes) {
                 int64_t rows = c->q_lens[s] - row < p->kernel->lanes ? c->q_lens[s] - row : p->kernel->lanes;
-                attn_item item = {.seq = (int32_t)s, .head = (int32_t)h, .heads = 1, .row = (int32_t)row, .rows = (int32_t)rows, .parts = 1};
+                attn_item item = {.seq = (int32_t)s,
+                                  .head = (int32_t)h,
+                                  .heads = 1,
+                                  .row = (int32_t)row,
+                                  .rows = (int32_t)rows,
+                                  .parts = 1};
                 item.segments = make_segments(p, rows, c->k_lens[s]);
                 p->kernel->run(args, &item, p->workspace);
             }
@@ -131,14 +148,28 @@ static void run(paged *p)
     e2e_call *c = p->c;
     const attn_kind_desc *d = c->kind;
     int64_t es = (int64_t)element_size(c);
-    attn_kernel_args args = {.size = sizeof args, .abi = ATTN_ABI_VERSION, .q = p->q, .o = (char *)c->o, .lse = (char *)c->lse,
-                             .q_row_stride = d->q_heads * d->dim * es, .q_head_stride = d->dim * es,
-                             .o_row_stride = d->q_heads * d->dim_v * 4, .o_head_stride = d->dim_v * 4,
-                             .lse_row_stride = d->q_heads * 4, .lse_head_stride = 4,
+    attn_kernel_args args = {.size = sizeof args,
+                             .abi = ATTN_ABI_VERSION,
+                             .q = p->q,
+                             .o = (char *)c->o,
+                             .lse = (char *)c->lse,
+                             .q_row_stride = d->q_heads * d->dim * es,
+                             .q_head_stride = d->dim * es,
+                             .o_row_stride = d->q_heads * d->dim_v * 4,
+                             .o_head_stride = d->dim_v * 4,
+                             .lse_row_stride = d->q_heads * 4,
+                             .lse_head_stride = 4,
                              .page_tokens = p->page_tokens,
-                             .k_token_stride = d->kv_heads * d->dim * es, .k_head_stride = d->dim * es,
-                             .v_token_stride = d->kv_heads * d->dim_v * es, .v_head_stride = d->dim_v * es,
-                             .layer = c->layer, .o_f32 = 1, .inputs = p->inputs, .seqs = p->seqs, .segments = p->segments, .parts = p->parts};
+                             .k_token_stride = d->kv_heads * d->dim * es,
+                             .k_head_stride = d->dim * es,
+                             .v_token_stride = d->kv_heads * d->dim_v * es,
+                             .v_head_stride = d->dim_v * es,
+                             .layer = c->layer,
+                             .o_f32 = 1,
+                             .inputs = p->inputs,
+                             .seqs = p->seqs,
+                             .segments = p->segments,
+                             .parts = p->parts};
     run_items(p, &args);
 }
 
@@ -169,8 +200,7 @@ bool e2e_run_paged(e2e_call *c, int64_t page_tokens, unsigned long long *seed)
     } else
         printf("no kernel or no memory for pages\n  in: %s\n", e2e_get_note());
     for (uint32_t s = 0; s < c->n_seqs && p.v; s++)
-        for (int64_t i = 0; i < p.k[s].n; i++)
-            guarded_destroy(&p.k[s].block[i]), guarded_destroy(&p.v[s].block[i]);
+        for (int64_t i = 0; i < p.k[s].n; i++) guarded_destroy(&p.k[s].block[i]), guarded_destroy(&p.v[s].block[i]);
     free(p.workspace);
     free(p.parts);
     return ok;

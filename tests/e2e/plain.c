@@ -1,8 +1,8 @@
-/* plain.c - the yardstick: attention by plain f32 loops straight from the pattern, a whole row at a time. A kernel's error may be twice
- * the error of this, plus 1e-5.
+/* plain.c - the yardstick: attention by plain f32 loops straight from the pattern, a whole row at a time. A kernel's
+ * error may be twice the error of this, plus 1e-5.
  *
- * There are two, and the worse one counts: powers of e with sums from the front, and powers of 2 with sums from the back. One alone is lucky
- * too often: where logits are large and rows few, the order of a sum decides. */
+ * There are two, and the worse one counts: powers of e with sums from the front, and powers of 2 with sums from the
+ * back. One alone is lucky too often: where logits are large and rows few, the order of a sum decides. */
 #include "tests/e2e/harness.h"
 #include "tools/common/half.h"
 
@@ -11,9 +11,12 @@
 float e2e_round(float x, dtype type)
 {
     switch (type) {
-    case DTYPE_F32: return x;
-    case DTYPE_F16: return half_from_f16(half_to_f16(x));
-    case DTYPE_BF16: return half_from_bf16(half_to_bf16(x));
+    case DTYPE_F32:
+        return x;
+    case DTYPE_F16:
+        return half_from_f16(half_to_f16(x));
+    case DTYPE_BF16:
+        return half_from_bf16(half_to_bf16(x));
     }
     ATTNC_UNREACHABLE();
 }
@@ -21,7 +24,7 @@ float e2e_round(float x, dtype type)
 typedef struct plain {
     const e2e_call *c;
     const interp_sequence *seq;
-    bool other; /* powers of 2, sums from the back */
+    bool other;                        /* powers of 2, sums from the back */
     expr_program *mask, *score, *sink; /* score: of a scaled logit */
     expr_program *scale;
     expr_value *values;
@@ -58,8 +61,7 @@ static expr composed(const e2e_call *c)
 
 static void set_attrs(plain *x, const int32_t *const *from, int64_t token, attr_side side)
 {
-    for (size_t i = 0; i < x->c->m->ir->symbols.attrs.n; i++)
-        x->attr[i][side] = from[i][token];
+    for (size_t i = 0; i < x->c->m->ir->symbols.attrs.n; i++) x->attr[i][side] = from[i][token];
 }
 
 static int64_t in_order(const plain *x, int64_t i, int64_t n) { return x->other ? n - 1 - i : i; }
@@ -104,19 +106,16 @@ static void run_row(plain *x, const double *q, float *o, float *lse)
         int64_t key = in_order(x, i, n);
         if (x->visible[key]) sum += x->weight[key] = power(x, x->weight[key] - base);
     }
-    for (uint32_t i = 0; i < d->dim_v; i++)
-        o[i] = 0;
+    for (uint32_t i = 0; i < d->dim_v; i++) o[i] = 0;
     for (int64_t j = 0; j < n && sum != 0; j++) {
         int64_t key = in_order(x, j, n);
         if (!x->visible[key]) continue;
         float w = e2e_round(x->weight[key] / sum, x->c->pattern->shape.type);
         const double *v = x->seq->v + (key * d->kv_heads + x->env.var[VAR_G]) * d->dim_v;
-        for (uint32_t i = 0; i < d->dim_v; i++)
-            o[i] += w * (float)v[i];
+        for (uint32_t i = 0; i < d->dim_v; i++) o[i] += w * (float)v[i];
     }
     if (x->c->half_output)
-        for (uint32_t i = 0; i < d->dim_v; i++)
-            o[i] = e2e_round(o[i], x->c->pattern->shape.type);
+        for (uint32_t i = 0; i < d->dim_v; i++) o[i] = e2e_round(o[i], x->c->pattern->shape.type);
     *lse = sum == 0 ? -INFINITY : x->other ? (base + log2f(sum)) * 0.693147181f : base + logf(sum);
 }
 
@@ -134,7 +133,8 @@ static void run_sequence(plain *x, float *o, float *lse)
         }
 }
 
-void e2e_plain(const e2e_call *c, bool other, const interp_sequence *seqs, const double *const *tables, float *o, float *lse)
+void e2e_plain(const e2e_call *c, bool other, const interp_sequence *seqs, const double *const *tables, float *o,
+               float *lse)
 {
     plain x = {.c = c, .other = other};
     arena *a = c->arena;

@@ -1,4 +1,5 @@
-/* probe_test.c - the visibility probe over the prelude: every mask, sizes 1 to 64, every length to 4 C + 3, and every head dimension.
+/* probe_test.c - the visibility probe over the prelude: every mask, sizes 1 to 64, every length to 4 C + 3, and every
+ * head dimension.
  *
  *   probe_test --list          names of masks, then `dim16` and so on
  *   probe_test NAME            one of them
@@ -16,10 +17,10 @@ static const int dims[] = {16, 32, 64, 80, 96, 128, 192, 256};
 static const char *const types[] = {"f32", "bf16", "f16"};
 enum { BLOCKS = 8 };
 
-/* ---- what the masks mean ------------------------------------------------------------------------------------------------------------ */
+/* ---- what the masks mean ---- */
 
 typedef struct probe {
-    int64_t c;        /* size */
+    int64_t c;           /* size */
     const double *table; /* of block(): [heads, BLOCKS, BLOCKS] */
 } probe;
 
@@ -28,12 +29,12 @@ static int64_t distance(const e2e_pair *x) { return x->q - x->k; }
 static bool is_causal(const e2e_pair *x) { return x->k <= x->q; }
 static int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
 
-#define SEES(name, condition) \
-    static bool sees_##name(const e2e_pair *x, const void *ctx) \
-    { \
-        int64_t c = size_of(ctx); \
-        (void)c, (void)x; \
-        return condition; \
+#define SEES(name, condition)                                                                                          \
+    static bool sees_##name(const e2e_pair *x, const void *ctx)                                                        \
+    {                                                                                                                  \
+        int64_t c = size_of(ctx);                                                                                      \
+        (void)c, (void)x;                                                                                              \
+        return condition;                                                                                              \
     }
 SEES(all, true)
 SEES(causal, is_causal(x))
@@ -89,7 +90,7 @@ static const struct mask_case {
     {"block", "input table : f32[heads, 8, 8];", "block(#, table)", sees_block},
 };
 
-/* ---- one call ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- one call ---- */
 
 static void fill_data(e2e_call *c, unsigned long long *seed)
 {
@@ -99,15 +100,14 @@ static void fill_data(e2e_call *c, unsigned long long *seed)
             if (e2e_uniform(seed) > 0.6) value = (int32_t)e2e_below(seed, 4) - 1;
             c->k_attrs[0][t] = value;
         }
-        for (int64_t t = 0; t < c->total_q; t++)
-            c->q_attrs[0][t] = c->k_attrs[0][c->positions[0] + t];
+        for (int64_t t = 0; t < c->total_q; t++) c->q_attrs[0][t] = c->k_attrs[0][c->positions[0] + t];
     }
-    for (int64_t i = 0; c->inputs[0] && i < e2e_input_count(c, 0); i++)
-        c->inputs[0][i] = e2e_uniform(seed) > 0;
+    for (int64_t i = 0; c->inputs[0] && i < e2e_input_count(c, 0); i++) c->inputs[0][i] = e2e_uniform(seed) > 0;
 }
 
 /* The last n_q of `length` tokens as queries, with all keys. */
-static bool probe_length(const e2e_module *m, uint32_t layer, const struct mask_case *x, int c, int64_t n_q, int64_t length, unsigned long long *seed)
+static bool probe_length(const e2e_module *m, uint32_t layer, const struct mask_case *x, int c, int64_t n_q,
+                         int64_t length, unsigned long long *seed)
 {
     e2e_call call;
     e2e_call_init(&call, m, layer, 1, &n_q, &length, NULL);
@@ -119,7 +119,7 @@ static bool probe_length(const e2e_module *m, uint32_t layer, const struct mask_
     return ok;
 }
 
-/* ---- modules ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- modules ---- */
 
 static void append_mask(char *to, size_t size, const char *mask, int c)
 {
@@ -171,7 +171,8 @@ static bool probe_shape(int dim, int dim_v, const char *type, const struct mask_
     char source[1024];
     e2e_module m;
     unsigned long long seed = (unsigned long long)(dim + dim_v);
-    snprintf(source, sizeof source, "%s pattern p { heads 4 / 2; dim %d; dim_v %d; dtype %s; mask ", x->head, dim, dim_v, type);
+    snprintf(source, sizeof source, "%s pattern p { heads 4 / 2; dim %d; dim_v %d; dtype %s; mask ", x->head, dim,
+             dim_v, type);
     append_mask(source, sizeof source, x->mask, c);
     size_t n = strlen(source);
     snprintf(source + n, sizeof source - n, "; }");
@@ -198,7 +199,8 @@ static bool probe_everything(void)
     for (size_t x = 0; x < ATTNC_COUNT(masks); x++)
         for (size_t d = 0; d < ATTNC_COUNT(dims); d++) {
             for (size_t t = 0; t < ATTNC_COUNT(types); t++)
-                if (!probe_shape(dims[d], (x + t) % 2 ? dims[d] : dims[(d + 3) % ATTNC_COUNT(dims)], types[t], &masks[x], sizes[(x + d + t) % ATTNC_COUNT(sizes)]))
+                if (!probe_shape(dims[d], (x + t) % 2 ? dims[d] : dims[(d + 3) % ATTNC_COUNT(dims)], types[t],
+                                 &masks[x], sizes[(x + d + t) % ATTNC_COUNT(sizes)]))
                     return false;
             printf("pass %s at dim %d\n", masks[x].name, dims[d]);
             fflush(stdout);
@@ -216,10 +218,8 @@ int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "--list";
     if (!strcmp(name, "--list")) {
-        for (size_t i = 0; i < ATTNC_COUNT(masks); i++)
-            puts(masks[i].name);
-        for (size_t i = 0; i < ATTNC_COUNT(dims); i++)
-            printf("dim%d\n", dims[i]);
+        for (size_t i = 0; i < ATTNC_COUNT(masks); i++) puts(masks[i].name);
+        for (size_t i = 0; i < ATTNC_COUNT(dims); i++) printf("dim%d\n", dims[i]);
         return EXIT_SUCCESS;
     }
     if (!strcmp(name, "long")) return result(name, probe_everything());

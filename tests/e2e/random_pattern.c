@@ -1,5 +1,5 @@
-/* random_pattern.c - writes patterns as a person might, only stranger. What it writes must compile: ranges of constants and the depth
- * of expressions are chosen so that nothing of it can be refused. */
+/* random_pattern.c - writes patterns as a person might, only stranger. What it writes must compile: ranges of constants
+ * and the depth of expressions are chosen so that nothing of it can be refused. */
 #include "tests/e2e/random_pattern.h"
 
 #include <stdarg.h>
@@ -21,21 +21,34 @@ static void add(random_pattern *r, const char *format, ...)
 }
 
 static const char *pick(random_pattern *r, const char *const *from, size_t n) { return from[random_below(r, (int)n)]; }
-#define PICK(r, ...) pick((r), (const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
+#define PICK(r, ...)                                                                                                   \
+    pick((r), (const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
 
-/* ---- integers ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- integers ---- */
 
 static void add_int(random_pattern *r, int depth);
 
 static void add_int_leaf(random_pattern *r)
 {
     switch (random_below(r, 8)) {
-    case 0: add(r, "%d", between(r, -5, 40)); return;
-    case 1: add(r, "%s", PICK(r, "h", "g", "layer", "heads")); return;
-    case 2: add(r, "%s", PICK(r, "doc.q", "doc.k", "flag.q", "flag.k")); return;
-    case 3: add(r, "%s[h]", PICK(r, "W", "reach")); return;
-    case 4: add(r, "W[%s %% 5]", PICK(r, "q", "k", "doc.q")); return;
-    default: add(r, "%s", PICK(r, "q", "k")); return;
+    case 0:
+        add(r, "%d", between(r, -5, 40));
+        return;
+    case 1:
+        add(r, "%s", PICK(r, "h", "g", "layer", "heads"));
+        return;
+    case 2:
+        add(r, "%s", PICK(r, "doc.q", "doc.k", "flag.q", "flag.k"));
+        return;
+    case 3:
+        add(r, "%s[h]", PICK(r, "W", "reach"));
+        return;
+    case 4:
+        add(r, "W[%s %% 5]", PICK(r, "q", "k", "doc.q"));
+        return;
+    default:
+        add(r, "%s", PICK(r, "q", "k"));
+        return;
     }
 }
 
@@ -79,40 +92,81 @@ static void add_int(random_pattern *r, int depth)
     add(r, ")");
 }
 
-/* ---- masks --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- masks ---- */
 
 static void add_mask(random_pattern *r, int depth);
 
 static void add_prelude_mask(random_pattern *r)
 {
     switch (random_below(r, 15)) {
-    case 0: add(r, "window(%d)", between(r, 1, 40)); return;
-    case 1: add(r, "chunk(%d)", between(r, 1, 40)); return;
-    case 2: add(r, "chunk(%d, %d)", between(r, 1, 20), between(r, -9, 30)); return;
-    case 3: add(r, "sink(%d)", between(r, 0, 9)); return;
-    case 4: add(r, "every(%d, %s)", between(r, 1, 7), PICK(r, "1", "h", "layer")); return;
-    case 5: add(r, "stride(%d)", between(r, 1, 6)); return;
-    case 6: add(r, "band(%d, %d)", between(r, -20, 3), between(r, 4, 30)); return;
-    case 7: add(r, "ahead(%d)", between(r, 0, 12)); return;
-    case 8: add(r, "same(doc)"); return;
-    case 9: add(r, "lastblock(%d, %d)", between(r, 1, 12), between(r, 1, 4)); return;
-    case 10: add(r, "streaming(%d, %d)", between(r, 0, 5), between(r, 1, 30)); return;
-    case 11: add(r, "dilated(%d, %d)", between(r, 1, 9), between(r, 1, 5)); return;
-    case 12: add(r, "longformer(%d, flag)", between(r, 0, 9)); return;
-    case 13: add(r, "prefixlm(flag)"); return;
-    default: add(r, "block(%d, table)", between(r, 1, 20)); return;
+    case 0:
+        add(r, "window(%d)", between(r, 1, 40));
+        return;
+    case 1:
+        add(r, "chunk(%d)", between(r, 1, 40));
+        return;
+    case 2:
+        add(r, "chunk(%d, %d)", between(r, 1, 20), between(r, -9, 30));
+        return;
+    case 3:
+        add(r, "sink(%d)", between(r, 0, 9));
+        return;
+    case 4:
+        add(r, "every(%d, %s)", between(r, 1, 7), PICK(r, "1", "h", "layer"));
+        return;
+    case 5:
+        add(r, "stride(%d)", between(r, 1, 6));
+        return;
+    case 6:
+        add(r, "band(%d, %d)", between(r, -20, 3), between(r, 4, 30));
+        return;
+    case 7:
+        add(r, "ahead(%d)", between(r, 0, 12));
+        return;
+    case 8:
+        add(r, "same(doc)");
+        return;
+    case 9:
+        add(r, "lastblock(%d, %d)", between(r, 1, 12), between(r, 1, 4));
+        return;
+    case 10:
+        add(r, "streaming(%d, %d)", between(r, 0, 5), between(r, 1, 30));
+        return;
+    case 11:
+        add(r, "dilated(%d, %d)", between(r, 1, 9), between(r, 1, 5));
+        return;
+    case 12:
+        add(r, "longformer(%d, flag)", between(r, 0, 9));
+        return;
+    case 13:
+        add(r, "prefixlm(flag)");
+        return;
+    default:
+        add(r, "block(%d, table)", between(r, 1, 20));
+        return;
     }
 }
 
 static void add_comparison(random_pattern *r)
 {
     switch (random_below(r, 7)) {
-    case 0: add(r, "window(W[h])"); return;
-    case 1: add(r, "q - k < reach[h]"); return;
-    case 2: add(r, "table[h, q / 8, k / 8] %s %.2f", PICK(r, "<", ">"), e2e_uniform(&r->seed)); return;
-    case 3: add(r, "%s in [0, 2..3]", PICK(r, "h", "g", "q % 5", "layer")); return;
-    case 4: add(r, "full[layer, h]"); return;
-    default: break;
+    case 0:
+        add(r, "window(W[h])");
+        return;
+    case 1:
+        add(r, "q - k < reach[h]");
+        return;
+    case 2:
+        add(r, "table[h, q / 8, k / 8] %s %.2f", PICK(r, "<", ">"), e2e_uniform(&r->seed));
+        return;
+    case 3:
+        add(r, "%s in [0, 2..3]", PICK(r, "h", "g", "q % 5", "layer"));
+        return;
+    case 4:
+        add(r, "full[layer, h]");
+        return;
+    default:
+        break;
     }
     add_int(r, 2);
     add(r, " %s ", PICK(r, "<", "<=", ">", ">=", "==", "!="));
@@ -149,39 +203,72 @@ static void add_mask(random_pattern *r, int depth)
     }
 }
 
-/* ---- scores -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- scores ---- */
 
 static double small_factor(random_pattern *r) { return 0.05 * between(r, 1, 40); }
 
 static void add_raw_score(random_pattern *r)
 {
     switch (random_below(r, 8)) {
-    case 0: add(r, "s * %.2f", small_factor(r)); return;
-    case 1: add(r, "s + %.2f * tanh(s)", small_factor(r)); return;
-    case 2: add(r, "if q - k < %d then s else s * 0.5", between(r, 0, 20)); return;
-    case 3: add(r, "s * (0.5 + h) - %.2f * abs(q - k)", 0.01 * between(r, 0, 20)); return;
-    case 4: add(r, "%s(s, %.2f)", PICK(r, "min", "max"), e2e_uniform(&r->seed) * 3); return;
-    case 5: add(r, "s + %.2f * table[h, q / 8, k / 8]", small_factor(r)); return;
-    case 6: add(r, "s / (1.0 + %s) + exp(min(s, 1.0))", PICK(r, "layer", "h", "abs(s)", "sqrt(float(abs(q - k)))")); return;
-    default: add(r, "s * max(1.0, log2(q + 2) / %.2f) + float(%s) * 0.1", 2 + small_factor(r), PICK(r, "doc.k", "flag.q", "k % 3", "q / 7 % 4")); return;
+    case 0:
+        add(r, "s * %.2f", small_factor(r));
+        return;
+    case 1:
+        add(r, "s + %.2f * tanh(s)", small_factor(r));
+        return;
+    case 2:
+        add(r, "if q - k < %d then s else s * 0.5", between(r, 0, 20));
+        return;
+    case 3:
+        add(r, "s * (0.5 + h) - %.2f * abs(q - k)", 0.01 * between(r, 0, 20));
+        return;
+    case 4:
+        add(r, "%s(s, %.2f)", PICK(r, "min", "max"), e2e_uniform(&r->seed) * 3);
+        return;
+    case 5:
+        add(r, "s + %.2f * table[h, q / 8, k / 8]", small_factor(r));
+        return;
+    case 6:
+        add(r, "s / (1.0 + %s) + exp(min(s, 1.0))", PICK(r, "layer", "h", "abs(s)", "sqrt(float(abs(q - k)))"));
+        return;
+    default:
+        add(r, "s * max(1.0, log2(q + 2) / %.2f) + float(%s) * 0.1", 2 + small_factor(r),
+            PICK(r, "doc.k", "flag.q", "k % 3", "q / 7 % 4"));
+        return;
     }
 }
 
 static void add_score(random_pattern *r)
 {
     switch (random_below(r, 9)) {
-    case 0: add(r, "softcap(%.2f)", 0.5 + 10 * small_factor(r)); return;
-    case 1: add(r, "alibi"); return;
-    case 2: add(r, "alibi(slopes)"); return;
-    case 3: add(r, "qtemp(%.2f, %d, %d)", small_factor(r), between(r, 1, 30), between(r, 0, 2)); return;
-    case 4: add(r, "bias(near)"); return;
-    case 5: add(r, "bias_rel(rel, %d)", between(r, 0, 7)); return;
-    case 6: add(r, "t5(rel, %d, %d, %s)", random_chance(r, 0.5) ? 8 : 14, between(r, 9, 64), PICK(r, "true", "false")); return;
-    default: add_raw_score(r); return;
+    case 0:
+        add(r, "softcap(%.2f)", 0.5 + 10 * small_factor(r));
+        return;
+    case 1:
+        add(r, "alibi");
+        return;
+    case 2:
+        add(r, "alibi(slopes)");
+        return;
+    case 3:
+        add(r, "qtemp(%.2f, %d, %d)", small_factor(r), between(r, 1, 30), between(r, 0, 2));
+        return;
+    case 4:
+        add(r, "bias(near)");
+        return;
+    case 5:
+        add(r, "bias_rel(rel, %d)", between(r, 0, 7));
+        return;
+    case 6:
+        add(r, "t5(rel, %d, %d, %s)", random_chance(r, 0.5) ? 8 : 14, between(r, 9, 64), PICK(r, "true", "false"));
+        return;
+    default:
+        add_raw_score(r);
+        return;
     }
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- the whole ---- */
 
 static void add_sizes(random_pattern *r)
 {
@@ -190,7 +277,8 @@ static void add_sizes(random_pattern *r)
     r->q_heads = r->kv_heads * group[random_below(r, 8)];
     if (r->q_heads > 8) r->q_heads = r->kv_heads;
     int dim = random_chance(r, 0.4) ? between(r, 1, 40) : dims[random_below(r, 8)];
-    add(r, "  heads %d / %d;  dim %d;  dtype %s;\n", r->q_heads, r->kv_heads, dim, PICK(r, "f32", "f32", "bf16", "f16"));
+    add(r, "  heads %d / %d;  dim %d;  dtype %s;\n", r->q_heads, r->kv_heads, dim,
+        PICK(r, "f32", "f32", "bf16", "f16"));
     if (random_chance(r, 0.3)) add(r, "  dim_v %d;\n", between(r, 1, 70));
     if (random_chance(r, 0.3)) add(r, "  scale %s;\n", PICK(r, "1.0", "0.25", "0.1 * (1 + h)", "1.0 / (2 + layer)"));
 }
@@ -227,7 +315,8 @@ static void add_pattern(random_pattern *r, const char *name)
         add_score(r);
         if (i + 1 == n) add(r, ";\n");
     }
-    if (random_chance(r, 0.3)) add(r, "    row softmax(sink: %s);\n", PICK(r, "sinks[layer, h]", "0.5", "0.3 * h - 1.0", "float(q % 3)"));
+    if (random_chance(r, 0.3))
+        add(r, "    row softmax(sink: %s);\n", PICK(r, "sinks[layer, h]", "0.5", "0.3 * h - 1.0", "float(q % 3)"));
     add(r, "  }\n");
 }
 

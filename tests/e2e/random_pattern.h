@@ -11,7 +11,7 @@ typedef struct random_pattern {
     char at[RANDOM_TEXT];    /* the text */
     size_t n;
     int q_heads, kv_heads, layers;
-    int32_t isa;             /* compiled for this target only, and run on it */
+    int32_t isa; /* compiled for this target only, and run on it */
 } random_pattern;
 
 void random_pattern_create(random_pattern *r, unsigned long long seed);

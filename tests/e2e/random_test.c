@@ -28,7 +28,8 @@ static void choose_lengths(random_pattern *r, lengths *l)
         l->k[i] = l->q[i] + (random_chance(r, 0.4) ? random_length(r) : 0);
         l->pos[i] = l->k[i] - l->q[i];
         if (random_chance(r, 0.2)) l->pos[i] = random_below(r, 60);
-        /* Far away from the keys; not with scores, where a penalty on such a distance leaves nothing of the logits in f32. */
+        /* Far away from the keys; not with scores, where a penalty on such a distance leaves nothing of the logits in
+         * f32. */
         if (random_chance(r, 0.02) && !strstr(r->at, "score")) l->pos[i] = ((int64_t)1 << 29) + random_below(r, 1000);
     }
 }
@@ -45,10 +46,8 @@ static void fill_attrs(random_pattern *r, e2e_call *c)
     for (uint32_t a = 0; a < d->n_attrs; a++) {
         uint32_t kind = !strcmp(d->attrs[a], "flag");
         int32_t value = 0;
-        for (int64_t t = 0; t < c->total_k; t++)
-            c->k_attrs[a][t] = value = random_attr(r, kind, value);
-        for (int64_t t = 0; t < c->total_q; t++)
-            c->q_attrs[a][t] = value = random_attr(r, kind, value);
+        for (int64_t t = 0; t < c->total_k; t++) c->k_attrs[a][t] = value = random_attr(r, kind, value);
+        for (int64_t t = 0; t < c->total_q; t++) c->q_attrs[a][t] = value = random_attr(r, kind, value);
     }
 }
 
@@ -59,7 +58,8 @@ static void fill_inputs(random_pattern *r, e2e_call *c)
         for (int64_t j = 0; j < e2e_input_count(c, i); j++) {
             double *x = &c->inputs[i][j];
             *x = d->inputs[i]->is_int ? random_below(r, 40) : (double)(float)e2e_uniform(&r->seed);
-            if (!strcmp(d->inputs[i]->name, "sinks") && random_chance(r, 0.1)) *x = random_chance(r, 0.5) ? -INFINITY : 12;
+            if (!strcmp(d->inputs[i]->name, "sinks") && random_chance(r, 0.1))
+                *x = random_chance(r, 0.5) ? -INFINITY : 12;
         }
 }
 
@@ -85,11 +85,13 @@ static bool run_case(random_pattern *r, const e2e_module *m, unsigned long long 
     fill_inputs(r, &c);
     e2e_fill(&c, &r->seed, sizes[random_below(r, ATTNC_COUNT(sizes))]);
     choose_ways(r, &c);
-    e2e_note("random_test 1 %llu: %s, layer %u, layout %d, %u threads%s, parts %u, group %u%s", seed, attn_isa_name((uint32_t)c.isa), c.layer, c.layout,
-             c.threads, c.own_threads ? " of its own" : "", c.parts, c.group, c.half_output ? ", output in the dtype" : "");
+    e2e_note("random_test 1 %llu: %s, layer %u, layout %d, %u threads%s, parts %u, group %u%s", seed,
+             attn_isa_name((uint32_t)c.isa), c.layer, c.layout, c.threads, c.own_threads ? " of its own" : "", c.parts,
+             c.group, c.half_output ? ", output in the dtype" : "");
     bool ok = e2e_run(&c) && e2e_matches(&c);
     for (uint32_t i = 0; i < l.n && !ok; i++)
-        printf("  sequence %u: %lld queries at %lld, %lld keys\n", i, (long long)l.q[i], (long long)l.pos[i], (long long)l.k[i]);
+        printf("  sequence %u: %lld queries at %lld, %lld keys\n", i, (long long)l.q[i], (long long)l.pos[i],
+               (long long)l.k[i]);
     e2e_call_free(&c);
     return ok;
 }
@@ -116,8 +118,7 @@ int main(int argc, char **argv)
     long count = argc > 1 ? strtol(argv[1], NULL, 10) : 200, failed = 0;
     unsigned long long seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
     printf("%ld random patterns from seed %llu\n", count, seed);
-    for (long i = 0; i < count && failed < 10; i++)
-        failed += !run_pattern(seed + (unsigned long long)i);
+    for (long i = 0; i < count && failed < 10; i++) failed += !run_pattern(seed + (unsigned long long)i);
     printf("%ld wrong\n", failed);
     return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

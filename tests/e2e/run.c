@@ -1,4 +1,4 @@
-/* run.c - one call of a compiled layer on guarded memory, and its comparison with the oracle. */
+/* run.c - one call of a compiled layer on guarded memory. */
 #define _DEFAULT_SOURCE
 #include "tests/e2e/harness.h"
 #include "tools/common/half.h"
@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- what is being run ------------------------------------------------------------------------------------------------------- */
+/* ---- what is being run ---- */
 
 static char note[2048];
 
@@ -40,8 +40,7 @@ void e2e_note(const char *format, ...)
 
 const char *e2e_get_note(void) { return note; }
 
-static bool fail(const char *format, ...) ATTNC_PRINTF(1, 2);
-static bool fail(const char *format, ...)
+bool e2e_fail(const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -51,7 +50,7 @@ static bool fail(const char *format, ...)
     return false;
 }
 
-/* ---- values ------------------------------------------------------------------------------------------------------------------ */
+/* ---- values ---- */
 
 double e2e_uniform(unsigned long long *state)
 {
@@ -66,8 +65,7 @@ int64_t e2e_below(unsigned long long *state, int64_t n) { return (int64_t)((e2e_
 static int64_t *copy_lengths(arena *a, const int64_t *from, uint32_t n)
 {
     int64_t *out = ARENA_ARRAY(a, int64_t, n + 1u);
-    for (uint32_t i = 0; i < n; i++)
-        out[i] = from[i];
+    for (uint32_t i = 0; i < n; i++) out[i] = from[i];
     return out;
 }
 
@@ -75,19 +73,22 @@ int64_t e2e_input_count(const e2e_call *c, uint32_t input)
 {
     const attn_input_desc *d = attn_module_describe(c->m->loaded)->inputs[input];
     int64_t n = 1;
-    for (uint32_t i = 0; i < d->rank; i++)
-        n *= d->extent[i];
+    for (uint32_t i = 0; i < d->rank; i++) n *= d->extent[i];
     return n;
 }
 
-static int64_t q_size(const e2e_call *c) { return c->total_q * c->kind->q_heads * c->kind->dim; }
-static int64_t k_size(const e2e_call *c) { return c->total_k * c->kind->kv_heads * c->kind->dim; }
-static int64_t v_size(const e2e_call *c) { return c->total_k * c->kind->kv_heads * c->kind->dim_v; }
-static int64_t o_size(const e2e_call *c) { return c->total_q * c->kind->q_heads * c->kind->dim_v; }
-static int64_t lse_size(const e2e_call *c) { return c->total_q * c->kind->q_heads; }
+static void count_elements(e2e_call *c)
+{
+    const attn_kind_desc *d = c->kind;
+    c->n_q = c->total_q * d->q_heads * d->dim;
+    c->n_k = c->total_k * d->kv_heads * d->dim;
+    c->n_v = c->total_k * d->kv_heads * d->dim_v;
+    c->n_o = c->total_q * d->q_heads * d->dim_v;
+    c->n_lse = c->total_q * d->q_heads;
+}
 
-void e2e_call_init(e2e_call *c, const e2e_module *m, uint32_t layer, uint32_t n_seqs, const int64_t *q_lens, const int64_t *k_lens,
-                   const int64_t *positions)
+void e2e_call_init(e2e_call *c, const e2e_module *m, uint32_t layer, uint32_t n_seqs, const int64_t *q_lens,
+                   const int64_t *k_lens, const int64_t *positions)
 {
     const attn_module_desc *d = attn_module_describe(m->loaded);
     arena *a = arena_create(0, NULL, NULL);
@@ -100,18 +101,18 @@ void e2e_call_init(e2e_call *c, const e2e_module *m, uint32_t layer, uint32_t n_
         c->positions[i] = positions ? positions[i] : c->k_lens[i] - c->q_lens[i];
         c->total_q += c->q_lens[i], c->total_k += c->k_lens[i];
     }
+    count_elements(c);
     ATTNC_CHECK(d->n_attrs <= E2E_MAX_NAMED && d->n_inputs <= E2E_MAX_NAMED);
-    c->q = ARENA_ARRAY(a, float, (size_t)q_size(c) + 1);
-    c->k = ARENA_ARRAY(a, float, (size_t)k_size(c) + 1);
-    c->v = ARENA_ARRAY(a, float, (size_t)v_size(c) + 1);
-    c->o = ARENA_ARRAY(a, float, (size_t)o_size(c) + 1);
-    c->lse = ARENA_ARRAY(a, float, (size_t)lse_size(c) + 1);
+    c->q = ARENA_ARRAY(a, float, (size_t)c->n_q + 1);
+    c->k = ARENA_ARRAY(a, float, (size_t)c->n_k + 1);
+    c->v = ARENA_ARRAY(a, float, (size_t)c->n_v + 1);
+    c->o = ARENA_ARRAY(a, float, (size_t)c->n_o + 1);
+    c->lse = ARENA_ARRAY(a, float, (size_t)c->n_lse + 1);
     for (uint32_t i = 0; i < d->n_attrs; i++) {
         c->q_attrs[i] = ARENA_ARRAY(a, int32_t, (size_t)c->total_q + 1);
         c->k_attrs[i] = ARENA_ARRAY(a, int32_t, (size_t)c->total_k + 1);
     }
-    for (uint32_t i = 0; i < d->n_inputs; i++)
-        c->inputs[i] = ARENA_ARRAY(a, double, (size_t)e2e_input_count(c, i) + 1);
+    for (uint32_t i = 0; i < d->n_inputs; i++) c->inputs[i] = ARENA_ARRAY(a, double, (size_t)e2e_input_count(c, i) + 1);
 }
 
 void e2e_call_free(e2e_call *c)
@@ -122,34 +123,32 @@ void e2e_call_free(e2e_call *c)
 
 static void fill(float *to, int64_t n, unsigned long long *seed, double size)
 {
-    for (int64_t i = 0; i < n; i++)
-        to[i] = (float)((e2e_uniform(seed) + e2e_uniform(seed) + e2e_uniform(seed)) * size);
+    for (int64_t i = 0; i < n; i++) to[i] = (float)((e2e_uniform(seed) + e2e_uniform(seed) + e2e_uniform(seed)) * size);
 }
 
 static void round_values(float *at, int64_t n, dtype type)
 {
-    for (int64_t i = 0; i < n && type != DTYPE_F32; i++)
-        at[i] = e2e_round(at[i], type);
+    for (int64_t i = 0; i < n && type != DTYPE_F32; i++) at[i] = e2e_round(at[i], type);
 }
 
 void e2e_values_changed(e2e_call *c)
 {
     dtype type = c->pattern->shape.type;
-    round_values(c->q, q_size(c), type);
-    round_values(c->k, k_size(c), type);
-    round_values(c->v, v_size(c), type);
+    round_values(c->q, c->n_q, type);
+    round_values(c->k, c->n_k, type);
+    round_values(c->v, c->n_v, type);
     c->want_o = c->want_lse = NULL;
 }
 
 void e2e_fill(e2e_call *c, unsigned long long *seed, double size)
 {
-    fill(c->q, q_size(c), seed, size);
-    fill(c->k, k_size(c), seed, size);
-    fill(c->v, v_size(c), seed, size);
+    fill(c->q, c->n_q, seed, size);
+    fill(c->k, c->n_k, seed, size);
+    fill(c->v, c->n_v, seed, size);
     e2e_values_changed(c);
 }
 
-/* ---- tensors in guarded memory ----------------------------------------------------------------------------------------------- */
+/* ---- tensors in guarded memory ---- */
 
 /* One tensor of the call: [tokens, heads, dim] or [sequences, tokens, heads, dim]; dim 0: none (lse). */
 typedef struct view {
@@ -183,7 +182,12 @@ static void lay_out(view *x, e2e_layout layout, int64_t tokens)
 static bool view_create(view *x, const e2e_call *c, bool keys, int64_t heads, int64_t dim, dtype type)
 {
     int64_t tokens = keys ? c->total_k : c->total_q;
-    *x = (view){.type = type, .batch = c->layout == E2E_BATCH, .lens = keys ? c->k_lens : c->q_lens, .n_seqs = c->n_seqs, .heads = heads, .dim = dim};
+    *x = (view){.type = type,
+                .batch = c->layout == E2E_BATCH,
+                .lens = keys ? c->k_lens : c->q_lens,
+                .n_seqs = c->n_seqs,
+                .heads = heads,
+                .dim = dim};
     if (x->batch) {
         tokens = 0;
         for (uint32_t i = 0; i < c->n_seqs; i++)
@@ -191,11 +195,15 @@ static bool view_create(view *x, const e2e_call *c, bool keys, int64_t heads, in
     }
     lay_out(x, c->layout, tokens);
     int64_t last = 0, count = 1;
-    for (int i = 0; i < x->rank; i++)
-        last += (x->shape[i] - 1) * x->stride[i], count *= x->shape[i];
-    if (!guarded_create(&x->memory, count ? (size_t)(last + 1) * element_size(type) : 0)) return fail("no memory");
+    for (int i = 0; i < x->rank; i++) last += (x->shape[i] - 1) * x->stride[i], count *= x->shape[i];
+    if (!guarded_create(&x->memory, count ? (size_t)(last + 1) * element_size(type) : 0)) return e2e_fail("no memory");
     DLDataType dl_type = {type == DTYPE_BF16 ? kDLBfloat : kDLFloat, type == DTYPE_F32 ? 32 : 16, 1};
-    x->dl = (DLTensor){.data = x->memory.at, .device = {kDLCPU, 0}, .ndim = x->rank, .dtype = dl_type, .shape = x->shape, .strides = x->stride};
+    x->dl = (DLTensor){.data = x->memory.at,
+                       .device = {kDLCPU, 0},
+                       .ndim = x->rank,
+                       .dtype = dl_type,
+                       .shape = x->shape,
+                       .strides = x->stride};
     return true;
 }
 
@@ -204,13 +212,17 @@ static void move(view *x, int64_t element, float *value, bool out)
     uint16_t *half = (uint16_t *)x->memory.at + element;
     float *single = (float *)x->memory.at + element;
     if (x->type == DTYPE_F32) {
-        if (out) *value = *single, memset(single, 0xff, sizeof *single);
-        else *single = *value;
+        if (out)
+            *value = *single, memset(single, 0xff, sizeof *single);
+        else
+            *single = *value;
         return;
     }
     bool f16 = x->type == DTYPE_F16;
-    if (out) *value = f16 ? half_from_f16(*half) : half_from_bf16(*half), *half = 0xffff;
-    else *half = f16 ? half_to_f16(*value) : half_to_bf16(*value);
+    if (out)
+        *value = f16 ? half_from_f16(*half) : half_from_bf16(*half), *half = 0xffff;
+    else
+        *half = f16 ? half_to_f16(*value) : half_to_bf16(*value);
 }
 
 /* Between packed values and the tensor. What is taken out is overwritten: behind it all bytes must be 0xff again. */
@@ -229,7 +241,7 @@ static void move_all(view *x, float *values, bool out)
     }
 }
 
-/* ---- running ------------------------------------------------------------------------------------------------------------------- */
+/* ---- running ---- */
 
 typedef struct tensors {
     view q, k, v, o, lse;
@@ -245,10 +257,12 @@ static bool make_inputs(e2e_call *c, tensors *t)
     const attn_module_desc *d = attn_module_describe(c->m->loaded);
     for (uint32_t i = 0; i < d->n_inputs; i++) {
         int64_t n = e2e_input_count(c, i);
-        if (!guarded_create(&t->input[i], (size_t)n * 4)) return fail("no memory");
+        if (!guarded_create(&t->input[i], (size_t)n * 4)) return e2e_fail("no memory");
         for (int64_t j = 0; j < n; j++)
-            if (d->inputs[i]->is_int) ((int32_t *)t->input[i].at)[j] = (int32_t)c->inputs[i][j];
-            else ((float *)t->input[i].at)[j] = (float)c->inputs[i][j];
+            if (d->inputs[i]->is_int)
+                ((int32_t *)t->input[i].at)[j] = (int32_t)c->inputs[i][j];
+            else
+                ((float *)t->input[i].at)[j] = (float)c->inputs[i][j];
         t->input_dl[i] = (DLTensor){.data = t->input[i].at,
                                     .device = {kDLCPU, 0},
                                     .ndim = (int32_t)d->inputs[i]->rank,
@@ -263,7 +277,8 @@ static bool make_tensors(e2e_call *c, tensors *t)
 {
     const attn_kind_desc *d = c->kind;
     dtype type = c->pattern->shape.type;
-    bool ok = view_create(&t->q, c, false, d->q_heads, d->dim, type) && view_create(&t->k, c, true, d->kv_heads, d->dim, type) &&
+    bool ok = view_create(&t->q, c, false, d->q_heads, d->dim, type) &&
+              view_create(&t->k, c, true, d->kv_heads, d->dim, type) &&
               view_create(&t->v, c, true, d->kv_heads, d->dim_v, type) &&
               view_create(&t->o, c, false, d->q_heads, d->dim_v, c->half_output ? type : DTYPE_F32) &&
               view_create(&t->lse, c, false, d->q_heads, 0, DTYPE_F32) && make_inputs(c, t);
@@ -290,9 +305,9 @@ static bool make_plan(e2e_call *c, tensors *t)
                                 .isa = c->isa,
                                 .max_parts = c->parts,
                                 .group = c->group};
-    if (attn_plan_create(c->m->loaded, &p, &t->plan, &err)) return fail("attn_plan_create: %s", err.text);
+    if (attn_plan_create(c->m->loaded, &p, &t->plan, &err)) return e2e_fail("attn_plan_create: %s", err.text);
     if (c->threads > 1 && !c->own_threads && attn_pool_create(c->threads, NULL, &t->pool, &err))
-        return fail("attn_pool_create: %s", err.text);
+        return e2e_fail("attn_pool_create: %s", err.text);
     return true;
 }
 
@@ -314,32 +329,37 @@ static bool run_own_threads(attn_plan *p, const attn_tensors *t, uint32_t n)
     attn_error err;
     worker w[16];
     ATTNC_CHECK(n <= ATTNC_COUNT(w));
-    if (attn_begin(p, t, &err)) return fail("attn_begin: %s", err.text);
+    if (attn_begin(p, t, &err)) return e2e_fail("attn_begin: %s", err.text);
     for (uint32_t i = 0; i < n; i++) {
         w[i] = (worker){.plan = p, .index = i, .count = n};
-        if (pthread_create(&w[i].thread, NULL, work, &w[i])) return fail("no thread");
+        if (pthread_create(&w[i].thread, NULL, work, &w[i])) return e2e_fail("no thread");
     }
-    for (uint32_t i = 0; i < n; i++)
-        pthread_join(w[i].thread, NULL);
+    for (uint32_t i = 0; i < n; i++) pthread_join(w[i].thread, NULL);
     attn_end(p);
     return true;
 }
 
 static bool forward(e2e_call *c, tensors *t)
 {
-    const attn_tensors all = {.size = sizeof all, .q = &t->q.dl, .k = &t->k.dl, .v = &t->v.dl, .o = &t->o.dl, .lse = &t->lse.dl,
-                              .inputs = t->inputs, .layer = c->layer};
+    const attn_tensors all = {.size = sizeof all,
+                              .q = &t->q.dl,
+                              .k = &t->k.dl,
+                              .v = &t->v.dl,
+                              .o = &t->o.dl,
+                              .lse = &t->lse.dl,
+                              .inputs = t->inputs,
+                              .layer = c->layer};
     attn_error err;
     if (c->own_threads) return run_own_threads(t->plan, &all, c->threads ? c->threads : 1);
-    return !attn_forward(t->plan, &all, t->pool, &err) || fail("attn_forward: %s", err.text);
+    return !attn_forward(t->plan, &all, t->pool, &err) || e2e_fail("attn_forward: %s", err.text);
 }
 
 static bool take_results(e2e_call *c, tensors *t)
 {
     move_all(&t->o, c->o, true);
     move_all(&t->lse, c->lse, true);
-    if (!guarded_is_untouched(&t->o.memory)) return fail("something beside the elements of o was written");
-    return guarded_is_untouched(&t->lse.memory) || fail("something beside the elements of lse was written");
+    if (!guarded_is_untouched(&t->o.memory)) return e2e_fail("something beside the elements of o was written");
+    return guarded_is_untouched(&t->lse.memory) || e2e_fail("something beside the elements of lse was written");
 }
 
 static void free_tensors(tensors *t)
@@ -347,10 +367,8 @@ static void free_tensors(tensors *t)
     attn_pool_destroy(t->pool);
     attn_plan_destroy(t->plan);
     view *all[] = {&t->q, &t->k, &t->v, &t->o, &t->lse};
-    for (size_t i = 0; i < ATTNC_COUNT(all); i++)
-        guarded_destroy(&all[i]->memory);
-    for (size_t i = 0; i < E2E_MAX_NAMED; i++)
-        guarded_destroy(&t->input[i]);
+    for (size_t i = 0; i < ATTNC_COUNT(all); i++) guarded_destroy(&all[i]->memory);
+    for (size_t i = 0; i < E2E_MAX_NAMED; i++) guarded_destroy(&t->input[i]);
 }
 
 bool e2e_run(e2e_call *c)
@@ -359,121 +377,4 @@ bool e2e_run(e2e_call *c)
     bool ok = make_tensors(c, &t) && make_plan(c, &t) && forward(c, &t) && take_results(c, &t);
     free_tensors(&t);
     return ok;
-}
-
-/* ---- the oracle ---------------------------------------------------------------------------------------------------------------- */
-
-static const double *doubles(arena *a, const float *from, int64_t n)
-{
-    double *out = ARENA_ARRAY(a, double, (size_t)n + 1);
-    for (int64_t i = 0; i < n; i++)
-        out[i] = from[i];
-    return out;
-}
-
-static const double *const *oracle_tables(const e2e_call *c)
-{
-    const attn_module_desc *d = attn_module_describe(c->m->loaded);
-    const symbols *s = &c->m->ir->symbols;
-    const double **out = ARENA_ARRAY(c->arena, const double *, s->tables.n + 1);
-    for (size_t i = 0; i < s->tables.n; i++)
-        for (uint32_t j = 0; j < d->n_inputs; j++)
-            if (!s->tables.at[i].value && !strcmp(s->tables.at[i].name, d->inputs[j]->name)) out[i] = c->inputs[j];
-    return out;
-}
-
-static const int32_t *const *oracle_attrs(const e2e_call *c, int32_t *const *all, int64_t token)
-{
-    const attn_module_desc *d = attn_module_describe(c->m->loaded);
-    const symbols *s = &c->m->ir->symbols;
-    const int32_t **out = ARENA_ARRAY(c->arena, const int32_t *, s->attrs.n + 1);
-    for (size_t i = 0; i < s->attrs.n; i++)
-        for (uint32_t j = 0; j < d->n_attrs; j++)
-            if (!strcmp(s->attrs.at[i], d->attrs[j])) out[i] = all[j] + token;
-    return out;
-}
-
-static interp_sequence *oracle_sequences(const e2e_call *c)
-{
-    const attn_kind_desc *d = c->kind;
-    arena *a = c->arena;
-    const double *q = doubles(a, c->q, q_size(c)), *k = doubles(a, c->k, k_size(c)), *v = doubles(a, c->v, v_size(c));
-    interp_sequence *seqs = ARENA_ARRAY(a, interp_sequence, c->n_seqs + 1u);
-    int64_t at_q = 0, at_k = 0;
-    for (uint32_t i = 0; i < c->n_seqs; i++) {
-        seqs[i] = (interp_sequence){.n_q = c->q_lens[i], .pos = c->positions[i], .n_keys = c->k_lens[i],
-                                    .q = q + at_q * d->q_heads * d->dim,
-                                    .k = k + at_k * d->kv_heads * d->dim,
-                                    .v = v + at_k * d->kv_heads * d->dim_v,
-                                    .q_attr = oracle_attrs(c, c->q_attrs, at_q),
-                                    .k_attr = oracle_attrs(c, c->k_attrs, at_k),
-                                    .o = c->want_o + at_q * d->q_heads * d->dim_v,
-                                    .lse = c->want_lse + at_q * d->q_heads};
-        at_q += c->q_lens[i], at_k += c->k_lens[i];
-    }
-    return seqs;
-}
-
-/* Infinities and NaN only equal themselves. */
-static double distance(double a, double b)
-{
-    if (isnan(a) || isnan(b)) return isnan(a) && isnan(b) ? 0 : INFINITY;
-    return a == b ? 0 : fabs(a - b);
-}
-
-static double largest_error(const double *want, const float *got, int64_t n, int64_t *where)
-{
-    double worst = -1;
-    for (int64_t i = 0; i < n; i++) {
-        double e = distance(want[i], got[i]);
-        if (e > worst) worst = e, *where = i;
-    }
-    return worst < 0 ? 0 : worst;
-}
-
-static bool run_oracle(e2e_call *c)
-{
-    c->want_o = ARENA_ARRAY(c->arena, double, (size_t)o_size(c) + 1);
-    c->want_lse = ARENA_ARRAY(c->arena, double, (size_t)lse_size(c) + 1);
-    interp_sequence *seqs = oracle_sequences(c);
-    const double *const *tables = oracle_tables(c);
-    const interp_options o = {.layer = c->layer, .tables = tables};
-    const char *wrong = interp_run(c->m->definition[c->m->ir->schedule[c->layer]], seqs, c->n_seqs, &o);
-    if (wrong) return fail("the oracle: %s", wrong);
-    float *plain_o = ARENA_ARRAY(c->arena, float, (size_t)o_size(c) + 1), *plain_lse = ARENA_ARRAY(c->arena, float, (size_t)lse_size(c) + 1);
-    double error_o = 0, error_lse = 0;
-    for (int way = 0; way < 2; way++) {
-        int64_t where;
-        e2e_plain(c, way, seqs, tables, plain_o, plain_lse);
-        error_o = fmax(error_o, largest_error(c->want_o, plain_o, o_size(c), &where));
-        error_lse = fmax(error_lse, largest_error(c->want_lse, plain_lse, lse_size(c), &where));
-    }
-    if (isinf(error_o) || isinf(error_lse)) return fail("the plain computation overflows: this case says nothing");
-    c->allowed_o = 2 * error_o + 1e-5;
-    /* Kernels scale the queries before the product, which rounds once more: 4 units of the last place of the largest lse. */
-    double largest = 0;
-    for (int64_t i = 0; i < lse_size(c); i++)
-        if (isfinite(c->want_lse[i])) largest = fmax(largest, fabs(c->want_lse[i]));
-    c->allowed_lse = 2 * error_lse + 1e-5 + largest * 0x1p-21;
-    return true;
-}
-
-static bool compare(const e2e_call *c, const char *what, const double *want, const float *got, int64_t width, double allowed)
-{
-    int64_t at = 0;
-    double error = largest_error(want, got, lse_size(c) * width, &at);
-    if (error <= allowed) return true;
-    int64_t row = at / width / c->kind->q_heads, head = at / width % c->kind->q_heads;
-    uint32_t s = 0;
-    while (row >= c->q_lens[s])
-        row -= c->q_lens[s++];
-    return fail("%s: error %.3g, allowed %.3g: sequence %u, query %lld, head %lld, element %lld is %.9g, not %.9g", what, error, allowed, s,
-                (long long)row, (long long)head, (long long)(at % width), got[at], want[at]);
-}
-
-bool e2e_matches(e2e_call *c)
-{
-    if (!c->want_o && !run_oracle(c)) return false;
-    bool same = compare(c, "o", c->want_o, c->o, c->kind->dim_v, c->allowed_o);
-    return compare(c, "lse", c->want_lse, c->lse, 1, c->allowed_lse) && same;
 }

@@ -25,13 +25,12 @@ static bool on_every_isa(const char *source, size_t n, const int64_t *lens, chec
     return ok;
 }
 
-/* ---- rows that see nothing -------------------------------------------------------------------------------------------------------- */
+/* ---- rows that see nothing ---- */
 
 static bool row_is(const e2e_call *c, int64_t token, int64_t h, double o, double lse)
 {
     int64_t at = token * c->kind->q_heads + h;
-    for (uint32_t i = 0; i < c->kind->dim_v; i++)
-        EXPECT(c->o[at * c->kind->dim_v + i] == o);
+    for (uint32_t i = 0; i < c->kind->dim_v; i++) EXPECT(c->o[at * c->kind->dim_v + i] == o);
     EXPECT(c->lse[at] == lse);
     return true;
 }
@@ -39,34 +38,33 @@ static bool row_is(const e2e_call *c, int64_t token, int64_t h, double o, double
 static bool foreign_rows_are_empty(e2e_call *c)
 {
     unsigned long long seed = 1;
-    for (int64_t t = 0; t < c->total_q; t++)
-        c->q_attrs[0][t] = c->k_attrs[0][t] = t % 5 == 2 ? -1 : (int32_t)(t / 7);
+    for (int64_t t = 0; t < c->total_q; t++) c->q_attrs[0][t] = c->k_attrs[0][t] = t % 5 == 2 ? -1 : (int32_t)(t / 7);
     if (c->inputs[0])
-        for (int64_t h = 0; h < 4; h++)
-            c->inputs[0][h] = (double)h - 1.5;
+        for (int64_t h = 0; h < 4; h++) c->inputs[0][h] = (double)h - 1.5;
     e2e_fill(c, &seed, 1);
     EXPECT(e2e_run(c) && e2e_matches(c));
     for (int64_t t = 2; t < c->total_q; t += 5)
-        for (int64_t h = 0; h < 4; h++)
-            EXPECT(row_is(c, t, h, 0, c->inputs[0] ? (double)h - 1.5 : -INFINITY));
+        for (int64_t h = 0; h < 4; h++) EXPECT(row_is(c, t, h, 0, c->inputs[0] ? (double)h - 1.5 : -INFINITY));
     return true;
 }
 
 bool test_D1(void)
 {
-    return on_every_isa("attr doc : int; pattern p { heads 4 / 2; dim 16; dtype f32; mask causal and same(doc); }", LENS(150, 3), foreign_rows_are_empty) &&
-           on_every_isa("attr doc : int; input sinks : f32[heads]; pattern p { heads 4 / 2; dim 16; dtype f32; mask causal and same(doc);"
-                        " row softmax(sink: sinks[h]); }", LENS(150, 3), foreign_rows_are_empty);
+    return on_every_isa("attr doc : int; pattern p { heads 4 / 2; dim 16; dtype f32; mask causal and same(doc); }",
+                        LENS(150, 3), foreign_rows_are_empty) &&
+           on_every_isa("attr doc : int; input sinks : f32[heads]; pattern p { heads 4 / 2; dim 16; dtype f32; mask "
+                        "causal and same(doc);"
+                        " row softmax(sink: sinks[h]); }",
+                        LENS(150, 3), foreign_rows_are_empty);
 }
 
-/* ---- sinks --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- sinks ---- */
 
 /* Logits 1, 2, 0.5 for a query; values one-hot, so that the output is the weights. */
 static bool sink_weights(e2e_call *c)
 {
     static const double logits[] = {1, 2, 0.5}, sinks[] = {-INFINITY, 0, 1.5, 20};
-    for (int64_t h = 0; h < 4; h++)
-        c->inputs[0][h] = sinks[h];
+    for (int64_t h = 0; h < 4; h++) c->inputs[0][h] = sinks[h];
     for (int64_t t = 0; t < 3; t++)
         for (int64_t h = 0; h < 4; h++) {
             c->q[(t * 4 + h) * 16] = 1;
@@ -77,37 +75,37 @@ static bool sink_weights(e2e_call *c)
     EXPECT(e2e_run(c) && e2e_matches(c));
     for (int64_t h = 0; h < 4; h++) {
         double sum = exp(sinks[h]);
-        for (int64_t k = 0; k < 3; k++)
-            sum += exp(logits[k]);
-        for (int64_t k = 0; k < 3; k++)
-            EXPECT(fabs(c->o[h * 16 + k] - exp(logits[k]) / sum) < 1e-6);
+        for (int64_t k = 0; k < 3; k++) sum += exp(logits[k]);
+        for (int64_t k = 0; k < 3; k++) EXPECT(fabs(c->o[h * 16 + k] - exp(logits[k]) / sum) < 1e-6);
         EXPECT(fabs(c->lse[h] - log(sum)) < 1e-5);
     }
     static const double published[] = {0.167405, 0.455054, 0.101536};
-    for (int64_t k = 0; k < 3; k++)
-        EXPECT(fabs(c->o[2 * 16 + k] - published[k]) < 1e-6);
+    for (int64_t k = 0; k < 3; k++) EXPECT(fabs(c->o[2 * 16 + k] - published[k]) < 1e-6);
     return true;
 }
 
 bool test_D2(void)
 {
-    return on_every_isa("input sinks : f32[heads]; pattern p { heads 4 / 2; dim 16; dtype f32; scale 1.0; mask all; row softmax(sink: sinks[h]); }",
+    return on_every_isa("input sinks : f32[heads]; pattern p { heads 4 / 2; dim 16; dtype f32; scale 1.0; mask all; "
+                        "row softmax(sink: sinks[h]); }",
                         LENS(3), sink_weights);
 }
 
-/* ---- soft caps and ALiBi ----------------------------------------------------------------------------------------------------------- */
+/* ---- soft caps and ALiBi ---- */
 
 bool test_D4(void)
 {
     int64_t w = 4;
     return probe_body("mask causal and window(4); score softcap(50.0);", sees_window, &w, LENS(40)) &&
            probe_body("mask causal and window(4); score softcap(0.5);", sees_window, &w, LENS(40)) &&
-           match_body("mask causal and window(4); score softcap(0.5);", LENS(70, 2)) && match_body("mask causal; score softcap(50.0);", LENS(70, 2));
+           match_body("mask causal and window(4); score softcap(0.5);", LENS(70, 2)) &&
+           match_body("mask causal; score softcap(50.0);", LENS(70, 2));
 }
 
 bool test_D5(void)
 {
-    static const char *const orders[] = {"mask causal; score alibi, softcap(3.0);", "mask causal; score softcap(3.0), alibi;"};
+    static const char *const orders[] = {"mask causal; score alibi, softcap(3.0);",
+                                         "mask causal; score softcap(3.0), alibi;"};
     e2e_module m[2];
     e2e_call c[2];
     for (int i = 0; i < 2; i++) {
@@ -117,28 +115,24 @@ bool test_D5(void)
         EXPECT(run_random(&c[i], 5, ATTN_ISA_BASELINE));
     }
     EXPECT(difference(c[0].o, c[1].o, 70 * 4 * 16) > 1e-2);
-    for (int i = 0; i < 2; i++)
-        e2e_call_free(&c[i]), e2e_module_free(&m[i]);
+    for (int i = 0; i < 2; i++) e2e_call_free(&c[i]), e2e_module_free(&m[i]);
     return true;
 }
 
 /* All keys 0: the logits are the penalties alone. */
 static bool distances_with_sink(e2e_call *c)
 {
-    for (int64_t h = 0; h < 4; h++)
-        c->inputs[0][h] = -1.0 - (double)h;
+    for (int64_t h = 0; h < 4; h++) c->inputs[0][h] = -1.0 - (double)h;
     unsigned long long seed = 6;
     e2e_fill(c, &seed, 1);
     EXPECT(e2e_run(c) && e2e_matches(c));
-    for (int64_t i = 0; i < c->total_k * 2 * 16; i++)
-        c->k[i] = 0;
+    for (int64_t i = 0; i < c->total_k * 2 * 16; i++) c->k[i] = 0;
     e2e_values_changed(c);
     EXPECT(e2e_run(c));
     for (int64_t q = 0; q < c->total_q; q++)
         for (int64_t h = 0; h < 4; h++) {
             double sum = exp(-1.0 - (double)h), slope = exp2(-2.0 * (double)(h + 1));
-            for (int64_t k = 0; k <= q; k++)
-                sum += exp(-slope * (double)(q - k));
+            for (int64_t k = 0; k <= q; k++) sum += exp(-slope * (double)(q - k));
             EXPECT(fabs(c->lse[q * 4 + h] - log(sum)) < 1e-5);
         }
     return true;
@@ -146,7 +140,8 @@ static bool distances_with_sink(e2e_call *c)
 
 bool test_D6(void)
 {
-    return on_every_isa("input sinks : f32[heads]; pattern p { heads 4 / 2; dim 16; dtype f32; mask causal; score alibi; row softmax(sink: sinks[h]); }",
+    return on_every_isa("input sinks : f32[heads]; pattern p { heads 4 / 2; dim 16; dtype f32; mask causal; score "
+                        "alibi; row softmax(sink: sinks[h]); }",
                         LENS(70), distances_with_sink);
 }
 
@@ -177,14 +172,15 @@ bool test_D7(void)
     };
     for (size_t i = 0; i < ATTNC_COUNT(published); i++) {
         char source[256];
-        snprintf(source, sizeof source, "pattern p { heads %d; dim 16; dtype f32; mask causal; score alibi; }", published[i].heads);
+        snprintf(source, sizeof source, "pattern p { heads %d; dim 16; dtype f32; mask causal; score alibi; }",
+                 published[i].heads);
         slope_exponents = published[i].exponents;
         EXPECT(on_every_isa(source, LENS(2), slopes_are_published));
     }
     return true;
 }
 
-/* ---- heads and sizes ----------------------------------------------------------------------------------------------------------------- */
+/* ---- heads and sizes ---- */
 
 static bool reads_its_kv_head(e2e_call *c)
 {
@@ -194,14 +190,14 @@ static bool reads_its_kv_head(e2e_call *c)
     EXPECT(e2e_run(c) && e2e_matches(c));
     for (int64_t t = 0; t < c->total_k; t++)
         for (uint32_t g = 0; g < d->kv_heads; g++)
-            for (uint32_t i = 0; i < d->dim_v; i++)
-                c->v[(t * d->kv_heads + g) * d->dim_v + i] = (float)(g + 1);
+            for (uint32_t i = 0; i < d->dim_v; i++) c->v[(t * d->kv_heads + g) * d->dim_v + i] = (float)(g + 1);
     e2e_values_changed(c);
     EXPECT(e2e_run(c));
     for (int64_t t = 0; t < c->total_q; t++)
         for (uint32_t h = 0; h < d->q_heads; h++)
             for (uint32_t i = 0; i < d->dim_v; i++)
-                EXPECT(fabs(c->o[(t * d->q_heads + h) * d->dim_v + i] - (double)(h * d->kv_heads / d->q_heads + 1)) < 1e-5);
+                EXPECT(fabs(c->o[(t * d->q_heads + h) * d->dim_v + i] - (double)(h * d->kv_heads / d->q_heads + 1)) <
+                       1e-5);
     return true;
 }
 
@@ -210,7 +206,9 @@ bool test_D10(void)
     static const char *const heads[] = {"6 / 2", "8 / 1", "5 / 5", "4 / 2", "1 / 1"};
     for (size_t i = 0; i < ATTNC_COUNT(heads); i++) {
         char source[256];
-        snprintf(source, sizeof source, "pattern p { heads %s; dim 16; dtype f32; mask causal; score if g == 0 then s * 2.0 else s; }", heads[i]);
+        snprintf(source, sizeof source,
+                 "pattern p { heads %s; dim 16; dtype f32; mask causal; score if g == 0 then s * 2.0 else s; }",
+                 heads[i]);
         EXPECT(on_every_isa(source, LENS(37, 1, 5), reads_its_kv_head));
     }
     return true;
@@ -228,12 +226,14 @@ bool test_D11(void)
     static const struct {
         int dim, dim_v;
         const char *type, *scale;
-    } shapes[] = {{24, 80, "f32", "1.0"}, {80, 24, "f32", "0.0625"}, {16, 64, "bf16", "1.0 / 16"}, {192, 128, "f16", "0.07"},
-                  {7, 5, "f32", "0.5"},   {1, 1, "f32", "1.0"},      {33, 1, "bf16", "0.2"},       {5, 130, "f16", "0.3"}};
+    } shapes[] = {{24, 80, "f32", "1.0"},    {80, 24, "f32", "0.0625"}, {16, 64, "bf16", "1.0 / 16"},
+                  {192, 128, "f16", "0.07"}, {7, 5, "f32", "0.5"},      {1, 1, "f32", "1.0"},
+                  {33, 1, "bf16", "0.2"},    {5, 130, "f16", "0.3"}};
     for (size_t i = 0; i < ATTNC_COUNT(shapes); i++) {
         char source[256];
-        snprintf(source, sizeof source, "pattern p { heads 4 / 2; dim %d; dim_v %d; dtype %s; scale %s; mask causal and window(30); }", shapes[i].dim,
-                 shapes[i].dim_v, shapes[i].type, shapes[i].scale);
+        snprintf(source, sizeof source,
+                 "pattern p { heads 4 / 2; dim %d; dim_v %d; dtype %s; scale %s; mask causal and window(30); }",
+                 shapes[i].dim, shapes[i].dim_v, shapes[i].type, shapes[i].scale);
         EXPECT(on_every_isa(source, LENS(70, 3), matches_random));
     }
     return true;
@@ -246,12 +246,10 @@ static bool huge_is_finite(e2e_call *c)
     e2e_fill(c, &seed, 40); /* logits up to about 1e4 */
     EXPECT(e2e_run(c) && e2e_matches(c));
     e2e_fill(c, &seed, 1);
-    for (int64_t i = 0; i < d->kv_heads * d->dim; i++)
-        c->k[5 * d->kv_heads * d->dim + i] *= 1000; /* one outlier */
+    for (int64_t i = 0; i < d->kv_heads * d->dim; i++) c->k[5 * d->kv_heads * d->dim + i] *= 1000; /* one outlier */
     e2e_values_changed(c);
     EXPECT(e2e_run(c) && e2e_matches(c));
-    for (int64_t i = 0; i < c->total_q * d->q_heads * d->dim_v; i++)
-        EXPECT(isfinite(c->o[i]));
+    for (int64_t i = 0; i < c->total_q * d->q_heads * d->dim_v; i++) EXPECT(isfinite(c->o[i]));
     return true;
 }
 

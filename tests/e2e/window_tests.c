@@ -30,8 +30,7 @@ bool test_B2(void)
                 EXPECT(difference(c.o + (t * 4 + h) * 16, c.v + (t * 2 + h / 2) * 16, 16) == 0);
         e2e_call_free(&c);
     }
-    for (int64_t tokens = 0; tokens < 10; tokens++)
-        EXPECT(live_is(&m, 0, tokens, kept_nothing));
+    for (int64_t tokens = 0; tokens < 10; tokens++) EXPECT(live_is(&m, 0, tokens, kept_nothing));
     e2e_module_free(&m);
     return true;
 }
@@ -71,8 +70,10 @@ bool test_B10(void)
     e2e_module m;
     e2e_call c;
     unsigned long long seed = 10;
-    EXPECT(e2e_compile(&m, "model modernbert { layers 22; heads 2 / 2; dim 64; dtype f32; pattern full { mask all; }"
-                           "  pattern local { mask band(-64, 64); } schedule (full, local * 2) * 7, full; }", NULL));
+    EXPECT(e2e_compile(&m,
+                       "model modernbert { layers 22; heads 2 / 2; dim 64; dtype f32; pattern full { mask all; }"
+                       "  pattern local { mask band(-64, 64); } schedule (full, local * 2) * 7, full; }",
+                       NULL));
     for (uint32_t layer = 0; layer < 4; layer++) {
         e2e_call_init(&c, &m, layer, LENS(200), NULL, NULL);
         int64_t reach[] = {-64, 64}, everything[] = {-200, 200};
@@ -118,12 +119,10 @@ bool test_B12(void)
     e2e_module m;
     EXPECT(probe_body("mask streaming(4, 8);", sees_streaming, NULL, LENS(40, 12, 3)));
     EXPECT(compile_body(&m, "", "mask (sink(4) or window(8)) and causal;"));
-    for (int64_t n = 0; n < 40; n++)
-        EXPECT(live_is(&m, 0, n, kept_streaming));
+    for (int64_t n = 0; n < 40; n++) EXPECT(live_is(&m, 0, n, kept_streaming));
     e2e_module_free(&m);
     EXPECT(compile_body(&m, "", "mask causal and window(8);"));
-    for (int64_t n = 0; n < 40; n++)
-        EXPECT(live_is(&m, 0, n, kept_window));
+    for (int64_t n = 0; n < 40; n++) EXPECT(live_is(&m, 0, n, kept_window));
     e2e_module_free(&m);
     return true;
 }
@@ -142,8 +141,7 @@ bool test_B13(void)
     int64_t w = 4;
     EXPECT(compile_body(&m, "attr doc : int;", "mask causal and same(doc) and window(4);"));
     e2e_call_init(&c, &m, 0, LENS(ATTNC_COUNT(document)), NULL, NULL);
-    for (size_t i = 0; i < ATTNC_COUNT(document); i++)
-        c.q_attrs[0][i] = c.k_attrs[0][i] = document[i];
+    for (size_t i = 0; i < ATTNC_COUNT(document); i++) c.q_attrs[0][i] = c.k_attrs[0][i] = document[i];
     EXPECT(e2e_probe_all(&c, sees_document_window, &w, &seed));
     e2e_call_free(&c);
     e2e_module_free(&m);
