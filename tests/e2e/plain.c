@@ -1,8 +1,9 @@
 /* plain.c - the yardstick: attention by plain f32 loops straight from the pattern, a whole row at a time. A kernel's
  * error may be twice the error of this, plus 1e-5.
  *
- * There are two, and the worse one counts: powers of e with sums from the front, and powers of 2 with sums from the
- * back. One alone is lucky too often: where logits are large and rows few, the order of a sum decides. */
+ * There are two, and the worse one counts: products first and powers of e, with sums from the front; scaled queries and
+ * powers of 2, with sums from the back. One alone is lucky too often: where logits are large and rows few, the order of
+ * a sum decides. */
 #include "tests/e2e/harness.h"
 #include "tools/common/half.h"
 
@@ -24,7 +25,7 @@ float e2e_round(float x, dtype type)
 typedef struct plain {
     const e2e_call *c;
     const interp_sequence *seq;
-    bool other;                        /* powers of 2, sums from the back */
+    bool other;                        /* scaled queries, powers of 2, sums from the back */
     expr_program *mask, *score, *sink; /* score: of a scaled logit */
     expr_program *scale;
     expr_value *values;
@@ -70,14 +71,14 @@ static float power(const plain *x, float s) { return x->other ? exp2f(s) : expf(
 
 static float logit(plain *x, const double *q, const double *k)
 {
-    float s = 0;
+    float s = 0, scale = (float)value(x, x->scale).f, before = x->other ? (x->score ? scale : in_base(x, scale)) : 1;
     for (int64_t i = 0; i < x->c->kind->dim; i++) {
         int64_t d = in_order(x, i, x->c->kind->dim);
-        s += (float)q[d] * (float)k[d];
+        s += (float)q[d] * before * (float)k[d];
     }
-    s *= (float)value(x, x->scale).f;
-    x->env.s = s;
-    return in_base(x, x->score ? (float)value(x, x->score).f : s);
+    x->env.s = x->other ? s : s * scale;
+    if (x->score) return in_base(x, (float)value(x, x->score).f);
+    return (float)x->env.s;
 }
 
 /* Logits of the visible keys; returns the largest, the sink's included. */
