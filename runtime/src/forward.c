@@ -2,92 +2,33 @@
  *
  * Items are handed out by one counter, so a slow worker takes fewer. Parts of a tile are computed apart and merged in
  * their order by whoever finishes last: the result does not depend on who computed what. */
-#include "plan.h"
+#include "forward.h"
 
 #include "error.h"
 #include "pool.h"
-#include "tensor.h"
 
 /* ---- tensors -------------------------------------------------------------------------------------------------- */
-
-typedef struct view { /* [sequence or packed, tokens, heads, ..] of a call */
-    char *base;
-    int64_t batch_stride, token_stride, head_stride;
-    bool packed, f32;
-} view;
 
 typedef struct binding {
     view q, k, v, o, lse;
 } binding;
 
-typedef struct view_want {
-    tensor_want tensor;
-    bool keys;     /* tokens are keys, else queries */
-    int64_t heads; /* and */
-    int64_t dim;   /* of the last dimension; 0: there is none */
-} view_want;
-
-static int64_t tokens_of(const attn_seq *s, bool keys) { return keys ? s->n_keys : s->n_q; }
-
-static attn_status check_extent(const char *name, int dim, int64_t is, int64_t want, const char *of, attn_error *err)
+/* keys: k and v hold all keys, else the new tokens only. */
+static attn_status bind(const attn_plan *p, const attn_tensors *t, bool keys, binding *b, attn_error *err)
 {
-    if (is == want) return ATTN_OK;
-    return attni_fail(err, ATTN_E_SHAPE, "%s: shape[%d] is %lld, not %lld (%s)", name, dim, (long long)is,
-                      (long long)want, of);
-}
-
-/* In a batch, sequences may be shorter than the tensor: what lies behind them is neither read nor written. */
-static attn_status check_tokens(const attn_plan *p, const tensor *t, bool packed, const view_want *want,
-                                attn_error *err)
-{
-    const char *name = want->tensor.name;
-    if (packed)
-        return check_extent(name, 0, t->shape[0], want->keys ? p->k_total : p->q_total, "tokens of all sequences", err);
-    attn_status s = check_extent(name, 0, t->shape[0], p->n_seqs, "sequences of the plan", err);
-    for (uint32_t i = 0; !s && i < p->n_seqs; i++)
-        if (tokens_of(&p->seqs[i], want->keys) > t->shape[1])
-            s = attni_fail(err, ATTN_E_SHAPE, "%s: shape[1] is %lld, but sequence %u of the plan has %lld tokens", name,
-                           (long long)t->shape[1], i, (long long)tokens_of(&p->seqs[i], want->keys));
-    return s;
-}
-
-static attn_status read_view(const attn_plan *p, const DLTensor *dl, const view_want *want, view *out, attn_error *err)
-{
-    tensor t;
-    attn_status s = attni_tensor_read(dl, &want->tensor, &t, err);
-    if (s) return s;
-    const bool packed = t.rank == want->tensor.rank0;
-    const int token = packed ? 0 : 1, head = token + 1;
-    s = check_tokens(p, &t, packed, want, err);
-    if (!s)
-        s = check_extent(want->tensor.name, head, t.shape[head], want->heads, want->keys ? "KV heads" : "query heads",
-                         err);
-    if (!s && want->dim)
-        s = check_extent(want->tensor.name, head + 1, t.shape[head + 1], want->dim, "elements a head", err);
-    *out = (view){.base = t.base,
-                  .batch_stride = packed ? 0 : t.stride[0],
-                  .token_stride = t.stride[token],
-                  .head_stride = t.stride[head],
-                  .packed = packed,
-                  .f32 = t.f32};
-    return s;
-}
-
-static attn_status bind(const attn_plan *p, const attn_tensors *t, binding *b, attn_error *err)
-{
-    const attn_kind_desc *k = p->kind;
-    const DLDataType type = attni_dl_type(k->dtype), f32 = attni_dl_type(ATTN_F32);
-    const view_want q = {{"q", 3, 4, type, false, true, false}, false, k->q_heads, k->dim};
-    const view_want keys = {{"k", 3, 4, type, false, true, false}, true, k->kv_heads, k->dim};
-    const view_want v = {{"v", 3, 4, type, false, true, false}, true, k->kv_heads, k->dim_v};
-    const view_want o = {{"o", 3, 4, type, true, true, true}, false, k->q_heads, k->dim_v};
-    const view_want lse = {{"lse", 2, 3, f32, false, false, true}, false, k->q_heads, 0};
+    const attn_kind_desc *d = p->kind;
+    const DLDataType type = attni_dl_type(d->dtype), f32 = attni_dl_type(ATTN_F32);
+    const view_want q = {{"q", 3, 4, type, false, true, false}, false, d->q_heads, "query heads", d->dim};
+    const view_want k = {{"k", 3, 4, type, false, true, false}, keys, d->kv_heads, "KV heads", d->dim};
+    const view_want v = {{"v", 3, 4, type, false, true, false}, keys, d->kv_heads, "KV heads", d->dim_v};
+    const view_want o = {{"o", 3, 4, type, true, true, true}, false, d->q_heads, "query heads", d->dim_v};
+    const view_want lse = {{"lse", 2, 3, f32, false, false, true}, false, d->q_heads, "query heads", 0};
     *b = (binding){0};
-    attn_status s = read_view(p, t->q, &q, &b->q, err);
-    if (!s) s = read_view(p, t->k, &keys, &b->k, err);
-    if (!s) s = read_view(p, t->v, &v, &b->v, err);
-    if (!s) s = read_view(p, t->o, &o, &b->o, err);
-    if (!s && t->lse) s = read_view(p, t->lse, &lse, &b->lse, err);
+    attn_status s = attni_view_read(p, t->q, &q, &b->q, err);
+    if (!s) s = attni_view_read(p, t->k, &k, &b->k, err);
+    if (!s) s = attni_view_read(p, t->v, &v, &b->v, err);
+    if (!s) s = attni_view_read(p, t->o, &o, &b->o, err);
+    if (!s && t->lse) s = attni_view_read(p, t->lse, &lse, &b->lse, err);
     return s;
 }
 
@@ -123,30 +64,40 @@ static attn_status choose_inputs(attn_plan *p, const attn_tensors *t, attn_error
 
 static char *advance(const view *v, int64_t batch, int64_t row)
 {
-    return v->base ? v->base + (v->packed ? row * v->token_stride : batch * v->batch_stride) : NULL;
+    return v->base ? v->base + attni_view_offset(v, batch, row) : NULL;
 }
 
-static int64_t offset(const view *v, int64_t batch, int64_t row)
+static void place_queries(attn_plan *p, const binding *b)
 {
-    return v->packed ? row * v->token_stride : batch * v->batch_stride;
-}
-
-static void place_sequences(attn_plan *p, const binding *b)
-{
-    int64_t q_row = 0, k_row = 0;
+    int64_t row = 0;
     for (uint32_t i = 0; i < p->n_seqs; i++) {
         attn_seq *s = &p->seqs[i];
-        s->q_offset = offset(&b->q, i, q_row);
-        s->o_offset = offset(&b->o, i, q_row);
-        s->lse_offset = offset(&b->lse, i, q_row);
-        p->pages[2 * i] = advance(&b->k, i, k_row);
-        p->pages[2 * i + 1] = advance(&b->v, i, k_row);
-        q_row += s->n_q;
-        k_row += s->n_keys;
+        s->q_offset = attni_view_offset(&b->q, i, row);
+        s->o_offset = attni_view_offset(&b->o, i, row);
+        s->lse_offset = attni_view_offset(&b->lse, i, row);
+        row += s->n_q;
     }
 }
 
-static void fill_args(attn_plan *p, const binding *b, uint32_t layer)
+/* A contiguous tensor is one page. */
+static paged_keys place_keys(attn_plan *p, const binding *b)
+{
+    int64_t row = 0;
+    for (uint32_t i = 0; i < p->n_seqs; i++) {
+        p->pages[2 * i] = advance(&b->k, i, row);
+        p->pages[2 * i + 1] = advance(&b->v, i, row);
+        p->seqs[i].k_pages = &p->pages[2 * i];
+        p->seqs[i].v_pages = &p->pages[2 * i + 1];
+        row += p->seqs[i].n_keys;
+    }
+    return (paged_keys){.page_tokens = PLAN_PAGE_TOKENS,
+                        .k_token_stride = b->k.token_stride,
+                        .k_head_stride = b->k.head_stride,
+                        .v_token_stride = b->v.token_stride,
+                        .v_head_stride = b->v.head_stride};
+}
+
+static void fill_args(attn_plan *p, const binding *b, const paged_keys *keys, uint32_t layer)
 {
     p->args = (attn_kernel_args){
         .size = sizeof p->args,
@@ -160,11 +111,13 @@ static void fill_args(attn_plan *p, const binding *b, uint32_t layer)
         .o_head_stride = b->o.head_stride,
         .lse_row_stride = b->lse.token_stride,
         .lse_head_stride = b->lse.head_stride,
-        .page_tokens = PLAN_PAGE_TOKENS,
-        .k_token_stride = b->k.token_stride,
-        .k_head_stride = b->k.head_stride,
-        .v_token_stride = b->v.token_stride,
-        .v_head_stride = b->v.head_stride,
+        .page_tokens = keys->page_tokens,
+        .k_offset = keys->k_offset,
+        .k_token_stride = keys->k_token_stride,
+        .k_head_stride = keys->k_head_stride,
+        .v_offset = keys->v_offset,
+        .v_token_stride = keys->v_token_stride,
+        .v_head_stride = keys->v_head_stride,
         .layer = layer,
         .o_f32 = b->o.f32,
         .inputs = p->call_inputs,
@@ -175,29 +128,45 @@ static void fill_args(attn_plan *p, const binding *b, uint32_t layer)
 }
 
 /* The plan is ours (busy is set); what fails here has changed nothing that a later call reads. */
-static attn_status begin(attn_plan *p, const attn_tensors *t, attn_error *err)
+static attn_status begin(attn_plan *p, const attn_tensors *t, const paged_keys *keys, binding *b, attn_error *err)
 {
-    binding b;
     attn_status s = check_layer(p, t, err);
-    if (!s) s = bind(p, t, &b, err);
+    if (!s) s = bind(p, t, !keys, b, err);
     if (!s) s = choose_inputs(p, t, err);
     if (s) return s;
-    place_sequences(p, &b);
-    fill_args(p, &b, t->layer);
+    place_queries(p, b);
+    paged_keys whole;
+    if (!keys) whole = place_keys(p, b);
+    fill_args(p, b, keys ? keys : &whole, t->layer);
     for (int64_t i = 0; i < p->n_slots; i++) atomic_init(&p->finished[i], 0);
     atomic_store(&p->next, 0);
     return ATTN_OK;
 }
 
-attn_status attn_begin(attn_plan *p, const attn_tensors *tensors, attn_error *err)
+static attn_status take_and_begin(attn_plan *p, const attn_tensors *tensors, const paged_keys *keys, binding *b,
+                                  attn_error *err)
 {
-    if (!p) return attni_fail(err, ATTN_E_ARGUMENT, "the plan is NULL");
     attn_tensors t;
     attn_status s = attni_read_struct(&t, sizeof t, tensors, "attn_tensors", err);
     if (s) return s;
     if (atomic_exchange(&p->busy, true)) return attni_fail(err, ATTN_E_BUSY, "the plan runs another call");
-    s = begin(p, &t, err);
+    s = begin(p, &t, keys, b, err);
     if (s) attn_end(p);
+    return s;
+}
+
+attn_status attn_begin(attn_plan *p, const attn_tensors *tensors, attn_error *err)
+{
+    binding b;
+    return p ? take_and_begin(p, tensors, NULL, &b, err) : attni_fail(err, ATTN_E_ARGUMENT, "the plan is NULL");
+}
+
+attn_status attni_begin_paged(attn_plan *p, const attn_tensors *tensors, const paged_keys *keys, view *k, view *v,
+                              attn_error *err)
+{
+    binding b;
+    attn_status s = take_and_begin(p, tensors, keys, &b, err);
+    if (!s) *k = b.k, *v = b.v;
     return s;
 }
 
@@ -226,10 +195,9 @@ void attn_run_part(attn_plan *p, uint32_t worker, uint32_t workers)
 
 static void run_job(void *ctx, uint32_t worker, uint32_t workers) { attn_run_part(ctx, worker, workers); }
 
-attn_status attn_forward(attn_plan *p, const attn_tensors *t, attn_pool *pool, attn_error *err)
+attn_status attni_run_begun(attn_plan *p, attn_pool *pool, attn_error *err)
 {
-    attn_status s = attn_begin(p, t, err);
-    if (s) return s;
+    attn_status s = ATTN_OK;
     uint32_t workers = pool ? attn_pool_threads(pool) : 1;
     if (workers > p->workers) workers = p->workers;
     if (!pool)
@@ -238,4 +206,10 @@ attn_status attn_forward(attn_plan *p, const attn_tensors *t, attn_pool *pool, a
         s = attni_fail(err, ATTN_E_BUSY, "the pool runs another call");
     attn_end(p);
     return s;
+}
+
+attn_status attn_forward(attn_plan *p, const attn_tensors *t, attn_pool *pool, attn_error *err)
+{
+    attn_status s = attn_begin(p, t, err);
+    return s ? s : attni_run_begun(p, pool, err);
 }

@@ -35,6 +35,7 @@ void attni_mask_bind(mask *m, const attn_seq *seq, const int32_t *key_bounds)
 {
     m->seq = seq;
     m->key_bounds = key_bounds;
+    m->present = NULL;
 }
 
 /* Minimum and maximum of values[lo .. hi). */
@@ -64,11 +65,18 @@ int32_t *attni_mask_key_bounds(memory *mem, const attn_seq *seq, uint32_t n_attr
 
 static void set_rows(mask *m, int64_t row0, int64_t row1)
 {
+    m->rows.row0 = row0;
+    m->rows.row1 = row1;
     m->args.q0 = m->seq->pos + row0;
     m->args.q1 = m->seq->pos + row1;
+}
+
+/* Only for questions to the data: it takes a look at every row. */
+static void set_row_attrs(mask *m)
+{
     for (uint32_t a = 0; a < m->n_attrs; a++) {
         int32_t e[2];
-        extremes(m->seq->q_attr[a], row0, row1 + 1, e);
+        extremes(m->seq->q_attr[a], m->rows.row0, m->rows.row1 + 1, e);
         m->attr[4 * a] = e[0];
         m->attr[4 * a + 1] = e[1];
     }
@@ -130,6 +138,7 @@ static void ask_data(mask *m, bool fine, spans *may, spans *must)
     const int64_t step = fine ? MASK_FINE : MASK_BLOCK;
     attni_spans_subtract(may, must, &m->rest);
     m->block_may.n = m->block_must.n = 0;
+    if (m->rest.n) set_row_attrs(m);
     for (size_t i = 0; i < m->rest.n; i++)
         for (int64_t lo = m->rest.at[i].lo, hi; lo < m->rest.at[i].hi; lo = hi) {
             hi = min64((lo / step + 1) * step, m->rest.at[i].hi);
@@ -140,16 +149,20 @@ static void ask_data(mask *m, bool fine, spans *may, spans *must)
     attni_spans_unite(must, &m->block_may, may);
 }
 
+static void cut(mask *m, const spans *within, spans *may, spans *must)
+{
+    attni_spans_intersect(may, within, &m->joined);
+    attni_spans_copy(may, &m->joined);
+    attni_spans_intersect(must, within, &m->joined);
+    attni_spans_copy(must, &m->joined);
+}
+
 static void ask_head(mask *m, uint32_t head, const spans *within, bool fine, spans *may, spans *must)
 {
     set_head(m, head);
     ask_ranges(m, NULL, 0, m->seq->n_keys, may, must);
-    if (within) {
-        attni_spans_intersect(may, within, &m->joined);
-        attni_spans_copy(may, &m->joined);
-        attni_spans_intersect(must, within, &m->joined);
-        attni_spans_copy(must, &m->joined);
-    }
+    if (within) cut(m, within, may, must);
+    if (m->present) cut(m, m->present, may, must);
     if (!m->kind->n_data) return;
     ask_data(m, false, may, must);
     if (fine) ask_data(m, true, may, must);
@@ -174,6 +187,7 @@ void attni_mask_ask(mask *m, mask_rows rows, const spans *within, bool fine, spa
 bool attni_mask_visible(mask *m, int64_t row, uint32_t head, int64_t key)
 {
     set_rows(m, row, row);
+    set_row_attrs(m);
     set_head(m, head);
     set_keys(m, key, key + 1, true);
     return m->kind->visible(&m->args) != 0;
@@ -185,6 +199,7 @@ int64_t attni_mask_count(mask *m, int64_t row, uint32_t head, spans *may, spans 
     int64_t n = attni_spans_count(must);
     if (m->kind->flags & ATTN_KIND_EXACT_ROWS) return n;
     attni_spans_subtract(may, must, &m->rest);
+    set_row_attrs(m);
     for (size_t i = 0; i < m->rest.n; i++)
         for (int64_t k = m->rest.at[i].lo; k < m->rest.at[i].hi; k++) {
             set_keys(m, k, k + 1, true);

@@ -23,6 +23,8 @@ typedef struct mask {
     uint32_t n_attrs;
     const attn_seq *seq;
     const int32_t *key_bounds; /* attni_mask_key_bounds of the sequence; NULL when no data atoms or no attributes */
+    const spans *present;      /* keys outside are dead: no answer names them. NULL: all are there */
+    mask_rows rows;            /* that are asked about */
     attn_range_args args;
     int64_t *attr;  /* 4 per attribute: what args.attr points to */
     int64_t *pairs; /* what ranges writes */
@@ -34,6 +36,7 @@ typedef struct mask {
 void attni_mask_open(mask *m, memory *mem, const attn_kind_desc *kind, uint32_t n_attrs, uint32_t layer,
                      const void *const *inputs);
 void attni_mask_close(mask *m);
+/* All keys are present then. */
 void attni_mask_bind(mask *m, const attn_seq *seq, const int32_t *key_bounds);
 
 /* Minimum and maximum of each attribute over each block of MASK_BLOCK keys: [attribute][block][2]. */

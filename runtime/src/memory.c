@@ -41,18 +41,23 @@ void attni_memory_close(memory *m)
     while (m->blocks) attni_free(m, (char *)m->blocks + HEADER);
 }
 
+void *attni_alloc_dirty(memory *m, size_t size)
+{
+    if (size > SIZE_MAX / 2 - HEADER) return m->failed = true, NULL;
+    memory_block *b = m->a.alloc(m->a.ctx, HEADER + size, MEMORY_ALIGN);
+    if (!b) return m->failed = true, NULL;
+    *b = (memory_block){.next = m->blocks, .size = HEADER + size};
+    if (m->blocks) m->blocks->prev = b;
+    m->blocks = b;
+    m->bytes += b->size;
+    return (char *)b + HEADER;
+}
+
 void *attni_alloc(memory *m, size_t count, size_t size)
 {
     if (size && count > (SIZE_MAX / 2 - HEADER) / size) return m->failed = true, NULL;
-    size_t total = HEADER + count * size;
-    memory_block *b = m->a.alloc(m->a.ctx, total, MEMORY_ALIGN);
-    if (!b) return m->failed = true, NULL;
-    memset(b, 0, total);
-    *b = (memory_block){.next = m->blocks, .size = total};
-    if (m->blocks) m->blocks->prev = b;
-    m->blocks = b;
-    m->bytes += total;
-    return (char *)b + HEADER;
+    void *p = attni_alloc_dirty(m, count * size);
+    return p ? memset(p, 0, count * size) : NULL;
 }
 
 void attni_free(memory *m, void *p)

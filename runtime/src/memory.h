@@ -20,6 +20,7 @@ attn_status attni_memory_open(memory *m, const attn_allocator *a, attn_error *er
 void attni_memory_close(memory *m);
 
 void *attni_alloc(memory *m, size_t count, size_t size); /* zeroed; NULL and m->failed when there is none */
+void *attni_alloc_dirty(memory *m, size_t size);         /* not zeroed */
 void attni_free(memory *m, void *p);                     /* NULL is fine */
 /* Room for one more element: returns the list's new place, or its old one with m->failed. */
 void *attni_grow(memory *m, void *at, size_t n, size_t *cap, size_t size);

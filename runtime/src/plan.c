@@ -13,12 +13,26 @@ static attn_status take_run_memory(attn_plan *p, attn_error *err)
     p->parts = attni_alloc(m, (size_t)p->n_slots, p->kernel->part_bytes);
     p->finished = attni_alloc(m, (size_t)p->n_slots, sizeof *p->finished);
     p->pages = attni_alloc(m, p->n_seqs, 2 * sizeof *p->pages);
-    if (m->failed) return attni_fail(err, ATTN_E_MEMORY, "out of memory");
-    for (uint32_t i = 0; i < p->n_seqs; i++) {
-        p->seqs[i].k_pages = &p->pages[2 * i];
-        p->seqs[i].v_pages = &p->pages[2 * i + 1];
-    }
-    return ATTN_OK;
+    return m->failed ? attni_fail(err, ATTN_E_MEMORY, "out of memory") : ATTN_OK;
+}
+
+attn_status attni_plan_create(const attn_module *m, const attn_plan_config *c, const plan_given *given, attn_plan **out,
+                              attn_error *err)
+{
+    memory *mem;
+    attn_status s;
+    attn_plan *p = attni_new_owner(sizeof *p, c->allocator, &mem, offsetof(attn_plan, mem), &s, err);
+    if (!p) return s;
+    p->module = m;
+    p->past = given ? given->past : NULL;
+    s = attni_plan_check(p, c, given, err);
+    if (!s) s = attni_plan_items(p, c, err);
+    if (!s) s = take_run_memory(p, err);
+    if (s)
+        attn_plan_destroy(p);
+    else
+        *out = p;
+    return s;
 }
 
 attn_status attn_plan_create(const attn_module *m, const attn_plan_config *config, attn_plan **out, attn_error *err)
@@ -26,19 +40,7 @@ attn_status attn_plan_create(const attn_module *m, const attn_plan_config *confi
     if (!m || !out) return attni_fail(err, ATTN_E_ARGUMENT, "attn_plan_create: %s is NULL", m ? "out" : "the module");
     attn_plan_config c;
     attn_status s = attni_read_struct(&c, sizeof c, config, "attn_plan_config", err);
-    if (s) return s;
-    memory *mem;
-    attn_plan *p = attni_new_owner(sizeof *p, c.allocator, &mem, offsetof(attn_plan, mem), &s, err);
-    if (!p) return s;
-    p->module = m;
-    s = attni_plan_check(p, &c, err);
-    if (!s) s = attni_plan_items(p, &c, err);
-    if (!s) s = take_run_memory(p, err);
-    if (s)
-        attn_plan_destroy(p);
-    else
-        *out = p;
-    return s;
+    return s ? s : attni_plan_create(m, &c, NULL, out, err);
 }
 
 void attn_plan_destroy(attn_plan *p)

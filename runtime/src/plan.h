@@ -16,10 +16,24 @@
 
 #define PLAN_MAX_TOKENS  ((int64_t)1 << 30) /* positions and keys of a sequence */
 #define PLAN_PAGE_TOKENS ((int64_t)1 << 62) /* a contiguous tensor is one page */
+enum { PLAN_MAX_WORKERS = 4096 };
+
+/* What a cache knows of a sequence of a step. Borrowed, also by the plan. */
+typedef struct plan_past {
+    const int32_t *const *attrs; /* per attribute: values by position, the new tokens' included */
+    const char *const *pages;    /* by position / page_tokens: keys and values */
+    const spans *present;        /* keys that are there; the mask has let go of the others */
+} plan_past;
+
+typedef struct plan_given { /* what a cache gives in place of the caller's lists */
+    const plan_past *past;     /* per sequence */
+    const void *const *inputs; /* per input of the module; entries NULL when they come with each call */
+} plan_given;
 
 struct attn_plan {
     memory mem;
     const attn_module *module;
+    const plan_past *past; /* per sequence; NULL: keys come with each call */
     const attn_kind_desc *kind;
     const attn_kernel_desc *kernel;
     uint32_t layer, n_seqs, workers;
@@ -45,8 +59,12 @@ struct attn_plan {
     _Alignas(MEMORY_ALIGN) atomic_bool busy;
 };
 
+/* plan.c: attn_plan_create without looking at the pointers; given: NULL, or in place of c's attributes and inputs. */
+attn_status attni_plan_create(const attn_module *m, const attn_plan_config *c, const plan_given *given, attn_plan **out,
+                              attn_error *err);
+
 /* plan_check.c */
-attn_status attni_plan_check(attn_plan *p, const attn_plan_config *c, attn_error *err);
+attn_status attni_plan_check(attn_plan *p, const attn_plan_config *c, const plan_given *given, attn_error *err);
 /* Checks tensors for the inputs of a module and puts their addresses into `to`. */
 attn_status attni_bind_inputs(const attn_module_desc *d, const DLTensor *const *inputs, const void **to,
                               attn_error *err);

@@ -81,9 +81,26 @@ static int32_t *copy_values(memory *m, const int32_t *const *from, uint32_t n_at
     return values;
 }
 
+/* The cache keeps attributes by position: nothing to copy. */
+static attn_status use_past(attn_plan *p, uint32_t n_attrs)
+{
+    const int32_t **at = n_attrs ? attni_alloc(&p->mem, p->n_seqs, n_attrs * sizeof *at) : NULL;
+    for (uint32_t i = 0; i < p->n_seqs && !p->mem.failed; i++, at += n_attrs) {
+        attn_seq *s = &p->seqs[i];
+        s->k_pages = s->v_pages = p->past[i].pages;
+        if (!n_attrs) continue;
+        for (uint32_t a = 0; a < n_attrs; a++) at[a] = p->past[i].attrs[a] + s->pos;
+        s->q_attr = at;
+        s->k_attr = p->past[i].attrs;
+        if (p->kind->n_data && s->n_q) p->key_bounds[i] = attni_mask_key_bounds(&p->mem, s, n_attrs);
+    }
+    return p->mem.failed ? ATTN_E_MEMORY : ATTN_OK;
+}
+
 static attn_status read_attrs(attn_plan *p, const attn_plan_config *c, attn_error *err)
 {
     const uint32_t n = p->module->desc.n_attrs;
+    if (p->past) return use_past(p, n) ? no_memory(err) : ATTN_OK;
     if (!n) return ATTN_OK;
     attn_status s = check_attrs(p, c, err);
     if (s) return s;
@@ -132,13 +149,15 @@ attn_status attni_bind_inputs(const attn_module_desc *d, const DLTensor *const *
     return ATTN_OK;
 }
 
-static attn_status read_inputs(attn_plan *p, const attn_plan_config *c, attn_error *err)
+static attn_status read_inputs(attn_plan *p, const attn_plan_config *c, const plan_given *given, attn_error *err)
 {
     const attn_module_desc *d = &p->module->desc;
     if (!d->n_inputs) return ATTN_OK;
     p->inputs = attni_alloc(&p->mem, d->n_inputs, sizeof *p->inputs);
     p->call_inputs = attni_alloc(&p->mem, d->n_inputs, sizeof *p->call_inputs);
     if (p->mem.failed) return no_memory(err);
+    for (uint32_t i = 0; given && i < d->n_inputs; i++) p->inputs[i] = given->inputs[i];
+    if (given) return ATTN_OK;
     if (c->inputs) return attni_bind_inputs(d, c->inputs, p->inputs, err);
     if (p->kind->flags & ATTN_KIND_MASK_INPUTS)
         return attni_fail(err, ATTN_E_MISSING, "the mask of '%s' reads run-time inputs; the plan needs them",
@@ -162,14 +181,13 @@ static attn_status choose_kernel(attn_plan *p, const attn_plan_config *c, attn_e
                       attn_isa_name((uint32_t)c->isa));
 }
 
-attn_status attni_plan_check(attn_plan *p, const attn_plan_config *c, attn_error *err)
+attn_status attni_plan_check(attn_plan *p, const attn_plan_config *c, const plan_given *given, attn_error *err)
 {
-    enum { MAX_WORKERS = 4096 };
-    if (c->workers > MAX_WORKERS)
-        return attni_fail(err, ATTN_E_ARGUMENT, "workers is %u; at most %d", c->workers, MAX_WORKERS);
+    if (c->workers > PLAN_MAX_WORKERS)
+        return attni_fail(err, ATTN_E_ARGUMENT, "workers is %u; at most %d", c->workers, PLAN_MAX_WORKERS);
     attn_status s = choose_kernel(p, c, err);
     if (!s) s = read_sequences(p, c, err);
     if (!s) s = read_attrs(p, c, err);
-    if (!s) s = read_inputs(p, c, err);
+    if (!s) s = read_inputs(p, c, given, err);
     return s;
 }

@@ -97,6 +97,7 @@ static void draft_sequence(drafts *d, int32_t seq, uint32_t forced_group)
     const int32_t per_kv = (int32_t)(p->kind->q_heads / p->kind->kv_heads);
     const int32_t group = (int32_t)choose_group(p, p->seqs[seq].n_q, forced_group);
     attni_mask_bind(&d->mask, &p->seqs[seq], p->key_bounds[seq]);
+    if (p->past) d->mask.present = p->past[seq].present;
     for (int32_t g = 0; g < (int32_t)p->kind->kv_heads && p->seqs[seq].n_q; g++)
         for (int32_t h = 0; h < per_kv && !d->mem->failed; h += group) {
             strip s = {.seq = seq, .head = g * per_kv + h, .heads = per_kv - h < group ? per_kv - h : group};

@@ -2,6 +2,8 @@
  *
  * Asks for the rows before the boundary at once; where the answer is not clear, for halves of them, down to single
  * pairs. */
+#include "split.h"
+
 #include "error.h"
 #include "plan.h"
 
@@ -65,16 +67,57 @@ static attn_status read_inputs(const attn_module *m, const attn_kind_desc *kind,
     return attni_fail(err, ATTN_E_MISSING, "the mask of '%s' reads run-time inputs; they were not given", kind->name);
 }
 
-static attn_status ask(question *x, const attn_kind_desc *kind, int64_t n, int64_t total, attn_error *err)
+static attn_status look(question *x, const attn_kind_desc *kind, int64_t n, int64_t total, attn_error *err)
 {
     bool found = false;
     attni_spans_append(&x->behind, n, total);
-    for (uint32_t h = 0; h < attni_mask_heads(kind) && !found && n > 0 && n < total; h++)
-        found = find_pair(x, h, 0, n - 1);
+    for (uint32_t h = 0; h < attni_mask_heads(kind) && !found; h++) found = find_pair(x, h, 0, n - 1);
     if (x->mem.failed) return attni_fail(err, ATTN_E_MEMORY, "out of memory");
     if (!found) return ATTN_OK;
     return attni_fail(err, ATTN_E_SPLIT, "the tokens cannot be parted at %lld: query %lld sees key %lld ('%s')",
                       (long long)n, (long long)x->query, (long long)x->key, kind->name);
+}
+
+/* No head's rows before n reach behind it, whatever the data says: what every causal mask answers. */
+static bool is_clear(question *x, const attn_kind_desc *kind, int64_t n, int64_t total)
+{
+    attn_range_args a = x->mask.args;
+    a.q0 = 0, a.q1 = n - 1, a.data = NULL;
+    for (uint32_t h = 0; h < attni_mask_heads(kind); h++) {
+        a.h = h, a.g = h / (kind->q_heads / kind->kv_heads);
+        kind->ranges(&a, x->mask.pairs);
+        for (uint32_t i = 0; i < kind->n_may; i++) {
+            const int64_t lo = x->mask.pairs[2 * i], hi = x->mask.pairs[2 * i + 1];
+            if (lo <= hi && hi >= n && lo < total) return false;
+        }
+    }
+    return true;
+}
+
+static attn_status ask(question *x, const attn_module *m, const split *at, attn_error *err)
+{
+    const attn_kind_desc *kind = attni_module_kind(m, at->layer);
+    const attn_seq seq = {.n_q = at->n, .n_keys = at->total, .q_attr = at->attrs, .k_attr = at->attrs};
+    attni_mask_open(&x->mask, &x->mem, kind, m->desc.n_attrs, at->layer, at->inputs);
+    if (x->mem.failed) return attni_fail(err, ATTN_E_MEMORY, "out of memory");
+    if (is_clear(x, kind, at->n, at->total)) return ATTN_OK;
+    const bool by_block = kind->n_data && m->desc.n_attrs;
+    const int32_t *bounds = by_block ? attni_mask_key_bounds(&x->mem, &seq, m->desc.n_attrs) : NULL;
+    x->behind.mem = &x->mem;
+    attni_mask_bind(&x->mask, &seq, bounds);
+    return x->mem.failed ? attni_fail(err, ATTN_E_MEMORY, "out of memory") : look(x, kind, at->n, at->total, err);
+}
+
+attn_status attni_split_ask(const attn_module *m, const split *at, const attn_allocator *a, attn_error *err)
+{
+    if (at->n <= 0 || at->n >= at->total) return ATTN_OK;
+    question x;
+    memset(&x, 0, sizeof x);
+    attn_status s = attni_memory_open(&x.mem, a, err);
+    if (s) return s;
+    s = ask(&x, m, at, err);
+    attni_memory_close(&x.mem);
+    return s;
 }
 
 attn_status attn_split_check(const attn_module *m, uint32_t layer, int64_t n, int64_t total,
@@ -82,22 +125,14 @@ attn_status attn_split_check(const attn_module *m, uint32_t layer, int64_t n, in
 {
     attn_status s = check_arguments(m, layer, n, total, attrs, err);
     if (s) return s;
-    const attn_kind_desc *kind = attni_module_kind(m, layer);
-    question x;
-    memset(&x, 0, sizeof x);
-    s = attni_memory_open(&x.mem, &m->mem.a, err);
+    memory mem;
+    s = attni_memory_open(&mem, &m->mem.a, err);
     if (s) return s;
+    split at = {.layer = layer, .n = n, .total = total, .attrs = attrs};
     const void **bound;
-    const attn_seq seq = {.n_q = n, .n_keys = total, .q_attr = attrs, .k_attr = attrs};
-    s = read_inputs(m, kind, inputs, &x.mem, &bound, err);
-    if (!s) {
-        const bool by_block = kind->n_data && m->desc.n_attrs;
-        const int32_t *bounds = by_block ? attni_mask_key_bounds(&x.mem, &seq, m->desc.n_attrs) : NULL;
-        x.behind.mem = &x.mem;
-        attni_mask_open(&x.mask, &x.mem, kind, m->desc.n_attrs, layer, bound);
-        attni_mask_bind(&x.mask, &seq, bounds);
-        s = x.mem.failed ? attni_fail(err, ATTN_E_MEMORY, "out of memory") : ask(&x, kind, n, total, err);
-    }
-    attni_memory_close(&x.mem);
+    s = read_inputs(m, attni_module_kind(m, layer), inputs, &mem, &bound, err);
+    at.inputs = bound;
+    if (!s) s = attni_split_ask(m, &at, &m->mem.a, err);
+    attni_memory_close(&mem);
     return s;
 }

@@ -5,7 +5,7 @@ include=$1 suffix=$2 compiler=$3
 shift 3
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-for header in attn abi; do
+for header in attn abi cache; do
     file=$folder/$header.$suffix
     echo "#include <attn/$header.h>" > "$file"
     for standard in "$@"; do

@@ -1,6 +1,6 @@
 /* layout.c - prints sizes and offsets of every struct that crosses the ABI, for comparison with layout.txt. A line may
  * be added there; none may change. */
-#include <attn/attn.h>
+#include <attn/cache.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -77,6 +77,21 @@ static void print_api(void)
     AT(attn_tensors, lse), AT(attn_tensors, inputs), AT(attn_tensors, layer);
 }
 
+static void print_cache(void)
+{
+    STRUCT(attn_cache_config);
+    AT(attn_cache_config, size), AT(attn_cache_config, budget), AT(attn_cache_config, page_tokens);
+    AT(attn_cache_config, rollback), AT(attn_cache_config, workers), AT(attn_cache_config, isa);
+    AT(attn_cache_config, inputs), AT(attn_cache_config, allocator), AT(attn_cache_config, poison);
+    STRUCT(attn_step_config);
+    AT(attn_step_config, size), AT(attn_step_config, n_seqs), AT(attn_step_config, seqs), AT(attn_step_config, counts);
+    AT(attn_step_config, attrs);
+    STRUCT(attn_cache_stats);
+    AT(attn_cache_stats, size), AT(attn_cache_stats, bytes), AT(attn_cache_stats, bytes_reserved);
+    AT(attn_cache_stats, bytes_full), AT(attn_cache_stats, bytes_most), AT(attn_cache_stats, pages);
+    AT(attn_cache_stats, pages_free), AT(attn_cache_stats, pages_shared), AT(attn_cache_stats, pages_evicted);
+}
+
 int main(void)
 {
     print_work();
@@ -85,5 +100,6 @@ int main(void)
 #define STATUS(ident, value, text) printf("ATTN_%s %d\n", #ident, ATTN_##ident);
 #include <attn/status.def>
 #undef STATUS
+    print_cache();
     return 0;
 }

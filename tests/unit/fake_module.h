@@ -149,6 +149,31 @@ static void bounds_blocks(const attn_range_args *a, uint8_t *data)
         }
 }
 
+/* ---- what queries at q0 and later can see: the cache keeps it --------------------------------------------------- */
+
+static void live_all(const attn_range_args *a, int64_t *out)
+{
+    (void)a;
+    put(out, 0, -FAKE_FAR, FAKE_FAR);
+}
+static void live_streaming(const attn_range_args *a, int64_t *out)
+{
+    put(out, 0, a->q0 - 20, FAKE_FAR);
+    put(out, 1, 0, 2);
+}
+static void live_chunk(const attn_range_args *a, int64_t *out) { put(out, 0, a->q0 / 24 * 24, FAKE_FAR); }
+static void live_heads(const attn_range_args *a, int64_t *out) { put(out, 0, a->q0 - head_window(a->h) + 1, FAKE_FAR); }
+static void live_layers(const attn_range_args *a, int64_t *out) { put(out, 0, a->q0 - 2 - 30 * a->layer, FAKE_FAR); }
+
+static attn_live_fn *fake_live(const fake_mask *m)
+{
+    return m->ranges == ranges_streaming ? live_streaming
+           : m->ranges == ranges_chunk   ? live_chunk
+           : m->ranges == ranges_heads   ? live_heads
+           : m->ranges == ranges_layers  ? live_layers
+                                         : live_all;
+}
+
 static const fake_mask fake_masks[] = {
     {"all", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_all, NULL, see_all},
     {"causal", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_causal, NULL, see_causal},
@@ -383,6 +408,8 @@ static const attn_module_desc *fake_make(const fake_mask *mask, fake_shape s)
                                  .n_may = mask->n_may,
                                  .n_must = mask->n_must,
                                  .n_data = mask->n_data,
+                                 .n_live = mask->ranges == ranges_streaming ? 2 : 1,
+                                 .live = fake_live(mask),
                                  .n_kernels = 1,
                                  .ranges = mask->ranges,
                                  .bounds = mask->bounds,

@@ -1,0 +1,111 @@
+/* attn/cache.h - the KV cache that a module's masks need, and steps over it.
+ *
+ * A step brings m >= 1 new tokens to each of some sequences, at positions n .. n + m - 1: prefill, decode, continuation and draft
+ * verification are this one operation. The cache keeps what some future query can still see (the module's `live` rule) and nothing
+ * else, in pages of a fixed number of tokens; pages that nothing alive lies in go back to the pool when the step ends.
+ *
+ *     attn_cache_create(module, &(attn_cache_config){.size = sizeof(attn_cache_config), .isa = -1}, &cache, &err);
+ *     attn_seq_begin(cache, &seq, &err);
+ *     attn_step_begin(cache, &(attn_step_config){.size = sizeof(attn_step_config), .n_seqs = 1, .seqs = &seq, .counts = &m}, &err);
+ *     for (layer ..) attn_step_layer(cache, layer, &tensors, pool, &err);      keeps K and V of the new tokens, then attends
+ *     attn_step_end(cache, &err);
+ *
+ * Conventions (beside those of attn/attn.h)
+ *   Errors     a call that fails leaves sequences, pages and results as they were; the step that is open stays open.
+ *   Order      between attn_step_begin and attn_step_end or _cancel only attn_step_layer and the functions that look inside are
+ *              allowed; the others say ATTN_E_STATE.
+ *   Ownership  the module and the pool outlive the cache. Nothing of a caller is kept but the data of `inputs`.
+ *   Threads    one thread at a time uses a cache, any thread; a call that meets another one is refused with ATTN_E_BUSY (or, where
+ *              there is no status, as said there). Different caches do not meet, also of one module.
+ *   Memory     steps allocate in attn_step_begin; attn_step_layer does not, but for a layer of a kind that is
+ *              ATTN_KIND_LAYERS_DIFFER, which gets its plan there. */
+#ifndef ATTN_CACHE_H
+#define ATTN_CACHE_H
+
+#include <attn/attn.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct attn_cache attn_cache;
+typedef uint64_t attn_seq_id; /* never used again while the cache lives; 0 is none */
+
+typedef struct attn_cache_config {
+    size_t size;              /* sizeof(attn_cache_config) */
+    uint64_t budget;          /* most bytes of pages, over all kinds; 0: no limit */
+    uint32_t page_tokens;     /* tokens of a page, 1 to 2^24; 0: 64 */
+    uint32_t rollback;        /* R: how many tokens attn_seq_rollback can take back */
+    uint32_t workers;         /* most workers that run a step; 0: 1 */
+    int32_t isa;              /* attn_isa (0 is the baseline), or -1: the best this processor runs */
+    const DLTensor *const *inputs; /* per input of the module; needed when a kind is ATTN_KIND_MASK_INPUTS, else may be NULL */
+    const attn_allocator *allocator;
+    uint32_t poison;          /* not 0: whatever holds no token that is alive is filled with NaN. Slow; for tests */
+    uint32_t reserved;        /* 0 */
+} attn_cache_config;
+
+ATTN_API ATTN_CHECKED attn_status attn_cache_create(const attn_module *m, const attn_cache_config *c, attn_cache **out, attn_error *err);
+ATTN_API void attn_cache_destroy(attn_cache *c);
+
+/* ---- sequences ---------------------------------------------------------------------------------------------------------------- */
+
+/* An empty sequence. */
+ATTN_API ATTN_CHECKED attn_status attn_seq_begin(attn_cache *c, attn_seq_id *out, attn_error *err);
+/* Its pages are free, but for those that others share. ATTN_E_STATE for a sequence that is not there (any more), here and below. */
+ATTN_API ATTN_CHECKED attn_status attn_seq_end(attn_cache *c, attn_seq_id s, attn_error *err);
+/* A second sequence with the same tokens; pages are shared until one of the two writes into them. */
+ATTN_API ATTN_CHECKED attn_status attn_seq_fork(attn_cache *c, attn_seq_id s, attn_seq_id *out, attn_error *err);
+/* Takes back the last r >= 0 tokens. ATTN_E_ROLLBACK when that is more than R tokens behind the furthest point that the sequence has
+ * reached, or behind its beginning. Everything after it is as if they had never come. */
+ATTN_API ATTN_CHECKED attn_status attn_seq_rollback(attn_cache *c, attn_seq_id s, int64_t r, attn_error *err);
+/* Tokens of the sequence; those of an open step do not count. */
+ATTN_API ATTN_CHECKED attn_status attn_seq_length(const attn_cache *c, attn_seq_id s, int64_t *tokens, attn_error *err);
+
+/* ---- steps --------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct attn_step_config {
+    size_t size;                 /* sizeof(attn_step_config) */
+    uint32_t n_seqs;
+    uint32_t reserved;           /* 0 */
+    const attn_seq_id *seqs;     /* [n_seqs], all different */
+    const int64_t *counts;       /* [n_seqs] new tokens, >= 0; 0: the sequence idles */
+    const int32_t *const *attrs; /* per attribute of the module: values of all new tokens, sequence after sequence; copied */
+} attn_step_config;
+
+/* Checks, takes all pages and plans, once per kind. ATTN_E_BUDGET when the pages do not fit; ATTN_E_SPLIT when a token that is there
+ * already would have to see a new one. A sequence may have 2^30 tokens. */
+ATTN_API ATTN_CHECKED attn_status attn_step_begin(attn_cache *c, const attn_step_config *s, attn_error *err);
+/* Attention of the new tokens over all that their sequence holds. q, k, v, o, lse have the new tokens only: packed [all new tokens, heads,
+ * dim], or [n_seqs, tokens, heads, dim] with room for the longest; k and v in the kind's dtype. t->layer is not read. pool NULL: in this
+ * thread. Each layer once, in any order (ATTN_E_STATE when it has been). */
+ATTN_API ATTN_CHECKED attn_status attn_step_layer(attn_cache *c, uint32_t layer, const attn_tensors *t, attn_pool *pool, attn_error *err);
+/* The new tokens belong to their sequences from here on. ATTN_E_STATE when a layer has not been run. */
+ATTN_API ATTN_CHECKED attn_status attn_step_end(attn_cache *c, attn_error *err);
+/* Gives the step up, as if it had not begun; nothing when none is open. */
+ATTN_API void attn_step_cancel(attn_cache *c);
+
+/* ---- looking inside ------------------------------------------------------------------------------------------------------------ */
+
+typedef struct attn_cache_stats {
+    size_t size;             /* in: sizeof(attn_cache_stats) */
+    uint64_t bytes;          /* of pages in use */
+    uint64_t bytes_reserved; /* with free pages that are kept for later; never above the budget */
+    uint64_t bytes_full;     /* of a cache that keeps every token of every sequence, without sharing, in pages of this size */
+    uint64_t bytes_most;     /* largest `bytes` so far */
+    int64_t pages, pages_free; /* in use; kept for later */
+    int64_t pages_shared;    /* in use by more than one sequence */
+    int64_t pages_evicted;   /* so far: let go by a sequence because the mask is past them */
+} attn_cache_stats;
+ATTN_API ATTN_CHECKED attn_status attn_cache_get_stats(const attn_cache *c, attn_cache_stats *out);
+
+/* The positions that a layer keeps for queries to come, live(n - R) cut to [0, n), as sorted intervals lo, hi (both included); pages round
+ * them out. Writes at most `max` of them and returns how many there are; -1: no such sequence or layer, no memory, or busy. */
+ATTN_API int64_t attn_cache_kept(const attn_cache *c, attn_seq_id s, uint32_t layer, int64_t (*intervals)[2], int64_t max);
+
+/* Walks every invariant: reference counts, free lists, tables, sums, live sets. NULL when all hold, else a sentence. For tests. */
+ATTN_API const char *attn_cache_check(const attn_cache *c);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,144 @@
+/* cache.h - what a KV cache holds.
+ *
+ *     cache.c         its life, what a module's kinds ask of a page
+ *     cache_pages.c   pages: taken, shared, free, within the budget
+ *     cache_live.c    which positions and pages a kind keeps after n tokens
+ *     cache_seq.c     sequences: begin, end, fork, rollback
+ *     cache_step.c    a step: begin, layer, end, cancel
+ *     cache_append.c  rows of K and V into pages
+ *     cache_stats.c   counts, kept positions
+ *     cache_check.c   the invariants
+ *
+ * A step decides everything before it changes anything: what must not fail later is computed and taken in its begin. */
+#ifndef ATTN_SRC_CACHE_H
+#define ATTN_SRC_CACHE_H
+
+#include "forward.h"
+
+#include <attn/cache.h>
+
+enum { CACHE_PAGE_TOKENS = 64 };
+
+/* In front of a page's data; tables hold addresses of data, as kernels want them. */
+typedef struct page {
+    struct page *next, *prev; /* of all pages of the kind */
+    struct page *next_free;
+    uint32_t refs; /* tables, and steps that may have to put it back; 0: free */
+    uint32_t seen; /* attn_cache_check counts here */
+} page;
+
+typedef struct page_pool { /* one kind; of none when no layer has this kind */
+    const attn_kind_desc *kind;
+    uint32_t n_layers;
+    uint64_t page_bytes;
+    int64_t layer_bytes;
+    paged_keys layout; /* of the first layer */
+    page *all, *free;
+    int64_t pages, n_free, shared, evicted;
+    int64_t made; /* by attni_pages_reserve, to be undone when it fails */
+} page_pool;
+
+typedef struct table { /* one kind of one sequence */
+    const char **pages; /* by position / page_tokens; NULL: a hole */
+    size_t cap;
+    spans held; /* indices that have a page */
+} table;
+
+typedef struct sequence {
+    attn_seq_id id;
+    int64_t n, furthest; /* tokens; the most there ever were */
+    table *tables;       /* per kind */
+    int32_t **attrs;     /* per attribute: by position */
+    int64_t attr_cap;
+    bool in_step;
+} sequence;
+
+typedef struct step_table { /* one kind of one sequence of a step */
+    spans keep;    /* indices that have a page when the step has ended; of the cache's memory */
+    spans drop;    /* indices that lose it then */
+    spans alive;   /* keys that are kept then */
+    spans present; /* keys that are there while it runs */
+    const char *copied; /* a shared page that got a copy: it comes back when the step is cancelled */
+} step_table;
+
+typedef struct step_seq {
+    sequence *seq;
+    int64_t m;
+    int64_t first, last; /* indices of pages that new tokens write into; none when first > last */
+    step_table *tables;  /* per kind */
+} step_seq;
+
+typedef struct step { /* all of it lives in mem */
+    bool open;
+    memory mem;
+    uint32_t n_seqs, layers_done;
+    step_seq *seqs;
+    attn_plan_config plan; /* lengths and positions of the sequences */
+    plan_past **past;      /* per kind: per sequence */
+    attn_plan **plans;     /* per kind; NULL where layers differ */
+    uint8_t *done;         /* per layer */
+    int64_t *need;         /* per kind: new pages */
+} step;
+
+struct attn_cache {
+    memory mem;
+    atomic_bool *busy; /* by itself: looking inside takes a const cache */
+    const attn_module *module;
+    uint32_t rollback, workers;
+    int32_t isa;
+    bool poison;
+    int64_t page_tokens;
+    uint64_t budget, bytes, bytes_reserved, bytes_most;
+    const void **inputs; /* per input of the module; entries NULL when not given */
+    int64_t *live_pairs; /* what `live` writes */
+    page_pool *pools;    /* per kind */
+    uint32_t *layer_slot; /* per layer: its place among those of its kind */
+    LIST(sequence *) seqs; /* by rising id */
+    attn_seq_id last_id;
+    step step;
+};
+
+/* ---- cache.c: every public function works between enter and leave --------------------------------------------- */
+attn_status attni_cache_enter(const attn_cache *c, attn_error *err);
+attn_status attni_cache_enter_idle(attn_cache *c, attn_error *err); /* refused in a step */
+static inline attn_status attni_cache_leave(const attn_cache *c, attn_status s)
+{
+    atomic_store(c->busy, false);
+    return s;
+}
+
+/* ---- cache_pages.c ----------------------------------------------------------------------------------------------- */
+/* Makes sure that each pool has need[kind] free pages. Fails with nothing taken. */
+attn_status attni_pages_reserve(attn_cache *c, const int64_t *need, attn_error *err);
+char *attni_page_take(attn_cache *c, uint32_t kind);                /* a reserved one */
+void attni_page_share(attn_cache *c, uint32_t kind, const char *data);
+void attni_page_drop(attn_cache *c, uint32_t kind, const char *data);
+bool attni_page_is_shared(const char *data);
+/* NaN into the slots [lo, hi) of a page, when the cache poisons and no other sequence reads it. */
+void attni_page_poison(attn_cache *c, uint32_t kind, const char *data, int64_t lo, int64_t hi);
+page *attni_page_of(const char *data);
+
+/* ---- cache_live.c ------------------------------------------------------------------------------------------------ */
+/* Positions below n that some query at `from` or later can see, in some head and layer of the kind. */
+void attni_live(const attn_cache *c, uint32_t kind, int64_t from, int64_t n, spans *out);
+void attni_to_pages(const attn_cache *c, const spans *keys, spans *out);
+/* Where the queries to come may begin when a sequence has reached `furthest`. */
+static inline int64_t attni_live_from(const attn_cache *c, int64_t furthest)
+{
+    return furthest > c->rollback ? furthest - c->rollback : 0;
+}
+
+/* ---- cache_seq.c ------------------------------------------------------------------------------------------------- */
+sequence *attni_seq_find(const attn_cache *c, attn_seq_id id); /* NULL: not there */
+attn_status attni_seq_get(const attn_cache *c, attn_seq_id id, sequence **out, attn_error *err);
+/* Room for n tokens: attributes and tables. What the sequence holds does not change. */
+attn_status attni_seq_reserve(attn_cache *c, sequence *s, int64_t n, attn_error *err);
+void attni_seq_drop_pages(attn_cache *c, sequence *s, uint32_t kind, const spans *pages);
+/* NaN where pages hold no token that is alive; nothing unless the cache poisons. */
+void attni_seq_poison(attn_cache *c, sequence *s, uint32_t kind, const spans *alive);
+void attni_seq_delete(attn_cache *c, sequence *s);
+
+/* ---- cache_append.c ---------------------------------------------------------------------------------------------- */
+void attni_append(attn_cache *c, uint32_t kind, const paged_keys *layout, const view *k, const view *v);
+
+#endif

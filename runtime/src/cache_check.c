@@ -1,0 +1,139 @@
+/* cache_check.c - walks every invariant of a cache, and says the first that does not hold. */
+#include "cache.h"
+
+#include <string.h>
+
+/* ---- pages ------------------------------------------------------------------------------------------------------ */
+
+static void forget_counts(const attn_cache *c)
+{
+    for (uint32_t k = 0; k < c->module->desc.n_kinds; k++)
+        for (page *p = c->pools[k].all; p; p = p->next) p->seen = 0;
+}
+
+static bool knows_page(const page_pool *pool, const char *data)
+{
+    for (const page *p = pool->all; p; p = p->next)
+        if (p == attni_page_of(data)) return true;
+    return false;
+}
+
+static const char *check_pool(const attn_cache *c, uint32_t kind, uint64_t *bytes, uint64_t *reserved)
+{
+    const page_pool *pool = &c->pools[kind];
+    int64_t used = 0, shared = 0, idle = 0, listed = 0;
+    for (const page *p = pool->all; p; p = p->next) {
+        if (p->next && p->next->prev != p) return "the list of all pages is broken";
+        if (p->seen != p->refs) return "a page's reference count is not the number of tables that have it";
+        used += p->refs > 0, shared += p->refs > 1, idle += p->refs == 0;
+    }
+    for (const page *p = pool->free; p; p = p->next_free, listed++) {
+        if (p->refs) return "a page in use is in the free list";
+        if (listed >= idle) return "the free list is longer than there are free pages";
+    }
+    if (listed != idle || idle != pool->n_free) return "a free page is not in the free list";
+    if (used != pool->pages || shared != pool->shared) return "the counts of pages in use or shared are wrong";
+    *bytes += (uint64_t)used * pool->page_bytes;
+    *reserved += (uint64_t)(used + idle) * pool->page_bytes;
+    return NULL;
+}
+
+static const char *check_sums(const attn_cache *c)
+{
+    uint64_t bytes = 0, reserved = 0;
+    for (uint32_t k = 0; k < c->module->desc.n_kinds; k++) {
+        const char *wrong = check_pool(c, k, &bytes, &reserved);
+        if (wrong) return wrong;
+    }
+    if (bytes != c->bytes || reserved != c->bytes_reserved) return "the sums of bytes are wrong";
+    if (c->bytes > c->bytes_most) return "the largest sum of bytes is not the largest";
+    return reserved > c->budget ? "the pages are more than the budget" : NULL;
+}
+
+/* ---- tables ----------------------------------------------------------------------------------------------------- */
+
+static const char *count_page(const page_pool *pool, const char *data)
+{
+    if (!knows_page(pool, data)) return "a table names a page that is not of its kind";
+    attni_page_of(data)->seen++;
+    return NULL;
+}
+
+static bool is_in(const spans *s, int64_t x)
+{
+    for (size_t i = 0; i < s->n; i++)
+        if (x >= s->at[i].lo && x < s->at[i].hi) return true;
+    return false;
+}
+
+/* A step has pages beyond those that are held: [first, last]. */
+static const char *check_table(const page_pool *pool, const table *t, const step_seq *s)
+{
+    for (size_t i = 0; i < t->cap; i++) {
+        const bool taken = s && (int64_t)i >= s->first && (int64_t)i <= s->last;
+        if ((is_in(&t->held, (int64_t)i) || taken) != (t->pages[i] != NULL))
+            return "a table has a page that it does not hold, or lacks one";
+        const char *wrong = t->pages[i] ? count_page(pool, t->pages[i]) : NULL;
+        if (wrong) return wrong;
+    }
+    const size_t n = t->held.n;
+    return n && (t->held.at[0].lo < 0 || t->held.at[n - 1].hi > (int64_t)t->cap) ? "a table is too short" : NULL;
+}
+
+/* The pages that are held are those in which something alive lies. */
+static const char *check_live(const attn_cache *c, uint32_t kind, const sequence *s, memory *scratch)
+{
+    spans alive = {.mem = scratch}, pages = {.mem = scratch};
+    const spans *held = &s->tables[kind].held;
+    attni_live(c, kind, attni_live_from(c, s->furthest), s->n, &alive);
+    attni_to_pages(c, &alive, &pages);
+    if (scratch->failed) return "there is no memory to check live sets with";
+    const bool same = pages.n == held->n && (!held->n || !memcmp(pages.at, held->at, held->n * sizeof *held->at));
+    return same ? NULL : "the pages that are held are not those of the live set";
+}
+
+static const step_seq *in_step(const attn_cache *c, const sequence *s)
+{
+    for (uint32_t i = 0; c->step.open && i < c->step.n_seqs; i++)
+        if (c->step.seqs[i].seq == s) return &c->step.seqs[i];
+    return NULL;
+}
+
+static const char *check_sequence(const attn_cache *c, const sequence *s, memory *scratch)
+{
+    const step_seq *at = in_step(c, s);
+    if (s->n < 0 || s->n > s->furthest || s->n < attni_live_from(c, s->furthest)) return "a sequence's length is wrong";
+    if (s->in_step != (at != NULL)) return "a sequence is marked wrongly as part of the step";
+    for (uint32_t k = 0; k < c->module->desc.n_kinds; k++) {
+        if (!c->pools[k].n_layers) continue;
+        const char *wrong = check_table(&c->pools[k], &s->tables[k], at);
+        if (!wrong) wrong = check_live(c, k, s, scratch);
+        if (!wrong && at && at->tables[k].copied) wrong = count_page(&c->pools[k], at->tables[k].copied);
+        if (wrong) return wrong;
+    }
+    return NULL;
+}
+
+static const char *check(const attn_cache *c, memory *scratch)
+{
+    forget_counts(c);
+    for (size_t i = 0; i < c->seqs.n; i++) {
+        if (i && c->seqs.at[i - 1]->id >= c->seqs.at[i]->id) return "the list of sequences is not in order";
+        const char *wrong = check_sequence(c, c->seqs.at[i], scratch);
+        if (wrong) return wrong;
+    }
+    return check_sums(c);
+}
+
+const char *attn_cache_check(const attn_cache *c)
+{
+    memory scratch;
+    if (attni_cache_enter(c, NULL)) return "there is no cache, or another call uses it";
+    const char *wrong = "the allocator is gone";
+    if (!attni_memory_open(&scratch, &c->mem.a, NULL)) {
+        wrong = check(c, &scratch);
+        attni_memory_close(&scratch);
+    }
+    attni_cache_leave(c, ATTN_OK);
+    return wrong;
+}

@@ -1,0 +1,316 @@
+/* cache_seq.c - sequences: begin, end, fork, rollback, and room for what a step brings. */
+#include "cache.h"
+
+#include "error.h"
+
+#include <string.h>
+
+static attn_status no_memory(attn_error *err) { return attni_fail(err, ATTN_E_MEMORY, "out of memory"); }
+
+/* ---- finding ---------------------------------------------------------------------------------------------------- */
+
+/* Where a sequence is in the list, or would be. */
+static size_t place_of(const attn_cache *c, attn_seq_id id)
+{
+    size_t lo = 0, hi = c->seqs.n;
+    while (lo < hi) {
+        const size_t middle = lo + (hi - lo) / 2;
+        if (c->seqs.at[middle]->id < id)
+            lo = middle + 1;
+        else
+            hi = middle;
+    }
+    return lo;
+}
+
+sequence *attni_seq_find(const attn_cache *c, attn_seq_id id)
+{
+    const size_t i = place_of(c, id);
+    return i < c->seqs.n && c->seqs.at[i]->id == id ? c->seqs.at[i] : NULL;
+}
+
+attn_status attni_seq_get(const attn_cache *c, attn_seq_id id, sequence **out, attn_error *err)
+{
+    *out = attni_seq_find(c, id);
+    if (*out) return ATTN_OK;
+    return attni_fail(err, ATTN_E_STATE, "sequence %llu %s", (unsigned long long)id,
+                      id && id <= c->last_id ? "has ended" : "is not of this cache");
+}
+
+/* ---- room ------------------------------------------------------------------------------------------------------- */
+
+/* A larger block with the same beginning; the old one when there is no memory. */
+static void *widen(memory *m, void *old, size_t used, size_t size)
+{
+    void *wide = attni_alloc(m, 1, size);
+    if (!wide) return old;
+    if (used) memcpy(wide, old, used);
+    attni_free(m, old);
+    return wide;
+}
+
+static void widen_table(attn_cache *c, table *t, size_t pages)
+{
+    if (pages <= t->cap) return;
+    const size_t cap = pages < 2 * t->cap ? 2 * t->cap : pages < 4 ? 4 : pages;
+    t->pages = widen(&c->mem, t->pages, t->cap * sizeof *t->pages, cap * sizeof *t->pages);
+    if (!c->mem.failed) t->cap = cap;
+}
+
+static void widen_attrs(attn_cache *c, sequence *s, int64_t n)
+{
+    if (n <= s->attr_cap) return;
+    const int64_t cap = n < 2 * s->attr_cap ? 2 * s->attr_cap : n < 64 ? 64 : n;
+    for (uint32_t a = 0; a < c->module->desc.n_attrs && !c->mem.failed; a++)
+        s->attrs[a] = widen(&c->mem, s->attrs[a], (size_t)s->attr_cap * sizeof **s->attrs, (size_t)cap * sizeof **s->attrs);
+    if (!c->mem.failed) s->attr_cap = cap;
+}
+
+attn_status attni_seq_reserve(attn_cache *c, sequence *s, int64_t n, attn_error *err)
+{
+    const size_t pages = (size_t)((n + c->page_tokens - 1) / c->page_tokens);
+    for (uint32_t k = 0; k < c->module->desc.n_kinds && !c->mem.failed; k++)
+        if (c->pools[k].n_layers) widen_table(c, &s->tables[k], pages);
+    if (!c->mem.failed) widen_attrs(c, s, n);
+    return c->mem.failed ? no_memory(err) : ATTN_OK;
+}
+
+/* ---- pages ------------------------------------------------------------------------------------------------------ */
+
+void attni_seq_drop_pages(attn_cache *c, sequence *s, uint32_t kind, const spans *pages)
+{
+    table *t = &s->tables[kind];
+    for (size_t i = 0; i < pages->n; i++)
+        for (int64_t p = pages->at[i].lo; p < pages->at[i].hi; p++) {
+            attni_page_drop(c, kind, t->pages[p]);
+            t->pages[p] = NULL;
+        }
+}
+
+/* Poisons the slots of the page that no span of keys covers. */
+static void poison_page(attn_cache *c, sequence *s, uint32_t kind, int64_t index, const spans *alive)
+{
+    const int64_t first = index * c->page_tokens, end = first + c->page_tokens;
+    const char *data = s->tables[kind].pages[index];
+    int64_t from = first;
+    for (size_t i = 0; i < alive->n && from < end; i++) {
+        if (alive->at[i].hi <= from) continue;
+        const int64_t to = alive->at[i].lo < end ? alive->at[i].lo : end;
+        attni_page_poison(c, kind, data, from - first, to - first);
+        from = alive->at[i].hi;
+    }
+    if (from < end) attni_page_poison(c, kind, data, from - first, end - first);
+}
+
+void attni_seq_poison(attn_cache *c, sequence *s, uint32_t kind, const spans *alive)
+{
+    const spans *held = &s->tables[kind].held;
+    for (size_t i = 0; c->poison && i < held->n; i++)
+        for (int64_t p = held->at[i].lo; p < held->at[i].hi; p++) poison_page(c, s, kind, p, alive);
+}
+
+/* ---- begin and end ---------------------------------------------------------------------------------------------- */
+
+/* Not in the list yet, but there is room for it. NULL: no memory, nothing is left behind. */
+static sequence *make(attn_cache *c)
+{
+    const attn_module_desc *d = &c->module->desc;
+    if (c->seqs.n == c->seqs.cap)
+        c->seqs.at = attni_grow(&c->mem, c->seqs.at, c->seqs.n, &c->seqs.cap, sizeof *c->seqs.at);
+    sequence *s = attni_alloc(&c->mem, 1, sizeof *s);
+    if (!s) return NULL;
+    s->tables = attni_alloc(&c->mem, d->n_kinds, sizeof *s->tables);
+    s->attrs = attni_alloc(&c->mem, d->n_attrs, sizeof *s->attrs);
+    for (uint32_t k = 0; s->tables && k < d->n_kinds; k++) s->tables[k].held.mem = &c->mem;
+    if (!c->mem.failed) return s;
+    attni_seq_delete(c, s);
+    return NULL;
+}
+
+static attn_seq_id enlist(attn_cache *c, sequence *s)
+{
+    s->id = ++c->last_id;
+    c->seqs.at[c->seqs.n++] = s;
+    return s->id;
+}
+
+static attn_status begin(attn_cache *c, attn_seq_id *out, attn_error *err)
+{
+    sequence *s = make(c);
+    if (!s) return no_memory(err);
+    *out = enlist(c, s);
+    return ATTN_OK;
+}
+
+void attni_seq_delete(attn_cache *c, sequence *s)
+{
+    const attn_module_desc *d = &c->module->desc;
+    for (uint32_t k = 0; s->tables && k < d->n_kinds; k++) {
+        attni_seq_drop_pages(c, s, k, &s->tables[k].held);
+        attni_spans_free(&s->tables[k].held);
+        attni_free(&c->mem, s->tables[k].pages);
+    }
+    for (uint32_t a = 0; s->attrs && a < d->n_attrs; a++) attni_free(&c->mem, s->attrs[a]);
+    attni_free(&c->mem, s->tables);
+    attni_free(&c->mem, s->attrs);
+    attni_free(&c->mem, s);
+}
+
+attn_status attn_seq_begin(attn_cache *c, attn_seq_id *out, attn_error *err)
+{
+    if (!out) return attni_fail(err, ATTN_E_ARGUMENT, "attn_seq_begin: out is NULL");
+    attn_status s = attni_cache_enter_idle(c, err);
+    return s ? s : attni_cache_leave(c, begin(c, out, err));
+}
+
+static attn_status end(attn_cache *c, attn_seq_id id, attn_error *err)
+{
+    sequence *seq;
+    attn_status s = attni_seq_get(c, id, &seq, err);
+    if (s) return s;
+    const size_t i = place_of(c, id);
+    memmove(c->seqs.at + i, c->seqs.at + i + 1, (c->seqs.n - i - 1) * sizeof *c->seqs.at);
+    c->seqs.n--;
+    attni_seq_delete(c, seq);
+    return ATTN_OK;
+}
+
+attn_status attn_seq_end(attn_cache *c, attn_seq_id id, attn_error *err)
+{
+    attn_status s = attni_cache_enter_idle(c, err);
+    return s ? s : attni_cache_leave(c, end(c, id, err));
+}
+
+/* ---- fork ------------------------------------------------------------------------------------------------------- */
+
+/* Everything that needs memory. */
+static sequence *make_like(attn_cache *c, const sequence *from, attn_error *err)
+{
+    const uint32_t n_kinds = c->module->desc.n_kinds;
+    sequence *to = make(c);
+    if (!to) return NULL;
+    attn_status s = attni_seq_reserve(c, to, from->n, err);
+    for (uint32_t k = 0; !s && k < n_kinds; k++) attni_spans_copy(&to->tables[k].held, &from->tables[k].held);
+    if (!c->mem.failed) return to;
+    for (uint32_t k = 0; k < n_kinds; k++) to->tables[k].held.n = 0; /* its tables are empty still */
+    attni_seq_delete(c, to);
+    return NULL;
+}
+
+static void share_pages(attn_cache *c, const sequence *from, sequence *to)
+{
+    for (uint32_t k = 0; k < c->module->desc.n_kinds; k++) {
+        const table *old = &from->tables[k];
+        for (size_t i = 0; i < old->held.n; i++)
+            for (int64_t p = old->held.at[i].lo; p < old->held.at[i].hi; p++) {
+                to->tables[k].pages[p] = old->pages[p];
+                attni_page_share(c, k, old->pages[p]);
+            }
+    }
+}
+
+static attn_status fork_sequence(attn_cache *c, attn_seq_id id, attn_seq_id *out, attn_error *err)
+{
+    sequence *from;
+    attn_status s = attni_seq_get(c, id, &from, err);
+    if (s) return s;
+    sequence *to = make_like(c, from, err);
+    if (!to) return no_memory(err);
+    share_pages(c, from, to);
+    for (uint32_t a = 0; from->n && a < c->module->desc.n_attrs; a++)
+        memcpy(to->attrs[a], from->attrs[a], (size_t)from->n * sizeof *to->attrs[a]);
+    to->n = from->n;
+    to->furthest = from->furthest;
+    *out = enlist(c, to);
+    return ATTN_OK;
+}
+
+attn_status attn_seq_fork(attn_cache *c, attn_seq_id id, attn_seq_id *out, attn_error *err)
+{
+    if (!out) return attni_fail(err, ATTN_E_ARGUMENT, "attn_seq_fork: out is NULL");
+    attn_status s = attni_cache_enter_idle(c, err);
+    return s ? s : attni_cache_leave(c, fork_sequence(c, id, out, err));
+}
+
+/* ---- rollback --------------------------------------------------------------------------------------------------- */
+
+typedef struct shrink { /* one kind */
+    spans alive, keep, drop;
+} shrink;
+
+static shrink *plan_shrink(attn_cache *c, const sequence *s, int64_t n, memory *scratch)
+{
+    const uint32_t n_kinds = c->module->desc.n_kinds;
+    shrink *to = attni_alloc(scratch, n_kinds, sizeof *to);
+    for (uint32_t k = 0; to && k < n_kinds; k++) {
+        spans pages = {.mem = scratch};
+        to[k].alive.mem = to[k].drop.mem = scratch;
+        to[k].keep.mem = &c->mem;
+        attni_live(c, k, attni_live_from(c, s->furthest), n, &to[k].alive);
+        attni_to_pages(c, &to[k].alive, &pages);
+        attni_spans_intersect(&pages, &s->tables[k].held, &to[k].keep);
+        attni_spans_subtract(&s->tables[k].held, &to[k].keep, &to[k].drop);
+    }
+    return to;
+}
+
+static attn_status shrink_to(attn_cache *c, sequence *s, int64_t n, memory *scratch, attn_error *err)
+{
+    shrink *to = plan_shrink(c, s, n, scratch);
+    const bool failed = scratch->failed || c->mem.failed;
+    for (uint32_t k = 0; to && k < c->module->desc.n_kinds; k++) {
+        if (failed) {
+            attni_spans_free(&to[k].keep);
+            continue;
+        }
+        attni_seq_drop_pages(c, s, k, &to[k].drop);
+        attni_spans_free(&s->tables[k].held);
+        s->tables[k].held = to[k].keep;
+        attni_seq_poison(c, s, k, &to[k].alive);
+    }
+    if (failed) return no_memory(err);
+    s->n = n;
+    return ATTN_OK;
+}
+
+static attn_status check_rollback(const attn_cache *c, const sequence *s, int64_t r, attn_error *err)
+{
+    if (r < 0) return attni_fail(err, ATTN_E_ARGUMENT, "a rollback by %lld tokens", (long long)r);
+    if (r > s->n)
+        return attni_fail(err, ATTN_E_ROLLBACK, "a rollback by %lld tokens; there are %lld", (long long)r,
+                          (long long)s->n);
+    if (s->n - r >= attni_live_from(c, s->furthest)) return ATTN_OK;
+    return attni_fail(err, ATTN_E_ROLLBACK,
+                      "a rollback from %lld to %lld tokens; the sequence has reached %lld, and the cache keeps the state %u "
+                      "tokens back", (long long)s->n, (long long)(s->n - r), (long long)s->furthest, c->rollback);
+}
+
+static attn_status roll_back(attn_cache *c, attn_seq_id id, int64_t r, attn_error *err)
+{
+    sequence *seq;
+    memory scratch;
+    attn_status s = attni_seq_get(c, id, &seq, err);
+    if (!s) s = check_rollback(c, seq, r, err);
+    if (!s) s = attni_memory_open(&scratch, &c->mem.a, err);
+    if (s) return s;
+    s = shrink_to(c, seq, seq->n - r, &scratch, err);
+    attni_memory_close(&scratch);
+    return s;
+}
+
+attn_status attn_seq_rollback(attn_cache *c, attn_seq_id id, int64_t r, attn_error *err)
+{
+    attn_status s = attni_cache_enter_idle(c, err);
+    return s ? s : attni_cache_leave(c, roll_back(c, id, r, err));
+}
+
+attn_status attn_seq_length(const attn_cache *c, attn_seq_id id, int64_t *tokens, attn_error *err)
+{
+    if (!tokens) return attni_fail(err, ATTN_E_ARGUMENT, "attn_seq_length: tokens is NULL");
+    sequence *seq;
+    attn_status s = attni_cache_enter(c, err);
+    if (s) return s;
+    s = attni_seq_get(c, id, &seq, err);
+    if (!s) *tokens = seq->n;
+    return attni_cache_leave(c, s);
+}

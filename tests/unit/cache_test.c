@@ -1,0 +1,452 @@
+/* cache_test.c - the KV cache with a kernel written in C: random walks beside a list of tokens, failures, the rules of its calls.
+ *
+ *     cache_test [WALKS [SEED]] */
+#include "cache_model.h"
+
+static const fake_shape small_shape = {16, 8, 4, 2, MODEL_Q_HEADS, MODEL_KV_HEADS};
+
+/* ---- random walks ---------------------------------------------------------------------------------------------------------- */
+
+static model_seq *pick(model *m)
+{
+    const int first = (int)model_below(m, MODEL_MAX_SEQS);
+    for (int i = 0; i < MODEL_MAX_SEQS; i++)
+        if (m->seqs[(first + i) % MODEL_MAX_SEQS].id) return &m->seqs[(first + i) % MODEL_MAX_SEQS];
+    return model_begin(m);
+}
+
+static int count_seqs(const model *m)
+{
+    int n = 0;
+    for (int i = 0; i < MODEL_MAX_SEQS; i++) n += m->seqs[i].id != 0;
+    return n;
+}
+
+/* Prefill, decode and idle sequences together. */
+static bool random_step(model *m)
+{
+    static const int64_t sizes[] = {0, 1, 1, 1, 2, 3, 5, 9, 17, 40};
+    model_step x = {0};
+    for (int i = 0; i < MODEL_MAX_SEQS; i++)
+        if (m->seqs[i].id && model_below(m, 3)) {
+            x.seqs[x.n] = &m->seqs[i];
+            x.counts[x.n++] = sizes[model_below(m, 10)];
+        }
+    return model_run(m, &x);
+}
+
+/* A step given up half way: what comes after must not notice. */
+static void cancelled_step(model *m)
+{
+    model_step x = {.n = 1, .seqs = {pick(m)}, .counts = {1 + model_below(m, 20)}};
+    const int32_t before = m->next_token;
+    model_new_tokens(m, x.seqs[0], x.counts[0]);
+    const attn_cache_stats old = model_stats(m);
+    if (model_step_begin(m, &x, NULL)) return;
+    model_layer(m, &x, x.counts[0], 1);
+    attn_step_cancel(m->cache);
+    model_check(m);
+    const attn_cache_stats now = model_stats(m);
+    CHECK(now.bytes == old.bytes && now.pages == old.pages && now.pages_shared == old.pages_shared && now.pages_evicted == old.pages_evicted);
+    m->next_token = before + 1000;
+}
+
+static void random_operation(model *m)
+{
+    model_seq *s = pick(m);
+    switch (model_below(m, 8)) {
+    case 0:
+        if (count_seqs(m) < MODEL_MAX_SEQS / 2) model_begin(m);
+        return;
+    case 1:
+        if (count_seqs(m) < MODEL_MAX_SEQS) model_fork(m, s);
+        return;
+    case 2:
+        model_rollback(m, s, model_below(m, m->config.rollback + 2));
+        return;
+    case 3:
+        if (!model_below(m, 3)) model_end(m, s);
+        return;
+    case 4:
+        cancelled_step(m);
+        return;
+    default:
+        if (!random_step(m)) model_end(m, s); /* the budget, or tokens that cannot be parted: somebody has to go */
+    }
+}
+
+/* Every key that some query to come may see, from R tokens back on, is kept. */
+static void check_kept(const model *m, const model_seq *s)
+{
+    const int64_t from = s->furthest > m->config.rollback ? s->furthest - m->config.rollback : 0;
+    if (fake.mask->attr || fake.mask->table) return; /* whatever they may be */
+    for (uint32_t l = 0; l < MODEL_LAYERS; l++)
+        for (int64_t k = 0; k < s->n; k++) {
+            bool alive = false;
+            for (int64_t q = from; q < from + 130 && !alive; q++)
+                for (int64_t h = 0; h < MODEL_Q_HEADS && !alive; h++)
+                    for (int64_t layer = 0; layer < MODEL_LAYERS && !alive; layer++)
+                        alive = fake.mask->see(&(fake_pair){.q = q, .k = k, .h = h, .layer = layer});
+            CHECK(model_keeps(m, s, l, k) == alive);
+        }
+}
+
+static void walk(unsigned long long seed)
+{
+    static const uint32_t page_sizes[] = {1, 4, 16, 64}, rollbacks[] = {0, 1, 5, 21}, key_steps[] = {1, 4, 12};
+    unsigned long long r = seed * 977 + 5;
+    const fake_mask *mask = &fake_masks[check_random(&r) % FAKE_MASKS];
+    const fake_shape shape = {16, 8, key_steps[check_random(&r) % 3], 2, MODEL_Q_HEADS, MODEL_KV_HEADS};
+    const attn_cache_config c = {.page_tokens = page_sizes[check_random(&r) % 4],
+                                 .rollback = rollbacks[check_random(&r) % 4],
+                                 .workers = 1 + (uint32_t)(check_random(&r) % 3),
+                                 .budget = check_random(&r) % 3 ? 0 : 60000};
+    model m;
+    CHECK(!model_open(&m, mask, shape, c, seed));
+    for (int i = 0; i < 30 && !check_current; i++) random_operation(&m);
+    if (!check_current) check_kept(&m, pick(&m));
+    if (check_current) printf("walk %llu: %s, pages of %u, R %u, budget %d\n", seed, mask->name, c.page_tokens, c.rollback, (int)c.budget);
+    model_close(&m);
+}
+
+static int walks = 200;
+static unsigned long long first_seed = 1;
+
+static void test_random_walks(void)
+{
+    for (int i = 0; i < walks && !check_current; i++) walk(first_seed + (unsigned long long)i);
+    printf("seeds %llu .. %llu\n", first_seed, first_seed + (unsigned long long)walks - 1);
+}
+
+/* ---- failures -------------------------------------------------------------------------------------------------------------- */
+
+typedef struct meter { /* an allocator that fails once, and one that fills with NaN */
+    long until, live;
+} meter;
+
+static void *meter_alloc(void *ctx, size_t size, size_t align)
+{
+    meter *m = ctx;
+    if (m->until > 0 && !--m->until) return NULL;
+    void *p = aligned_alloc(align, (size + align - 1) / align * align);
+    if (p) memset(p, 0xff, size), m->live++;
+    return p;
+}
+
+static void meter_free(void *ctx, void *p, size_t size)
+{
+    ((meter *)ctx)->live--;
+    memset(p, 0xff, size);
+    free(p);
+}
+
+typedef attn_status operation(model *m, model_step *x);
+
+static attn_status do_begin(model *m, model_step *x)
+{
+    attn_seq_id id;
+    (void)x;
+    attn_status s = attn_seq_begin(m->cache, &id, NULL);
+    return s ? s : attn_seq_end(m->cache, id, NULL);
+}
+static attn_status do_fork(model *m, model_step *x)
+{
+    attn_seq_id id;
+    attn_status s = attn_seq_fork(m->cache, x->seqs[0]->id, &id, NULL);
+    return s ? s : attn_seq_end(m->cache, id, NULL);
+}
+static attn_status do_step(model *m, model_step *x)
+{
+    attn_status s = model_step_begin(m, x, NULL);
+    if (!s) attn_step_cancel(m->cache);
+    return s;
+}
+static attn_status do_rollback(model *m, model_step *x)
+{
+    return attn_seq_rollback(m->cache, x->seqs[1]->id, 0, NULL);
+}
+
+static bool same_state(const attn_cache_stats *a, const attn_cache_stats *b)
+{
+    return a->bytes == b->bytes && a->bytes_reserved == b->bytes_reserved && a->bytes_full == b->bytes_full && a->pages == b->pages &&
+           a->pages_free == b->pages_free && a->pages_shared == b->pages_shared && a->pages_evicted == b->pages_evicted;
+}
+
+/* Fails the 1st, 2nd, 3rd .. allocation of the operation until it gets through: each time nothing has changed. */
+static void fail_each(model *m, meter *count, operation *what, model_step *x)
+{
+    const attn_cache_stats before = model_stats(m);
+    for (long n = 1;; n++) {
+        count->until = n;
+        const long live = count->live;
+        const attn_status s = what(m, x);
+        const bool through = count->until > 0;
+        count->until = 0;
+        model_check(m);
+        if (through) {
+            CHECK(!s);
+            return;
+        }
+        const attn_cache_stats now = model_stats(m);
+        CHECK_MSG(s == ATTN_E_MEMORY && same_state(&before, &now), "allocation %ld: status %d", n, (int)s);
+        CHECK(count->live >= live && n < 10000); /* room for tables and attributes may stay */
+    }
+}
+
+static void test_failing_allocations(void)
+{
+    for (size_t i = 0; i < FAKE_MASKS; i++) {
+        if (fake_masks[i].see == see_all || fake_masks[i].see == see_blocks) continue; /* steps are not legal anywhere */
+        meter count = {0};
+        const attn_allocator a = {&count, meter_alloc, meter_free};
+        model m;
+        CHECK(!model_open(&m, &fake_masks[i], small_shape, (attn_cache_config){.page_tokens = 4, .rollback = 3, .workers = 2, .allocator = &a}, 7));
+        model_seq *s = model_begin(&m), *other = model_begin(&m);
+        model_feed(&m, s, 50);
+        model_feed(&m, other, 9);
+        model_seq *fork = model_fork(&m, s); /* pages to be copied */
+        model_step x = {.n = 3, .seqs = {s, other, fork}, .counts = {70, 1, 2}};
+        for (int j = 0; j < 3; j++) model_new_tokens(&m, x.seqs[j], x.counts[j]);
+        fail_each(&m, &count, do_step, &x);
+        fail_each(&m, &count, do_fork, &x);
+        fail_each(&m, &count, do_begin, &x);
+        fail_each(&m, &count, do_rollback, &x);
+        CHECK(model_run(&m, &x));
+        model_close(&m);
+        CHECK(count.live == 0);
+    }
+}
+
+static void test_failing_create(void)
+{
+    meter count = {0};
+    const attn_allocator a = {&count, meter_alloc, meter_free};
+    model m;
+    CHECK(!model_open(&m, model_mask("blocks"), small_shape, (attn_cache_config){0}, 1));
+    attn_cache_config c = m.config;
+    c.allocator = &a;
+    attn_status s = ATTN_E_MEMORY;
+    for (long n = 1; s == ATTN_E_MEMORY && n < 100; n++) {
+        attn_cache *cache;
+        count.until = n;
+        s = attn_cache_create(m.module, &c, &cache, NULL);
+        if (!s) attn_cache_destroy(cache);
+        CHECK(count.live == 0);
+    }
+    CHECK(!s);
+    model_close(&m);
+}
+
+/* ---- budget ---------------------------------------------------------------------------------------------------------------- */
+
+static void test_budget(void)
+{
+    model m;
+    /* a page: 3 layers, 2 heads, 4 tokens, 5 floats: 480 bytes, 512 a layer with alignment */
+    const uint64_t page = 3 * 192;
+    CHECK(!model_open(&m, model_mask("causal"), small_shape, (attn_cache_config){.page_tokens = 4, .budget = 10 * page + 5}, 1));
+    model_seq *a = model_begin(&m), *b = model_begin(&m);
+    CHECK(model_feed(&m, a, 20));
+    CHECK(model_stats(&m).bytes == 5 * page && model_stats(&m).pages == 5);
+    CHECK(model_feed(&m, b, 20));
+    CHECK(!model_feed(&m, a, 1));
+    const attn_cache_stats full = model_stats(&m);
+    CHECK(full.bytes == 10 * page && full.bytes_reserved == 10 * page && full.bytes_full == 10 * page);
+    model_step x = {.n = 2, .seqs = {b, a}, .counts = {0, 1}};
+    CHECK(!model_run(&m, &x));
+    model_end(&m, b);
+    CHECK(model_stats(&m).pages_free == 5 && model_stats(&m).bytes_reserved == 10 * page);
+    CHECK(model_feed(&m, a, 1));
+    /* shared pages count once, and the copy of the last one counts */
+    model_seq *forks[3];
+    for (int i = 0; i < 3; i++) forks[i] = model_fork(&m, a);
+    CHECK(model_stats(&m).bytes == 6 * page && model_stats(&m).pages_shared == 6 && model_stats(&m).bytes_full == 24 * page);
+    for (int i = 0; i < 3; i++) CHECK(model_feed(&m, forks[i], 1));
+    CHECK(model_stats(&m).bytes == 9 * page && model_stats(&m).pages_shared == 5);
+    CHECK(model_stats(&m).bytes_most <= 10 * page);
+    model_close(&m);
+}
+
+/* ---- rules ----------------------------------------------------------------------------------------------------------------- */
+
+static void expect(attn_status got, attn_status want, const attn_error *err, const char *words)
+{
+    CHECK_MSG(got == want && strstr(err->text, words), "status %d, '%s' instead of %d, '%s'", (int)got, err->text, (int)want, words);
+}
+
+static attn_status begin_raw(model *m, uint32_t n, const attn_seq_id *ids, const int64_t *counts, attn_error *err)
+{
+    const attn_step_config c = {.size = sizeof c, .n_seqs = n, .seqs = ids, .counts = counts};
+    return attn_step_begin(m->cache, &c, err);
+}
+
+static void test_wrong_calls(void)
+{
+    model m;
+    attn_error err = {""};
+    CHECK(!model_open(&m, model_mask("documents"), small_shape, (attn_cache_config){.page_tokens = 4}, 1));
+    model_seq *s = model_begin(&m);
+    const attn_seq_id id = s->id;
+    attn_seq_id other;
+    int64_t length = -1;
+    model_feed(&m, s, 5);
+    const attn_cache_stats before = model_stats(&m);
+    const int64_t one = 1, minus = -1, huge = (int64_t)1 << 30;
+    expect(begin_raw(&m, 1, (attn_seq_id[]){77}, &one, &err), ATTN_E_STATE, &err, "sequence 77 is not of this cache");
+    expect(begin_raw(&m, 1, (attn_seq_id[]){0}, &one, &err), ATTN_E_STATE, &err, "not of this cache");
+    expect(begin_raw(&m, 2, (attn_seq_id[]){id, id}, (int64_t[]){1, 1}, &err), ATTN_E_ARGUMENT, &err, "in the step twice");
+    expect(begin_raw(&m, 1, &id, &minus, &err), ATTN_E_ARGUMENT, &err, "counts[0] is -1");
+    expect(begin_raw(&m, 1, &id, &huge, &err), ATTN_E_ARGUMENT, &err, "may grow from 5 to 1073741824");
+    expect(begin_raw(&m, 1, NULL, &one, &err), ATTN_E_ARGUMENT, &err, "NULL");
+    expect(begin_raw(&m, 1, &id, &one, &err), ATTN_E_MISSING, &err, "attribute 'doc' of the new tokens");
+    expect(attn_step_end(m.cache, &err), ATTN_E_STATE, &err, "no step is open");
+    expect(attn_step_layer(m.cache, 0, NULL, NULL, &err), ATTN_E_STATE, &err, "no step is open");
+    expect(attn_seq_rollback(m.cache, id, -1, &err), ATTN_E_ARGUMENT, &err, "by -1 tokens");
+    expect(attn_seq_rollback(m.cache, id, 6, &err), ATTN_E_ROLLBACK, &err, "there are 5");
+    expect(attn_seq_rollback(m.cache, id, 1, &err), ATTN_E_ROLLBACK, &err, "reached 5, and the cache keeps the state 0 tokens back");
+    expect(attn_step_begin(m.cache, NULL, &err), ATTN_E_ARGUMENT, &err, "attn_step_config is NULL");
+    attn_step_cancel(m.cache); /* none is open */
+    attn_cache_stats now = model_stats(&m);
+    CHECK(same_state(&before, &now));
+    CHECK(!attn_seq_length(m.cache, id, &length, NULL) && length == 5);
+
+    model_step x = {.n = 1, .seqs = {s}, .counts = {1}};
+    model_new_tokens(&m, s, 1);
+    CHECK(!model_step_begin(&m, &x, NULL));
+    expect(model_step_begin(&m, &x, &err), ATTN_E_STATE, &err, "a step is open");
+    expect(attn_seq_begin(m.cache, &other, &err), ATTN_E_STATE, &err, "a step is open");
+    expect(attn_seq_fork(m.cache, id, &other, &err), ATTN_E_STATE, &err, "a step is open");
+    expect(attn_seq_rollback(m.cache, id, 0, &err), ATTN_E_STATE, &err, "a step is open");
+    expect(attn_seq_end(m.cache, id, &err), ATTN_E_STATE, &err, "a step is open");
+    expect(attn_step_layer(m.cache, 3, NULL, NULL, &err), ATTN_E_ARGUMENT, &err, "layer 3: module 'fake' has 3 layers");
+    expect(attn_step_layer(m.cache, 0, NULL, NULL, &err), ATTN_E_ARGUMENT, &err, "attn_tensors is NULL");
+    expect(attn_step_layer(m.cache, 0, &(attn_tensors){.size = sizeof(attn_tensors)}, NULL, &err), ATTN_E_ARGUMENT, &err, "q is NULL");
+    model_layer(&m, &x, 1, 0);
+    expect(attn_step_layer(m.cache, 0, NULL, NULL, &err), ATTN_E_STATE, &err, "layer 0 has been run");
+    expect(attn_step_end(m.cache, &err), ATTN_E_STATE, &err, "1 of 3 layers have been run; layer 1 has not");
+    model_layer(&m, &x, 1, 1);
+    model_layer(&m, &x, 1, 2);
+    CHECK(!attn_step_end(m.cache, NULL));
+    s->n = s->furthest = 6;
+    CHECK(model_feed(&m, s, 3));
+    model_end(&m, s);
+    expect(attn_seq_end(m.cache, id, &err), ATTN_E_STATE, &err, "has ended");
+    expect(attn_seq_length(m.cache, id, &length, &err), ATTN_E_STATE, &err, "has ended");
+    CHECK(attn_cache_kept(m.cache, id, 0, NULL, 0) == -1);
+    CHECK(model_begin(&m)->id > id);
+    model_close(&m);
+}
+
+static void test_wrong_configs(void)
+{
+    model m;
+    attn_error err = {""};
+    attn_cache *cache = NULL;
+    CHECK(!model_open(&m, model_mask("blocks"), small_shape, (attn_cache_config){0}, 1));
+    attn_cache_config c = m.config;
+    c.inputs = NULL;
+    expect(attn_cache_create(m.module, &c, &cache, &err), ATTN_E_MISSING, &err, "reads run-time inputs");
+    c = m.config, c.page_tokens = 1 << 25;
+    expect(attn_cache_create(m.module, &c, &cache, &err), ATTN_E_ARGUMENT, &err, "page_tokens is 33554432");
+    c = m.config, c.workers = 5000;
+    expect(attn_cache_create(m.module, &c, &cache, &err), ATTN_E_ARGUMENT, &err, "workers is 5000");
+    c = m.config, c.isa = ATTN_ISA_AVX512;
+    expect(attn_cache_create(m.module, &c, &cache, &err), ATTN_E_ISA, &err, "has no kernel");
+    c = m.config, c.size = 0;
+    expect(attn_cache_create(m.module, &c, &cache, &err), ATTN_E_VERSION, &err, "attn_cache_config.size is 0");
+    expect(attn_cache_create(NULL, &c, &cache, &err), ATTN_E_ARGUMENT, &err, "the module is NULL");
+    expect(attn_seq_begin(NULL, &(attn_seq_id){0}, &err), ATTN_E_ARGUMENT, &err, "the cache is NULL");
+    CHECK(!cache);
+    attn_cache_destroy(NULL);
+    model_close(&m);
+    CHECK(!model_open(&m, model_mask("causal"), small_shape, (attn_cache_config){0}, 1));
+    fake.kind.live = NULL;
+    attn_module *old;
+    CHECK(!attn_module_open(&fake.module, NULL, &old, NULL));
+    expect(attn_cache_create(old, &m.config, &cache, &err), ATTN_E_VERSION, &err, "compile the pattern again");
+    attn_module_destroy(old);
+    model_close(&m);
+}
+
+/* A past token would see a new one: images in both directions, cut in the middle. */
+static void test_splits(void)
+{
+    model m;
+    attn_error err = {""};
+    CHECK(!model_open(&m, model_mask("images"), small_shape, (attn_cache_config){.page_tokens = 4}, 1));
+    model_seq *s = model_begin(&m);
+    model_step x = {.n = 1, .seqs = {s}, .counts = {6}};
+    model_new_tokens(&m, s, 20);
+    for (int i = 0; i < 20; i++) s->attr[i] = i < 4 ? -1 : i < 8 ? 1 : -1;
+    CHECK(!model_step_begin(&m, &x, NULL));
+    model_layers(&m, &x);
+    CHECK(!attn_step_end(m.cache, NULL));
+    s->n = s->furthest = 6;
+    const attn_cache_stats before = model_stats(&m);
+    x.counts[0] = 3;
+    expect(model_step_begin(&m, &x, &err), ATTN_E_SPLIT, &err, "query 4 sees key 6");
+    const attn_cache_stats now = model_stats(&m);
+    CHECK(same_state(&before, &now));
+    s->attr[6] = 2;
+    x.counts[0] = 1;
+    CHECK(!model_step_begin(&m, &x, NULL));
+    model_layers(&m, &x);
+    CHECK(!attn_step_end(m.cache, NULL));
+    model_close(&m);
+}
+
+/* ---- threads --------------------------------------------------------------------------------------------------------------- */
+
+static attn_cache *watched;
+static atomic_int refused;
+
+/* Called from within a kernel: while a layer runs, every other call is refused. */
+static void meddle(void)
+{
+    attn_seq_id id;
+    int64_t n;
+    attn_cache_stats s = {.size = sizeof s};
+    int busy = attn_seq_begin(watched, &id, NULL) == ATTN_E_BUSY;
+    busy += attn_seq_length(watched, 1, &n, NULL) == ATTN_E_BUSY;
+    busy += attn_cache_get_stats(watched, &s) == ATTN_E_BUSY;
+    busy += attn_step_end(watched, NULL) == ATTN_E_BUSY;
+    busy += attn_cache_kept(watched, 1, 0, NULL, 0) == -1;
+    busy += attn_cache_check(watched) != NULL;
+    attn_step_cancel(watched); /* nothing happens */
+    if (busy == 6) atomic_store(&refused, 1);
+}
+
+static void test_pool_and_busy(void)
+{
+    model m;
+    attn_pool *pool;
+    CHECK(!attn_pool_create(3, NULL, &pool, NULL));
+    for (size_t i = 1; i < FAKE_MASKS; i++) {
+        CHECK(!model_open(&m, &fake_masks[i], small_shape, (attn_cache_config){.page_tokens = 16, .workers = 3, .rollback = 2}, 3));
+        m.pool = pool;
+        model_seq *s = model_begin(&m);
+        watched = m.cache;
+        atomic_store(&refused, 0);
+        fake.on_item = meddle;
+        CHECK(model_feed(&m, s, 300));
+        CHECK(atomic_load(&refused));
+        fake.on_item = NULL;
+        model_close(&m);
+    }
+    attn_pool_destroy(pool);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1) walks = atoi(argv[1]);
+    if (argc > 2) first_seed = strtoull(argv[2], NULL, 10);
+    RUN(test_wrong_configs);
+    RUN(test_wrong_calls);
+    RUN(test_budget);
+    RUN(test_splits);
+    RUN(test_failing_create);
+    RUN(test_failing_allocations);
+    RUN(test_pool_and_busy);
+    RUN(test_random_walks);
+    return CHECK_DONE();
+}
