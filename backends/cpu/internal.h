@@ -7,6 +7,7 @@
  *     kernel.c       run and merge of one kernel: items, segments, blocks of keys
  *     rows.c         a tile's lanes: addresses, per-lane values, Q transposed, O stored
  *     body.c         what happens to one block of keys: S = QK, maps, softmax, O += PV
+ *     workspace.c    how these reach scratch memory, arguments and item
  *     values.c       which parts of the expressions are computed once per item, row, key or element
  *     expr_code.c    expressions to scalar or vector code
  *     math.c         exp2, log2, tanh ... on floats or vectors of them

@@ -68,7 +68,7 @@ uint64_t body_seen_bytes(const kgen *x); /* of one key's entry in `seen`: which 
 void body_attend(kgen *x, const piece *p);
 const char *body_check(const kblock *b); /* NULL, or why this body cannot be done */
 
-/* ---- small words ---- */
+/* ---- workspace.c ---- */
 Val ws_at(kgen *x, uint64_t offset);                      /* address in the workspace */
 Val ws_float(kgen *x, uint64_t offset, Val index);        /* &((float *)(ws + offset))[index] */
 Val load_lanes(kgen *x, uint64_t offset, Val lane);       /* a vector of floats */

@@ -3,21 +3,7 @@
 
 #include <math.h>
 
-/* ---- small words ------------------------------------------------------------------------------------------------------------- */
-
-Val ws_at(kgen *x, uint64_t offset) { return byte_at(x->g, x->ws, c64(x->g, (int64_t)offset)); }
-Val ws_float(kgen *x, uint64_t offset, Val index) { return at(x->g, x->g->f32, ws_at(x, offset), index); }
-Val load_lanes(kgen *x, uint64_t offset, Val lane) { return load(x->g, x->vf, ws_float(x, offset, lane), x->vector * 4); }
-void store_lanes(kgen *x, Val v, uint64_t offset, Val lane) { store(x->g, v, ws_float(x, offset, lane), x->vector * 4); }
-Val item_field(kgen *x, unsigned index) { return field(x->g, x->g->item_type, x->item, index); }
-Val arg_field(kgen *x, unsigned index) { return field(x->g, x->g->args_type, x->args, index); }
 static Val seq_field(kgen *x, unsigned index) { return field(x->g, x->g->seq_type, x->seq, index); }
-
-Val safe_max(kgen *x, Val m)
-{
-    Val none = constant_like(x->vf, -INFINITY);
-    return select_of(x->g, LLVMBuildFCmp(x->g->b, LLVMRealOEQ, m, none, ""), LLVMConstNull(x->vf), m);
-}
 
 /* vector x vector transpose in log2(vector) rounds of exchanged blocks. */
 static void transpose(kgen *x, Val *v)

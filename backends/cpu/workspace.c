@@ -1,0 +1,17 @@
+/* workspace.c - how a kernel being written reaches its scratch memory, its arguments and its item. */
+#include "backends/cpu/kernel_gen.h"
+
+#include <math.h>
+
+Val ws_at(kgen *x, uint64_t offset) { return byte_at(x->g, x->ws, c64(x->g, (int64_t)offset)); }
+Val ws_float(kgen *x, uint64_t offset, Val index) { return at(x->g, x->g->f32, ws_at(x, offset), index); }
+Val load_lanes(kgen *x, uint64_t offset, Val lane) { return load(x->g, x->vf, ws_float(x, offset, lane), x->vector * 4); }
+void store_lanes(kgen *x, Val v, uint64_t offset, Val lane) { store(x->g, v, ws_float(x, offset, lane), x->vector * 4); }
+Val item_field(kgen *x, unsigned index) { return field(x->g, x->g->item_type, x->item, index); }
+Val arg_field(kgen *x, unsigned index) { return field(x->g, x->g->args_type, x->args, index); }
+
+Val safe_max(kgen *x, Val m)
+{
+    Val none = constant_like(x->vf, -INFINITY);
+    return select_of(x->g, LLVMBuildFCmp(x->g->b, LLVMRealOEQ, m, none, ""), LLVMConstNull(x->vf), m);
+}
