@@ -43,10 +43,28 @@ static void lay_out_layer(page_pool *p, int64_t page_tokens)
     p->layer_bytes = (bytes + LAYER_ALIGN - 1) / LAYER_ALIGN * LAYER_ALIGN;
 }
 
+/* Marks the layers that are not of this cache. */
+static attn_status choose_layers(attn_cache *c, const attn_cache_config *from, attn_error *err)
+{
+    const attn_module_desc *d = &c->module->desc;
+    if (from->n_layers && !from->layers) return attni_fail(err, ATTN_E_ARGUMENT, "layers is NULL");
+    for (uint32_t l = 0; from->n_layers && l < d->n_layers; l++) c->layer_slot[l] = CACHE_NO_LAYER;
+    for (uint32_t i = 0; i < from->n_layers; i++) {
+        const uint32_t l = from->layers[i];
+        if (l >= d->n_layers)
+            return attni_fail(err, ATTN_E_ARGUMENT, "layers[%u] is %u: module '%s' has %u layers", i, l, d->name,
+                              d->n_layers);
+        if (c->layer_slot[l] != CACHE_NO_LAYER) return attni_fail(err, ATTN_E_ARGUMENT, "layer %u is given twice", l);
+        c->layer_slot[l] = 0;
+    }
+    return ATTN_OK;
+}
+
 static attn_status lay_out(attn_cache *c, attn_error *err)
 {
     const attn_module_desc *d = &c->module->desc;
-    for (uint32_t l = 0; l < d->n_layers; l++) c->layer_slot[l] = c->pools[d->schedule[l]].n_layers++;
+    for (uint32_t l = 0; l < d->n_layers; l++)
+        if (c->layer_slot[l] != CACHE_NO_LAYER) c->layer_slot[l] = c->pools[d->schedule[l]].n_layers++, c->n_layers++;
     for (uint32_t k = 0; k < d->n_kinds; k++) {
         page_pool *p = &c->pools[k];
         p->kind = d->kinds[k];
@@ -122,6 +140,7 @@ attn_status attn_cache_create(const attn_module *m, const attn_cache_config *con
     s = read_config(c, &from, err);
     if (!s) s = check_kinds(c, &from, err);
     if (!s) s = take_memory(c, err);
+    if (!s) s = choose_layers(c, &from, err);
     if (!s) s = lay_out(c, err);
     if (!s && from.inputs) s = attni_bind_inputs(&m->desc, from.inputs, c->inputs, err);
     if (s)

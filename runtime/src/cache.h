@@ -18,6 +18,7 @@
 #include <attn/cache.h>
 
 enum { CACHE_PAGE_TOKENS = 64 };
+#define CACHE_NO_LAYER UINT32_MAX
 
 /* In front of a page's data; tables hold addresses of data, as kernels want them. */
 typedef struct page {
@@ -27,7 +28,7 @@ typedef struct page {
     uint32_t seen; /* attn_cache_check counts here */
 } page;
 
-typedef struct page_pool { /* one kind; of none when no layer has this kind */
+typedef struct page_pool { /* one kind; empty when no layer of the cache has this kind */
     const attn_kind_desc *kind;
     uint32_t n_layers;
     uint64_t page_bytes;
@@ -92,7 +93,8 @@ struct attn_cache {
     const void **inputs; /* per input of the module; entries NULL when not given */
     int64_t *live_pairs; /* what `live` writes */
     page_pool *pools;    /* per kind */
-    uint32_t *layer_slot; /* per layer: its place among those of its kind */
+    uint32_t *layer_slot; /* per layer: its place among those of its kind; CACHE_NO_LAYER: not of this cache */
+    uint32_t n_layers;    /* that are of this cache */
     LIST(sequence *) seqs; /* by rising id */
     attn_seq_id last_id;
     step step;

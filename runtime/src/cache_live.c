@@ -26,7 +26,7 @@ void attni_live(const attn_cache *c, uint32_t kind, int64_t from, int64_t n, spa
     attn_range_args a = {.size = sizeof a, .q0 = from, .q1 = from, .inputs = c->inputs};
     out->n = 0;
     for (uint32_t l = 0; l < d->n_layers; l++) {
-        if (d->schedule[l] != kind) continue;
+        if (d->schedule[l] != kind || c->layer_slot[l] == CACHE_NO_LAYER) continue;
         a.layer = l;
         add_live(c, desc, &a, n, out);
         if (!(desc->flags & ATTN_KIND_LAYERS_DIFFER)) return;

@@ -40,7 +40,8 @@ static int64_t kept(const attn_cache *c, attn_seq_id id, uint32_t layer, int64_t
 {
     const sequence *s = attni_seq_find(c, id);
     memory scratch;
-    if (!s || layer >= c->module->desc.n_layers || attni_memory_open(&scratch, &c->mem.a, NULL)) return -1;
+    if (!s || layer >= c->module->desc.n_layers || c->layer_slot[layer] == CACHE_NO_LAYER) return -1;
+    if (attni_memory_open(&scratch, &c->mem.a, NULL)) return -1;
     spans alive = {.mem = &scratch};
     attni_live(c, c->module->desc.schedule[layer], attni_live_from(c, s->furthest), s->n, &alive);
     const int64_t n = scratch.failed ? -1 : (int64_t)alive.n;

@@ -86,6 +86,7 @@ static attn_status check_splits(attn_cache *c, attn_error *err)
     if (!asked) return no_memory(err);
     for (uint32_t l = 0; l < d->n_layers; l++) {
         const uint32_t k = d->schedule[l];
+        if (c->layer_slot[l] == CACHE_NO_LAYER) continue;
         if (asked[k] && !(d->kinds[k]->flags & ATTN_KIND_LAYERS_DIFFER)) continue;
         asked[k] = 1;
         for (uint32_t i = 0; i < c->step.n_seqs; i++) {
@@ -193,6 +194,7 @@ static attn_status make_plans(attn_cache *c, attn_error *err)
     attn_status s = describe(c, err);
     for (uint32_t l = 0; l < d->n_layers && !s; l++) {
         const uint32_t k = d->schedule[l];
+        if (c->layer_slot[l] == CACHE_NO_LAYER) continue;
         if (!c->step.plans[k] && !(d->kinds[k]->flags & ATTN_KIND_LAYERS_DIFFER))
             s = make_plan(c, l, &c->step.plans[k], err);
     }
@@ -272,6 +274,8 @@ static attn_status check_layer(const attn_cache *c, uint32_t layer, attn_error *
     if (!c->step.open) return attni_fail(err, ATTN_E_STATE, "no step is open; attn_step_begin first");
     if (layer >= d->n_layers)
         return attni_fail(err, ATTN_E_ARGUMENT, "layer %u: module '%s' has %u layers", layer, d->name, d->n_layers);
+    if (c->layer_slot[layer] == CACHE_NO_LAYER)
+        return attni_fail(err, ATTN_E_ARGUMENT, "layer %u is not of this cache", layer);
     if (c->step.done[layer]) return attni_fail(err, ATTN_E_STATE, "layer %u has been run in this step", layer);
     return ATTN_OK;
 }
@@ -333,10 +337,10 @@ static attn_status end(attn_cache *c, attn_error *err)
 {
     const attn_module_desc *d = &c->module->desc;
     if (!c->step.open) return attni_fail(err, ATTN_E_STATE, "no step is open; attn_step_begin first");
-    for (uint32_t l = 0; l < d->n_layers && c->step.layers_done < d->n_layers; l++)
-        if (!c->step.done[l])
+    for (uint32_t l = 0; l < d->n_layers; l++)
+        if (!c->step.done[l] && c->layer_slot[l] != CACHE_NO_LAYER)
             return attni_fail(err, ATTN_E_STATE, "%u of %u layers have been run; layer %u has not", c->step.layers_done,
-                              d->n_layers, l);
+                              c->n_layers, l);
     for (uint32_t i = 0; i < c->step.n_seqs; i++) {
         step_seq *x = &c->step.seqs[i];
         for (uint32_t k = 0; k < d->n_kinds; k++)

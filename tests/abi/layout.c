@@ -83,6 +83,7 @@ static void print_cache(void)
     AT(attn_cache_config, size), AT(attn_cache_config, budget), AT(attn_cache_config, page_tokens);
     AT(attn_cache_config, rollback), AT(attn_cache_config, workers), AT(attn_cache_config, isa);
     AT(attn_cache_config, inputs), AT(attn_cache_config, allocator), AT(attn_cache_config, poison);
+    AT(attn_cache_config, n_layers), AT(attn_cache_config, layers);
     STRUCT(attn_step_config);
     AT(attn_step_config, size), AT(attn_step_config, n_seqs), AT(attn_step_config, seqs), AT(attn_step_config, counts);
     AT(attn_step_config, attrs);

@@ -354,6 +354,12 @@ static void test_wrong_configs(void)
     expect(attn_cache_create(m.module, &c, &cache, &err), ATTN_E_ISA, &err, "has no kernel");
     c = m.config, c.size = 0;
     expect(attn_cache_create(m.module, &c, &cache, &err), ATTN_E_VERSION, &err, "attn_cache_config.size is 0");
+    c = m.config, c.n_layers = 2, c.layers = (uint32_t[]){1, 1};
+    expect(attn_cache_create(m.module, &c, &cache, &err), ATTN_E_ARGUMENT, &err, "layer 1 is given twice");
+    c.layers = (uint32_t[]){0, 3};
+    expect(attn_cache_create(m.module, &c, &cache, &err), ATTN_E_ARGUMENT, &err, "layers[1] is 3");
+    c.layers = NULL;
+    expect(attn_cache_create(m.module, &c, &cache, &err), ATTN_E_ARGUMENT, &err, "layers is NULL");
     expect(attn_cache_create(NULL, &c, &cache, &err), ATTN_E_ARGUMENT, &err, "the module is NULL");
     expect(attn_seq_begin(NULL, &(attn_seq_id){0}, &err), ATTN_E_ARGUMENT, &err, "the cache is NULL");
     CHECK(!cache);
@@ -365,6 +371,26 @@ static void test_wrong_configs(void)
     CHECK(!attn_module_open(&fake.module, NULL, &old, NULL));
     expect(attn_cache_create(old, &m.config, &cache, &err), ATTN_E_VERSION, &err, "compile the pattern again");
     attn_module_destroy(old);
+    model_close(&m);
+}
+
+/* A stage of a pipeline: a cache of layer 1 alone holds, asks and wants nothing of the others. */
+static void test_some_layers(void)
+{
+    model m;
+    attn_error err = {""};
+    CHECK(!model_open(&m, model_mask("layers"), small_shape, (attn_cache_config){.n_layers = 1, .layers = (uint32_t[]){1}, .page_tokens = 1}, 1));
+    model_seq *s = model_begin(&m);
+    model_step x = {.n = 1, .seqs = {s}, .counts = {90}};
+    model_new_tokens(&m, s, 90);
+    CHECK(!model_step_begin(&m, &x, NULL));
+    expect(attn_step_layer(m.cache, 0, NULL, NULL, &err), ATTN_E_ARGUMENT, &err, "layer 0 is not of this cache");
+    expect(attn_step_end(m.cache, &err), ATTN_E_STATE, &err, "0 of 1 layers have been run; layer 1 has not");
+    model_layer(&m, &x, 90, 1);
+    CHECK(!attn_step_end(m.cache, NULL));
+    model_check(&m);
+    CHECK(model_stats(&m).pages == 32); /* its window is 33 */
+    CHECK(attn_cache_kept(m.cache, s->id, 0, NULL, 0) == -1 && attn_cache_kept(m.cache, s->id, 1, NULL, 0) == 1);
     model_close(&m);
 }
 
@@ -443,6 +469,7 @@ int main(int argc, char **argv)
     RUN(test_wrong_configs);
     RUN(test_wrong_calls);
     RUN(test_budget);
+    RUN(test_some_layers);
     RUN(test_splits);
     RUN(test_failing_create);
     RUN(test_failing_allocations);

@@ -73,6 +73,16 @@ static void print_summary(const run *r)
            (long long)s.pairs_visible);
 }
 
+static bool run_layer(run *r)
+{
+    attn_cache_stats s = {.size = sizeof s};
+    if (!r->o->steps.n_pieces) return call_run(&r->call, r->err);
+    if (!steps_run(&r->call, r->module, &r->o->steps, r->o->isa, &s, r->err)) return false;
+    printf("cache: %llu bytes in %lld pages, most %llu; every token kept: %llu\n", (unsigned long long)s.bytes, (long long)s.pages,
+           (unsigned long long)s.bytes_most, (unsigned long long)s.bytes_full);
+    return true;
+}
+
 static int run_all(run *r)
 {
     const problem_source *s = &r->o->source;
@@ -80,7 +90,7 @@ static int run_all(run *r)
     if (!call_check(attn_module_load(r->o->module, NULL, &r->module, &e), &e, r->err)) return RUN_USAGE;
     if (!problem_load(&r->problem, attn_module_describe(r->module), s, r->err)) return RUN_USAGE;
     if (!call_create(&r->call, r->module, &r->problem, (uint32_t)r->o->threads, r->o->isa, r->err)) return RUN_USAGE;
-    if (!call_run(&r->call, r->err) || !write_results(r)) return RUN_USAGE;
+    if (!run_layer(r) || !write_results(r)) return RUN_USAGE;
     if (s->random)
         printf("random input: %lld x %lld tokens, seed %lld\n", (long long)s->batch, (long long)s->q_tokens, (long long)s->seed);
     int checked = r->o->check ? check_results(r) : RUN_DONE, compared = r->o->expect ? compare_file(r) : RUN_DONE;

@@ -12,6 +12,8 @@ void run_options_help(void)
           "  --out O.npy, --lse LSE.npy   where the result and the log-sum-exp go\n"
           "  --layer L                    layer of the schedule (default 0)\n"
           "  --lengths A,B,...            packed: the tensors are [all tokens, heads, dim]; else [batch, tokens, heads, dim]\n"
+          "  --steps A,B,...              feed each sequence through the KV cache in steps of A, B, ... tokens\n"
+          "  --page-size P, --rollback R, --budget BYTES   of that cache: tokens a page (64), how far it can go back (0), most bytes\n"
           "  --attr NAME=FILE.npy         per-token attribute, int32: [tokens] or [batch, tokens]\n"
           "  --input NAME=FILE.npy        run-time input that the pattern declares\n"
           "  --threads N                  worker threads (default 1)\n"
@@ -22,19 +24,6 @@ void run_options_help(void)
           "  --kv-len N                   with --random: N keys; the queries are the last S of these positions\n\n"
           "Exit status: 0 done, 1 a comparison failed, 2 bad usage, a bad file or an unsupported shape.\n",
           stdout);
-}
-
-/* Options of the interface that come with the KV cache or with other devices. */
-static bool refuse_later(const char *word, args *a)
-{
-    static const char *const later[] = {"--steps", "--page-size", "--rollback", "--budget"};
-    const char *value;
-    for (size_t i = 0; i < ATTNC_COUNT(later); i++)
-        if (args_option(a, word, later[i], &value)) {
-            tool_fail(a->err, "%s: this version has no KV cache; it runs a layer in one call", later[i]);
-            return true;
-        }
-    return false;
 }
 
 static bool parse_named(const char *option, char *text, named_file *list, size_t *n, tool_error *err)
@@ -60,6 +49,36 @@ static bool parse_random(run_options *o, const char *text, tool_error *err)
     if (ok) s->batch = list[0], s->q_tokens = list[1], s->seed = n == 3 ? list[2] : 1;
     free(list);
     return ok || tool_fail(err, "--random needs B,S or B,S,SEED with at least one sequence, not '%s'", text);
+}
+
+static bool parse_pieces(run_options *o, const char *text, tool_error *err)
+{
+    free(o->pieces);
+    o->pieces = NULL;
+    if (!args_ints("--steps", text, 0, 1 << 30, &o->pieces, &o->steps.n_pieces, err)) return false;
+    o->steps.pieces = o->pieces;
+    return true;
+}
+
+/* Is it an option of the cache? a->failed when its value is wrong. */
+static bool parse_cache(run_options *o, args *a, const char *word)
+{
+    const struct {
+        const char *name;
+        int64_t lo, hi;
+        int64_t *value;
+    } numbers[] = {{"--page-size", 1, 1 << 24, &o->steps.page_tokens},
+                   {"--rollback", 0, 1 << 30, &o->steps.rollback},
+                   {"--budget", 1, INT64_MAX, &o->steps.budget}};
+    const char *v;
+    if (args_option(a, word, "--steps", &v)) return a->failed = a->failed || !parse_pieces(o, v, a->err), true;
+    for (size_t i = 0; i < ATTNC_COUNT(numbers); i++)
+        if (args_option(a, word, numbers[i].name, &v)) {
+            o->cache = true;
+            a->failed = a->failed || !args_int(numbers[i].name, v, numbers[i].lo, numbers[i].hi, numbers[i].value, a->err);
+            return true;
+        }
+    return false;
 }
 
 static bool parse_isa(run_options *o, const char *name, tool_error *err)
@@ -120,7 +139,7 @@ static bool parse_word(run_options *o, args *a, const char *word)
 {
     if (!strcmp(word, "--help")) return o->help = true;
     if (!strcmp(word, "--check")) return o->check = true;
-    if (refuse_later(word, a)) return false;
+    if (parse_cache(o, a, word)) return !a->failed;
     if (parse_string(o, a, word)) return !a->failed;
     if (word[0] == '-') return parse_value(o, a, word);
     if (o->module) return tool_fail(a->err, "one module at a time; there is also '%s'", word);
@@ -137,6 +156,7 @@ static bool check_together(run_options *o, tool_error *err)
     if (!s->random && !all) return tool_fail(err, "--q, --k and --v are needed (or --random B,S)");
     if (s->random && s->lengths) return tool_fail(err, "--random makes sequences of one length; --lengths does not go with it");
     if (o->kv_len && !s->random) return tool_fail(err, "--kv-len belongs to --random");
+    if (o->cache && !o->steps.n_pieces) return tool_fail(err, "--page-size, --rollback and --budget belong to --steps");
     s->k_tokens = o->kv_len ? o->kv_len : s->q_tokens;
     return true;
 }
@@ -150,4 +170,8 @@ bool run_options_parse(int argc, char **argv, run_options *o, tool_error *err)
     return o->help || check_together(o, err);
 }
 
-void run_options_free(run_options *o) { free(o->lengths); }
+void run_options_free(run_options *o)
+{
+    free(o->lengths);
+    free(o->pieces);
+}

@@ -41,7 +41,8 @@ typedef struct attn_cache_config {
     const DLTensor *const *inputs; /* per input of the module; needed when a kind is ATTN_KIND_MASK_INPUTS, else may be NULL */
     const attn_allocator *allocator;
     uint32_t poison;          /* not 0: whatever holds no token that is alive is filled with NaN. Slow; for tests */
-    uint32_t reserved;        /* 0 */
+    uint32_t n_layers;        /* 0: all layers of the module; else this many, those in `layers` (a stage of a pipeline) */
+    const uint32_t *layers;   /* [n_layers], all different; read by attn_cache_create only */
 } attn_cache_config;
 
 ATTN_API ATTN_CHECKED attn_status attn_cache_create(const attn_module *m, const attn_cache_config *c, attn_cache **out, attn_error *err);
@@ -79,7 +80,7 @@ ATTN_API ATTN_CHECKED attn_status attn_step_begin(attn_cache *c, const attn_step
  * dim], or [n_seqs, tokens, heads, dim] with room for the longest; k and v in the kind's dtype. t->layer is not read. pool NULL: in this
  * thread. Each layer once, in any order (ATTN_E_STATE when it has been). */
 ATTN_API ATTN_CHECKED attn_status attn_step_layer(attn_cache *c, uint32_t layer, const attn_tensors *t, attn_pool *pool, attn_error *err);
-/* The new tokens belong to their sequences from here on. ATTN_E_STATE when a layer has not been run. */
+/* The new tokens belong to their sequences from here on. ATTN_E_STATE when a layer of the cache has not been run. */
 ATTN_API ATTN_CHECKED attn_status attn_step_end(attn_cache *c, attn_error *err);
 /* Gives the step up, as if it had not begun; nothing when none is open. */
 ATTN_API void attn_step_cancel(attn_cache *c);

@@ -1,0 +1,174 @@
+/* steps.c - a problem fed through a KV cache piece by piece: new tokens are gathered, results scattered. */
+#include "tools/common/steps.h"
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct steps {
+    call *call;
+    const problem *p;
+    attn_cache *cache;
+    tool_error *err;
+    attn_seq_id *ids;
+    int64_t *start, *done, *counts; /* per sequence: its first token of all; how many are in; how many come */
+    int64_t rows;                   /* new tokens of all sequences */
+    tensor q, k, v, o, lse;         /* of the new tokens, packed */
+    int32_t **attrs;
+} steps;
+
+static bool check_problem(const problem *p, const steps_options *o, tool_error *err)
+{
+    int64_t sum = 0;
+    for (size_t i = 0; i < o->n_pieces; i++)
+        sum += o->pieces[i];
+    for (uint32_t s = 0; s < p->n_seqs; s++) {
+        if (p->q_lens[s] != p->k_lens[s])
+            return tool_fail(err, "--steps needs a key for each query; there are %" PRId64 " queries, %" PRId64 " keys", p->q_lens[s], p->k_lens[s]);
+        if (p->packed ? sum < p->q_lens[s] : sum != p->q_lens[s])
+            return tool_fail(err, "--steps adds up to %" PRId64 " tokens; sequence %u has %" PRId64, sum, s, p->q_lens[s]);
+    }
+    return true;
+}
+
+static bool open_cache(steps *x, attn_module *m, const steps_options *o, int32_t isa)
+{
+    attn_error e = {""};
+    const attn_cache_config config = {.size = sizeof config,
+                                      .budget = (uint64_t)o->budget,
+                                      .page_tokens = (uint32_t)o->page_tokens,
+                                      .rollback = (uint32_t)o->rollback,
+                                      .workers = attn_pool_threads(x->call->pool),
+                                      .isa = isa,
+                                      .inputs = x->p->module->n_inputs ? x->call->input_list : NULL,
+                                      .n_layers = 1,
+                                      .layers = &x->p->layer};
+    return call_check(attn_cache_create(m, &config, &x->cache, &e), &e, x->err);
+}
+
+static bool begin_sequences(steps *x)
+{
+    const uint32_t n = x->p->n_seqs;
+    x->ids = calloc(n + 1u, sizeof *x->ids);
+    x->start = calloc(3 * (n + 1u), sizeof *x->start);
+    x->attrs = calloc(x->p->module->n_attrs + 1u, sizeof *x->attrs);
+    if (!x->ids || !x->start || !x->attrs) return tool_fail(x->err, "out of memory");
+    x->done = x->start + n + 1;
+    x->counts = x->done + n + 1;
+    int64_t token = 0;
+    for (uint32_t s = 0; s < n; token += x->p->q_lens[s++]) {
+        attn_error e = {""};
+        x->start[s] = token;
+        if (!call_check(attn_seq_begin(x->cache, &x->ids[s], &e), &e, x->err)) return false;
+    }
+    return true;
+}
+
+/* ---- one step ----------------------------------------------------------------------------------------------------------------------- */
+
+static void free_tensor(tensor *t)
+{
+    if (t->stored != t->values) free(t->stored);
+    free(t->values);
+    *t = (tensor){0};
+}
+
+static void free_step(steps *x)
+{
+    tensor *const all[] = {&x->q, &x->k, &x->v, &x->o, &x->lse};
+    for (size_t i = 0; i < ATTNC_COUNT(all); i++)
+        free_tensor(all[i]);
+    for (uint32_t a = 0; x->attrs && a < x->p->module->n_attrs; a++)
+        free(x->attrs[a]), x->attrs[a] = NULL;
+}
+
+/* Copies the rows of the step's tokens between a tensor of all tokens and one of the new tokens. */
+static void move_rows(const steps *x, char *all, char *some, size_t row_bytes, bool gather)
+{
+    for (uint32_t s = 0; s < x->p->n_seqs; s++) {
+        char *at = all + (size_t)(x->start[s] + x->done[s]) * row_bytes;
+        const size_t bytes = (size_t)x->counts[s] * row_bytes;
+        if (bytes) memcpy(gather ? some : at, gather ? at : some, bytes);
+        some += bytes;
+    }
+}
+
+static bool gather(steps *x, const tensor *from, tensor *to, uint32_t heads, uint32_t dim)
+{
+    const uint32_t dtype = x->p->kind->dtype;
+    if (!tensor_create(to, (int64_t[]){x->rows, heads, dim}, 3, dtype, x->err)) return false;
+    move_rows(x, from->stored, to->stored, (size_t)heads * dim * (dtype == ATTN_F32 ? 4 : 2), true);
+    return true;
+}
+
+static bool gather_all(steps *x)
+{
+    const problem *p = x->p;
+    const attn_kind_desc *d = p->kind;
+    for (uint32_t a = 0; a < p->module->n_attrs; a++) {
+        x->attrs[a] = calloc((size_t)x->rows + 1, sizeof **x->attrs);
+        if (!x->attrs[a]) return tool_fail(x->err, "out of memory");
+        move_rows(x, (char *)p->q_attrs[a], (char *)x->attrs[a], sizeof **x->attrs, true);
+    }
+    return gather(x, &p->q, &x->q, d->q_heads, d->dim) && gather(x, &p->k, &x->k, d->kv_heads, d->dim) &&
+           gather(x, &p->v, &x->v, d->kv_heads, d->dim_v) &&
+           tensor_create(&x->o, (int64_t[]){x->rows, d->q_heads, d->dim_v}, 3, ATTN_F32, x->err) &&
+           tensor_create(&x->lse, (int64_t[]){x->rows, d->q_heads}, 2, ATTN_F32, x->err);
+}
+
+static bool run_layer(steps *x)
+{
+    const problem *p = x->p;
+    int64_t shapes[5][4];
+    attn_error e = {""};
+    DLTensor q = tensor_describe(&x->q, x->q.stored, p->kind->dtype, false, shapes[0]);
+    DLTensor k = tensor_describe(&x->k, x->k.stored, p->kind->dtype, false, shapes[1]);
+    DLTensor v = tensor_describe(&x->v, x->v.stored, p->kind->dtype, false, shapes[2]);
+    DLTensor o = tensor_describe(&x->o, x->o.stored, ATTN_F32, false, shapes[3]);
+    DLTensor lse = tensor_describe(&x->lse, x->lse.stored, ATTN_F32, false, shapes[4]);
+    const attn_tensors t = {.size = sizeof t, .q = &q, .k = &k, .v = &v, .o = &o, .lse = &lse};
+    return call_check(attn_step_layer(x->cache, p->layer, &t, x->call->pool, &e), &e, x->err);
+}
+
+static bool run_step(steps *x)
+{
+    const attn_step_config config = {.size = sizeof config,
+                                     .n_seqs = x->p->n_seqs,
+                                     .seqs = x->ids,
+                                     .counts = x->counts,
+                                     .attrs = (const int32_t *const *)x->attrs};
+    attn_error e = {""};
+    if (!gather_all(x) || !call_check(attn_step_begin(x->cache, &config, &e), &e, x->err)) return false;
+    if (!run_layer(x) || !call_check(attn_step_end(x->cache, &e), &e, x->err)) return false;
+    const size_t lse_row = x->p->kind->q_heads * sizeof(float);
+    move_rows(x, (char *)x->call->out, x->o.stored, lse_row * x->p->kind->dim_v, false);
+    move_rows(x, (char *)x->call->lse, x->lse.stored, lse_row, false);
+    return true;
+}
+
+/* A sequence takes the piece, or what is left of it. */
+static bool feed(steps *x, int64_t piece)
+{
+    x->rows = 0;
+    for (uint32_t s = 0; s < x->p->n_seqs; s++) {
+        const int64_t left = x->p->q_lens[s] - x->done[s];
+        x->counts[s] = piece < left ? piece : left;
+        x->rows += x->counts[s];
+    }
+    const bool ok = run_step(x);
+    free_step(x);
+    for (uint32_t s = 0; s < x->p->n_seqs; s++)
+        x->done[s] += x->counts[s];
+    return ok;
+}
+
+bool steps_run(call *c, attn_module *m, const steps_options *o, int32_t isa, attn_cache_stats *stats, tool_error *err)
+{
+    steps x = {.call = c, .p = c->problem, .err = err};
+    bool ok = check_problem(x.p, o, err) && open_cache(&x, m, o, isa) && begin_sequences(&x);
+    for (size_t i = 0; i < o->n_pieces && ok; i++)
+        ok = feed(&x, o->pieces[i]);
+    if (ok && stats) ok = call_check(attn_cache_get_stats(x.cache, stats), &(attn_error){""}, err);
+    attn_cache_destroy(x.cache);
+    free(x.ids), free(x.start), free(x.attrs);
+    return ok;
+}
