@@ -63,6 +63,10 @@ static Val floor_mod(gen *g, operand a, operand b)
     Type t = LLVMTypeOf(a.v);
     int shift;
     if (b.range.lo == b.range.hi && power_of_two(b.range.lo, &shift)) return LLVMBuildAnd(g->b, a.v, int_like(t, b.range.lo - 1), "");
+    /* The least integer by -1 leaves no rest, but its quotient does not exist, and the machine traps. */
+    int64_t least = is_lanes(a.v) && LLVMGetElementType(t) == g->i32 ? INT32_MIN : INT64_MIN;
+    if (a.range.lo <= least && b.range.lo <= -1 && b.range.hi >= -1)
+        b.v = select_of(g, LLVMBuildICmp(g->b, LLVMIntEQ, b.v, int_like(t, -1), ""), int_like(t, 1), b.v);
     Val r = LLVMBuildSub(g->b, a.v, LLVMBuildMul(g->b, floor_div(g, a, b), b.v, ""), "");
     if (b.range.lo > 0 || b.range.hi < 0) return r;
     return select_of(g, LLVMBuildICmp(g->b, LLVMIntEQ, b.v, LLVMConstNull(t), ""), LLVMConstNull(t), r);

@@ -38,15 +38,21 @@ static Val pointers(gen *g, Val *list, size_t n)
     return global(g, LLVMConstArray2(g->ptr, list, n), "list");
 }
 
+/* Heads of one KV head that share an item: no more than it has lanes. */
+static uint64_t most_heads(const kernel *k)
+{
+    uint64_t group = k->grouped ? (uint64_t)(k->shape.q_heads / k->shape.kv_heads) : 1;
+    return group < k->schedule.lanes ? group : k->schedule.lanes;
+}
+
 static Val kernel_desc(gen *g, const kernel_code *k)
 {
-    const shape *s = &k->kernel->shape;
     Val f[] = {NULL,
                u32(g, k->target->isa),
                u32(g, k->kernel->schedule.lanes),
                u32(g, k->kernel->schedule.vector),
                u32(g, k->kernel->schedule.qk_keys),
-               u32(g, k->kernel->grouped ? (uint64_t)(s->q_heads / s->kv_heads) : 1),
+               u32(g, most_heads(k->kernel)),
                u64(g, k->workspace),
                u64(g, k->part_bytes),
                k->run,
@@ -98,6 +104,14 @@ static Val schedule_list(gen *g)
     return global(g, LLVMConstArray2(g->i32, list, g->ir->layers), "schedule");
 }
 
+/* A pattern or a table of the file may be called like the descriptor. What is internal needs no name. */
+static void free_name(gen *g, const char *symbol)
+{
+    Val f = LLVMGetNamedFunction(g->module, symbol), v = LLVMGetNamedGlobal(g->module, symbol);
+    if (f) LLVMSetValueName2(f, "", 0);
+    if (v) LLVMSetValueName2(v, "", 0);
+}
+
 void emit_module_desc(gen *g, const kind_code *kinds, const kernel_code *kernels, size_t n_variants, const backend_options *o,
                       const char *symbol)
 {
@@ -123,6 +137,7 @@ void emit_module_desc(gen *g, const kind_code *kinds, const kernel_code *kernels
                pointers(g, kind, n_kinds),
                pointers(g, input, n_inputs),
                pointers(g, attr, m->symbols.attrs.n)};
+    free_name(g, symbol);
     Val desc = record(g, f, ATTNC_COUNT(f), sizeof(attn_module_desc), symbol);
     LLVMSetLinkage(desc, LLVMExternalLinkage);
 }
