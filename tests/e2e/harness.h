@@ -115,12 +115,6 @@ bool e2e_run_paged(e2e_call *c, int64_t page_tokens, unsigned long long *seed);
 /* Runs on every instruction set, in several layouts, with one and several threads, and compares with the oracle. */
 bool e2e_matches_all(e2e_call *c);
 
-/* plain.c: the definition by plain loops in f32, weights rounded to the dtype: how exact the precision allows to be.
- * There are two ways. */
-void e2e_plain(const e2e_call *c, bool other, const interp_sequence *seqs, const double *const *tables, float *o,
-               float *lse);
-float e2e_round(float x, dtype type);
-
 /* memory.c: a block that ends at a page without access and begins behind one; all bytes 0xff, which is NaN in every
  * dtype. */
 typedef struct guarded {

@@ -1,5 +1,6 @@
 /* oracle.c - what a call should have given, by the f64 interpreter, and how far off it may be. */
 #include "tests/e2e/harness.h"
+#include "tools/common/plain.h"
 
 #include <math.h>
 #include <string.h>
@@ -85,9 +86,11 @@ static bool run_oracle(e2e_call *c)
     float *plain_o = ARENA_ARRAY(c->arena, float, (size_t)c->n_o + 1),
           *plain_lse = ARENA_ARRAY(c->arena, float, (size_t)c->n_lse + 1);
     double error_o = 0, error_lse = 0;
-    for (int way = 0; way < 2; way++) {
+    const plain_call plain = {.arena = c->arena, .module = c->m->ir, .pattern = c->pattern, .tables = tables, .layer = c->layer,
+                              .n_seqs = c->n_seqs, .half_output = c->half_output};
+    for (int way = 0; way < PLAIN_WAYS; way++) {
         int64_t where;
-        e2e_plain(c, way, seqs, tables, plain_o, plain_lse);
+        plain_attention(&plain, (plain_way)way, seqs, plain_o, plain_lse);
         error_o = fmax(error_o, largest_error(c->want_o, plain_o, c->n_o, &where));
         error_lse = fmax(error_lse, largest_error(c->want_lse, plain_lse, c->n_lse, &where));
     }

@@ -3,6 +3,7 @@
 #define ATTN_RUN_ORACLE_H
 
 #include "ir/kernel/interp.h"
+#include "tools/common/plain.h"
 #include "tools/common/problem.h"
 
 /* The problem as the interpreter takes it: doubles, sequence by sequence. */
@@ -13,7 +14,7 @@ typedef struct oracle {
     const pattern *pattern;
     const double **tables; /* per table of the module; NULL for constant ones */
     interp_sequence *seqs; /* o and lse: the oracle's results */
-    float *plain_o, *plain_lse; /* a plain computation in the kernel's precision, all sequences */
+    float *plain_o[PLAIN_WAYS], *plain_lse[PLAIN_WAYS]; /* plain computations in the kernel's precision: the yardstick */
 } oracle;
 
 /* Result of a comparison; `where` says the worst element. */
@@ -27,8 +28,5 @@ bool oracle_compute(oracle *o, const problem *p, tool_error *err);
 comparison oracle_compare_o(const oracle *o, const problem *p, const float *got);
 comparison oracle_compare_lse(const oracle *o, const problem *p, const float *got);
 void oracle_free(oracle *o);
-
-/* plain.c: the same formula in f32 by plain loops, the weights rounded to the storage type. Its error is the yardstick. */
-void plain_compute(oracle *o, const problem *p);
 
 #endif
