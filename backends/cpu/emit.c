@@ -10,6 +10,7 @@
 #include <llvm-c/TargetMachine.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -209,24 +210,36 @@ static bool file_error(diags *d, const char *path, const char *what)
     return false;
 }
 
+/* Never over a device or a pipe: renaming would put a file in its place. */
 static bool rename_into_place(const char *from, const char *to, diags *d)
 {
+    struct stat s;
+    if (!stat(to, &s) && !S_ISREG(s.st_mode)) {
+        remove(from);
+        return file_error(d, to, "not an ordinary file");
+    }
     if (!rename(from, to)) return true;
     int error = errno;
     remove(from);
     return file_error(d, to, strerror(error));
 }
 
-static bool write_text(const char *path, const char *data, size_t n, diags *d, arena *a)
+static bool write_whole(const char *path, const char *data, size_t n, diags *d)
 {
-    char *temporary = arena_printf(a, "%s.tmp%ld", path, (long)getpid());
-    FILE *f = fopen(temporary, "wb");
+    FILE *f = fopen(path, "wb");
     if (!f) return file_error(d, path, strerror(errno));
     bool ok = fwrite(data, 1, n, f) == n;
     ok &= !fclose(f);
-    if (ok) return rename_into_place(temporary, path, d);
-    remove(temporary);
-    return file_error(d, path, "cannot write");
+    if (ok) return true;
+    int error = errno;
+    remove(path);
+    return file_error(d, path, strerror(error));
+}
+
+static bool write_text(const char *path, const char *data, size_t n, diags *d, arena *a)
+{
+    const char *temporary = arena_printf(a, "%s.tmp%ld", path, (long)getpid());
+    return write_whole(temporary, data, n, d) && rename_into_place(temporary, path, d);
 }
 
 static bool write_or_print(const backend_options *o, const char *data, size_t n, diags *d, arena *a)
@@ -253,13 +266,15 @@ static bool write_header(const backend_options *o, const char *symbol, const ir_
     return write_text(o->header, text_get(&t), t.n, d, a);
 }
 
-static bool emit_object(session *s, const char *path, LLVMCodeGenFileType type, diags *d)
+/* Into memory first: LLVM ends the program when a file cannot take what it writes. */
+static bool emit_object(session *s, const char *path, diags *d)
 {
+    LLVMMemoryBufferRef buffer;
     char *message = NULL;
-    if (!LLVMTargetMachineEmitToFile(s->machine, s->g.module, path, type, &message)) return true;
-    file_error(d, path, message ? message : "cannot write");
-    LLVMDisposeMessage(message);
-    return false;
+    if (LLVMTargetMachineEmitToMemoryBuffer(s->machine, s->g.module, LLVMObjectFile, &message, &buffer)) ATTNC_BUG(message);
+    bool ok = write_whole(path, LLVMGetBufferStart(buffer), LLVMGetBufferSize(buffer), d);
+    LLVMDisposeMemoryBuffer(buffer);
+    return ok;
 }
 
 static bool emit_text(session *s, const backend_options *o, diags *d)
@@ -286,7 +301,7 @@ static bool emit_binary(session *s, const backend_options *o, diags *d, backend_
     char *object = arena_printf(a, "%s.tmp%ld.o", o->output, (long)getpid());
     char *library = arena_printf(a, "%s.tmp%ld", o->output, (long)getpid());
     double t0 = now_ms();
-    bool ok = emit_object(s, object, LLVMObjectFile, d);
+    bool ok = emit_object(s, object, d);
     double t1 = now_ms();
     if (ok && o->emit == EMIT_SO) ok = link_library(object, library, d) && rename_into_place(library, o->output, d);
     else if (ok) ok = rename_into_place(object, o->output, d);

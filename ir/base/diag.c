@@ -49,6 +49,7 @@ void diag_report(diags *d, diag_id id, span where, const char *fmt, ...)
 {
     diag_severity severity = table[id].severity;
     size_t most = d->max_errors ? d->max_errors : 20;
+    d->silent = true;
     if (severity == DIAG_ERROR && d->errors >= most) {
         d->errors++;
         return;
@@ -58,6 +59,7 @@ void diag_report(diags *d, diag_id id, span where, const char *fmt, ...)
     char *what = format(d->arena, fmt, args);
     va_end(args);
     if (is_repeat(d, id, where, what)) return;
+    d->silent = false;
     if (severity == DIAG_ERROR) d->errors++;
     if (severity == DIAG_WARNING) d->warnings++;
     diagnostic x = {.id = id, .severity = severity, .where = where, .text = what};
@@ -66,7 +68,7 @@ void diag_report(diags *d, diag_id id, span where, const char *fmt, ...)
 
 static void add_note(diags *d, span where, char *what)
 {
-    if (!d->list.n) return;
+    if (!d->list.n || d->silent) return;
     diag_note *n = ARENA_NEW(d->arena, diag_note), **at = &d->list.at[d->list.n - 1].notes;
     *n = (diag_note){.where = where, .text = what};
     while (*at) at = &(*at)->next;

@@ -48,6 +48,7 @@ typedef struct diags {
     VEC(diagnostic) list;
     size_t errors, warnings;
     size_t max_errors; /* later errors are counted, not kept; 0 = 20 */
+    bool silent;       /* the newest was not kept: nor are its notes */
 } diags;
 
 typedef enum diag_format { DIAG_TEXT, DIAG_JSON } diag_format;
@@ -56,7 +57,7 @@ uint32_t diags_add_source(diags *d, const char *name, const char *text, size_t l
 
 /* Exact repeats (same id, place, text) are dropped. */
 void diag_report(diags *d, diag_id id, span where, const char *fmt, ...) ATTNC_PRINTF(4, 5);
-/* Added to the newest diagnostic. */
+/* Added to the newest diagnostic; to none if that was not kept. */
 void diag_add_note(diags *d, span where, const char *fmt, ...) ATTNC_PRINTF(3, 4);
 void diag_add_hint(diags *d, const char *fmt, ...) ATTNC_PRINTF(2, 3);
 

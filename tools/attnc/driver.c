@@ -8,6 +8,7 @@
 #include "tools/attnc/picture.h"
 #include "tools/attnc/report.h"
 #include "tools/attnc/time.h"
+#include <errno.h>
 #include <inttypes.h>
 #include <setjmp.h>
 #include <stdlib.h>
@@ -335,6 +336,11 @@ static bool run(session *s)
         return false;
     }
     bool ok = run_mode(s);
+    if (ok && fflush(stdout)) {
+        tool_error err;
+        tool_fail(&err, "cannot write to standard output: %s", strerror(errno));
+        ok = file_error(s, &err);
+    }
     bool colour = isatty(STDERR_FILENO) && !getenv("NO_COLOR");
     diags_print(&s->diags, stderr, s->o->diag_format, colour);
     if (s->o->time && s->o->mode == MODE_COMPILE) time_print(&s->times, stderr);

@@ -80,23 +80,24 @@ static void give_usual_mode(int fd)
     if (fchmod(fd, 0666 & ~mask)) return; /* a file system without modes */
 }
 
+static char *temporary_for(const file_output *o)
+{
+    const char *folder = getenv("TMPDIR");
+    if (!o->into) return join(o->path, ".XXXXXX");
+    return join(folder && *folder ? folder : "/tmp", "/attnc.XXXXXX");
+}
+
 bool file_output_begin(file_output *o, const char *path, tool_error *err)
 {
     struct stat s;
     bool exists = !stat(path, &s);
-    *o = (file_output){0};
+    *o = (file_output){.into = exists && !S_ISREG(s.st_mode)};
     if (exists && S_ISDIR(s.st_mode)) return tool_fail(err, "cannot write '%s': it is a folder", path);
-    bool direct = exists && !S_ISREG(s.st_mode);
     o->path = join(path, "");
-    o->temporary = join(path, direct ? "" : ".XXXXXX");
-    if (!o->path || !o->temporary) {
-        file_output_abandon(o);
-        return tool_fail(err, "cannot write '%s': out of memory", path);
-    }
-    if (direct) return true;
-    int fd = mkstemp(o->temporary);
+    o->temporary = o->path ? temporary_for(o) : NULL;
+    int fd = o->temporary ? mkstemp(o->temporary) : -1;
     if (fd < 0) {
-        tool_fail(err, "cannot write '%s': %s", path, strerror(errno));
+        tool_fail(err, "cannot write '%s': %s", path, strerror(o->temporary ? errno : ENOMEM));
         free(o->path), free(o->temporary);
         *o = (file_output){0};
         return false;
@@ -106,23 +107,39 @@ bool file_output_begin(file_output *o, const char *path, tool_error *err)
     return true;
 }
 
-static bool is_direct(const file_output *o) { return !strcmp(o->path, o->temporary); }
+static bool copy_stream(FILE *from, FILE *to)
+{
+    char buffer[1 << 14];
+    size_t n;
+    while ((n = fread(buffer, 1, sizeof buffer, from)) > 0)
+        if (fwrite(buffer, 1, n, to) != n) return false;
+    return !ferror(from) && !fflush(to);
+}
+
+static bool copy_into(const file_output *o)
+{
+    FILE *from = fopen(o->temporary, "rb"), *to = from ? fopen(o->path, "wb") : NULL;
+    bool ok = to && copy_stream(from, to);
+    int error = errno;
+    if (from) fclose(from);
+    if (to && fclose(to) && ok) return false;
+    errno = error;
+    return ok;
+}
 
 bool file_output_commit(file_output *o, tool_error *err)
 {
-    if (!is_direct(o) && rename(o->temporary, o->path)) {
-        tool_fail(err, "cannot write '%s': %s", o->path, strerror(errno));
-        file_output_abandon(o);
-        return false;
-    }
+    bool ok = o->into ? copy_into(o) : !rename(o->temporary, o->path);
+    if (!ok) tool_fail(err, "cannot write '%s': %s", o->path, strerror(errno));
+    if (!ok || o->into) unlink(o->temporary);
     free(o->path), free(o->temporary);
     *o = (file_output){0};
-    return true;
+    return ok;
 }
 
 void file_output_abandon(file_output *o)
 {
-    if (o->path && o->temporary && !is_direct(o)) unlink(o->temporary);
+    if (o->temporary) unlink(o->temporary);
     free(o->path), free(o->temporary);
     *o = (file_output){0};
 }

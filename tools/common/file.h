@@ -15,9 +15,11 @@ bool tool_fail(tool_error *err, const char *fmt, ...) ATTNC_PRINTF(2, 3); /* wri
 /* The whole file, malloc'ed, with a NUL behind it. */
 bool file_read(const char *path, char **data, size_t *len, tool_error *err);
 
-/* A file that appears under its name only when it is whole. A name that is no ordinary file (a device, a pipe) is written directly. */
+/* A file that appears under its name only when it is whole. What is there and no ordinary file (a device, a pipe) stays what it is: the
+ * bytes go into it at the end, and the temporary file lies elsewhere. */
 typedef struct file_output {
     char *path, *temporary; /* what to write to: temporary */
+    bool into;              /* path is no ordinary file */
 } file_output;
 bool file_output_begin(file_output *o, const char *path, tool_error *err);
 bool file_output_commit(file_output *o, tool_error *err);
