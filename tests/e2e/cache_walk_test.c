@@ -1,0 +1,175 @@
+/* cache_walk_test.c - random patterns, and random walks over the operations of their caches.   cache_walk_test [COUNT [SEED]]
+ *
+ * Walk i is made from SEED + i alone: a failure is repeated by `cache_walk_test 1 THAT_SEED`. */
+#include "tests/e2e/cached.h"
+#include "tests/e2e/random_pattern.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { WALK_TEXTS = 6, WALK_OPERATIONS = 24, WALK_TOKENS = 90 };
+
+typedef struct walk {
+    random_pattern *r;
+    cached x;
+    cached_text *texts[WALK_TEXTS]; /* NULL: none */
+    int64_t furthest[WALK_TEXTS];
+    int64_t rollback;
+    unsigned long long values;
+} walk;
+
+/* Some query that is there sees a key of the next m tokens: then, and only then, a step may be refused. */
+static bool sees_ahead(const walk *w, const cached_text *t, uint32_t layer, int64_t m)
+{
+    const e2e_call *c = &t->call[layer];
+    const attn_module_desc *d = attn_module_describe(w->x.m->loaded);
+    int64_t attr[4 * E2E_MAX_NAMED];
+    attn_range_args a = {.size = sizeof a, .layer = c->layer, .attr = attr, .inputs = (const void *const *)w->x.input_data};
+    for (int64_t i = 0; i < t->n * m * d->kinds[d->schedule[c->layer]]->q_heads; i++) {
+        a.q0 = a.q1 = i / m % t->n, a.k0 = a.k1 = t->n + i % m, a.h = i / m / t->n;
+        a.g = a.h / (c->kind->q_heads / c->kind->kv_heads);
+        for (uint32_t k = 0; k < d->n_attrs; k++) {
+            attr[4 * k] = attr[4 * k + 1] = c->q_attrs[k][a.q0];
+            attr[4 * k + 2] = attr[4 * k + 3] = c->q_attrs[k][a.k0];
+        }
+        if (c->kind->visible(&a)) return true;
+    }
+    return false;
+}
+
+static bool may_be_refused(const walk *w, const cached_move *moves, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t l = 0; l < w->x.n_layers; l++)
+            if (moves[i].m && sees_ahead(w, moves[i].text, l, moves[i].m)) return true;
+    return false;
+}
+
+static int pick(const walk *w)
+{
+    for (int i = 0, first = random_below(w->r, WALK_TEXTS); i < WALK_TEXTS; i++)
+        if (w->texts[(first + i) % WALK_TEXTS]) return (first + i) % WALK_TEXTS;
+    return -1;
+}
+
+static int free_place(const walk *w)
+{
+    for (int i = 0; i < WALK_TEXTS; i++)
+        if (!w->texts[i]) return i;
+    return -1;
+}
+
+static bool end_text(walk *w, int i)
+{
+    const bool ok = cached_matches(&w->x, w->texts[i]) && cached_end(&w->x, w->texts[i]);
+    w->texts[i] = NULL;
+    return ok;
+}
+
+static bool step(walk *w)
+{
+    static const int sizes[] = {0, 1, 1, 2, 3, 8, 20, 50};
+    cached_move moves[WALK_TEXTS];
+    uint32_t n = 0;
+    for (int i = 0; i < WALK_TEXTS; i++) {
+        if (!w->texts[i] || !random_below(w->r, 4)) continue;
+        const int64_t left = WALK_TOKENS - w->texts[i]->n, m = sizes[random_below(w->r, 8)];
+        moves[n++] = (cached_move){w->texts[i], m < left ? m : left};
+    }
+    const bool refuse = may_be_refused(w, moves, n);
+    if (cached_step(&w->x, moves, n)) {
+        for (int i = 0; i < WALK_TEXTS; i++)
+            if (w->texts[i] && w->texts[i]->n > w->furthest[i]) w->furthest[i] = w->texts[i]->n;
+        return !refuse || (printf("a step that parts what belongs together went through\n  in: %s\n", e2e_get_note()), false);
+    }
+    if (w->x.last == ATTN_E_SPLIT && refuse) return true;
+    printf("a step was refused: %s\n  in: %s\n", attn_status_text(w->x.last), e2e_get_note());
+    return false;
+}
+
+static bool begin_text(walk *w)
+{
+    const int i = free_place(w);
+    if (i < 0) return true;
+    w->texts[i] = cached_begin(&w->x, WALK_TOKENS, ++w->values);
+    w->furthest[i] = 0;
+    return true;
+}
+
+static bool fork_text(walk *w, int from)
+{
+    const int i = free_place(w);
+    if (i < 0) return true;
+    w->furthest[i] = w->furthest[from];
+    return (w->texts[i] = cached_fork(&w->x, w->texts[from], ++w->values)) != NULL;
+}
+
+/* Not where tokens that stay have seen tokens that go: their results were right, and would not be any more. */
+static bool roll_back(walk *w, int i)
+{
+    int64_t most = w->rollback - (w->furthest[i] - w->texts[i]->n);
+    if (most > w->texts[i]->n) most = w->texts[i]->n;
+    const int64_t r = random_below(w->r, (int)most + 1);
+    w->texts[i]->n -= r;
+    const bool parts = may_be_refused(w, &(cached_move){w->texts[i], r}, 1);
+    w->texts[i]->n += r;
+    return parts || cached_rollback(&w->x, w->texts[i], r);
+}
+
+static bool operation(walk *w)
+{
+    const int i = pick(w);
+    if (i < 0) return begin_text(w);
+    switch (random_below(w->r, 8)) {
+    case 0: return begin_text(w);
+    case 1: return fork_text(w, i);
+    case 2: return roll_back(w, i);
+    case 3: return random_below(w->r, 3) || end_text(w, i);
+    default: return step(w);
+    }
+}
+
+static bool run_walk(random_pattern *r, const e2e_module *m, unsigned long long seed)
+{
+    static const uint32_t page_sizes[] = {1, 4, 16, 64};
+    const uint32_t layer = (uint32_t)random_below(r, r->layers), page = page_sizes[random_below(r, 4)];
+    walk w = {.r = r, .rollback = random_below(r, 3) ? random_below(r, 20) : 0, .values = seed << 20};
+    const attn_cache_config c = {.page_tokens = page,
+                                 .rollback = (uint32_t)w.rollback,
+                                 .workers = (uint32_t)(1 + random_below(r, 2)),
+                                 .isa = r->isa,
+                                 .n_layers = random_chance(r, 0.5),
+                                 .layers = &layer};
+    e2e_note("cache_walk_test 1 %llu: %s, pages of %u, R %d", seed, attn_isa_name((uint32_t)r->isa), page, (int)w.rollback);
+    bool ok = cached_open(&w.x, m, c, seed);
+    for (int i = 0; i < WALK_OPERATIONS && ok; i++) ok = operation(&w);
+    for (int i = 0; i < WALK_TEXTS && ok; i++)
+        if (w.texts[i]) ok = end_text(&w, i);
+    cached_close(&w.x);
+    return ok;
+}
+
+/* A pattern, and two walks. */
+static bool run_pattern(unsigned long long seed)
+{
+    random_pattern r;
+    e2e_module m;
+    random_pattern_create(&r, seed);
+    e2e_note("cache_walk_test 1 %llu: compiling for %s", seed, e2e_target_name(r.isa));
+    if (!e2e_compile(&m, r.at, e2e_target_name(r.isa))) return printf("  in: %s\n", e2e_get_note()), false;
+    const bool ok = run_walk(&r, &m, seed) && run_walk(&r, &m, seed);
+    if (!ok) fputs(r.at, stdout);
+    e2e_module_free(&m);
+    return ok;
+}
+
+int main(int argc, char **argv)
+{
+    const long count = argc > 1 ? strtol(argv[1], NULL, 10) : 60;
+    const unsigned long long seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
+    long failed = 0;
+    printf("2 walks over each of %ld random patterns from seed %llu\n", count, seed);
+    for (long i = 0; i < count && failed < 10; i++) failed += !run_pattern(seed + (unsigned long long)i);
+    printf("%ld wrong\n", failed);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
