@@ -99,13 +99,16 @@ static attn_status take_memory(attn_cache *c, attn_error *err)
 {
     const attn_module_desc *d = &c->module->desc;
     size_t most = 0;
-    for (uint32_t k = 0; k < d->n_kinds; k++)
+    for (uint32_t k = 0; k < d->n_kinds; k++) {
+        const size_t ranges = (size_t)d->kinds[k]->n_may + d->kinds[k]->n_must;
+        if (ranges > most) most = ranges;
         if (d->kinds[k]->n_live > most) most = d->kinds[k]->n_live;
+    }
     c->busy = attni_alloc(&c->mem, 1, sizeof *c->busy);
     c->pools = attni_alloc(&c->mem, d->n_kinds, sizeof *c->pools);
     c->layer_slot = attni_alloc(&c->mem, d->n_layers, sizeof *c->layer_slot);
     c->inputs = attni_alloc(&c->mem, d->n_inputs, sizeof *c->inputs);
-    c->live_pairs = attni_alloc(&c->mem, most + 1, 2 * sizeof *c->live_pairs);
+    c->pairs = attni_alloc(&c->mem, most + 1, 2 * sizeof *c->pairs);
     return c->mem.failed ? attni_fail(err, ATTN_E_MEMORY, "out of memory") : ATTN_OK;
 }
 

@@ -91,7 +91,7 @@ struct attn_cache {
     int64_t page_tokens;
     uint64_t budget, bytes, bytes_reserved, bytes_most;
     const void **inputs; /* per input of the module; entries NULL when not given */
-    int64_t *live_pairs; /* what `live` writes */
+    int64_t *pairs;      /* what a kind's `live` or `ranges` writes */
     page_pool *pools;    /* per kind */
     uint32_t *layer_slot; /* per layer: its place among those of its kind; CACHE_NO_LAYER: not of this cache */
     uint32_t n_layers;    /* that are of this cache */

@@ -11,9 +11,9 @@ static void add_live(const attn_cache *c, const attn_kind_desc *kind, attn_range
     for (uint32_t h = 0; h < attni_mask_heads(kind); h++) {
         a->h = h;
         a->g = h / (kind->q_heads / kind->kv_heads);
-        kind->live(a, c->live_pairs);
+        kind->live(a, c->pairs);
         for (uint32_t i = 0; i < kind->n_live; i++) {
-            const int64_t lo = c->live_pairs[2 * i], hi = c->live_pairs[2 * i + 1];
+            const int64_t lo = c->pairs[2 * i], hi = c->pairs[2 * i + 1];
             if (lo <= hi && lo < n) attni_spans_insert(out, max64(lo, 0), min64(hi, n - 1) + 1);
         }
     }

@@ -95,7 +95,8 @@ static attn_status check_splits(attn_cache *c, attn_error *err)
                               .n = x->seq->n,
                               .total = x->seq->n + x->m,
                               .attrs = (const int32_t *const *)x->seq->attrs,
-                              .inputs = c->inputs};
+                              .inputs = c->inputs,
+                              .pairs = c->pairs};
             attn_status s = attni_split_ask(c->module, &at, &c->mem.a, err);
             if (s) return s;
         }

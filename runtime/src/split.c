@@ -79,16 +79,15 @@ static attn_status look(question *x, const attn_kind_desc *kind, int64_t n, int6
 }
 
 /* No head's rows before n reach behind it, whatever the data says: what every causal mask answers. */
-static bool is_clear(question *x, const attn_kind_desc *kind, int64_t n, int64_t total)
+static bool is_clear(const attn_kind_desc *kind, const split *at, int64_t *pairs)
 {
-    attn_range_args a = x->mask.args;
-    a.q0 = 0, a.q1 = n - 1, a.data = NULL;
+    attn_range_args a = {.size = sizeof a, .q1 = at->n - 1, .layer = at->layer, .inputs = at->inputs};
     for (uint32_t h = 0; h < attni_mask_heads(kind); h++) {
         a.h = h, a.g = h / (kind->q_heads / kind->kv_heads);
-        kind->ranges(&a, x->mask.pairs);
+        kind->ranges(&a, pairs);
         for (uint32_t i = 0; i < kind->n_may; i++) {
-            const int64_t lo = x->mask.pairs[2 * i], hi = x->mask.pairs[2 * i + 1];
-            if (lo <= hi && hi >= n && lo < total) return false;
+            const int64_t lo = pairs[2 * i], hi = pairs[2 * i + 1];
+            if (lo <= hi && hi >= at->n && lo < at->total) return false;
         }
     }
     return true;
@@ -100,7 +99,7 @@ static attn_status ask(question *x, const attn_module *m, const split *at, attn_
     const attn_seq seq = {.n_q = at->n, .n_keys = at->total, .q_attr = at->attrs, .k_attr = at->attrs};
     attni_mask_open(&x->mask, &x->mem, kind, m->desc.n_attrs, at->layer, at->inputs);
     if (x->mem.failed) return attni_fail(err, ATTN_E_MEMORY, "out of memory");
-    if (is_clear(x, kind, at->n, at->total)) return ATTN_OK;
+    if (!at->pairs && is_clear(kind, at, x->mask.pairs)) return ATTN_OK;
     const bool by_block = kind->n_data && m->desc.n_attrs;
     const int32_t *bounds = by_block ? attni_mask_key_bounds(&x->mem, &seq, m->desc.n_attrs) : NULL;
     x->behind.mem = &x->mem;
@@ -111,6 +110,7 @@ static attn_status ask(question *x, const attn_module *m, const split *at, attn_
 attn_status attni_split_ask(const attn_module *m, const split *at, const attn_allocator *a, attn_error *err)
 {
     if (at->n <= 0 || at->n >= at->total) return ATTN_OK;
+    if (at->pairs && is_clear(attni_module_kind(m, at->layer), at, at->pairs)) return ATTN_OK;
     question x;
     memset(&x, 0, sizeof x);
     attn_status s = attni_memory_open(&x.mem, a, err);

@@ -9,6 +9,7 @@ typedef struct split {
     int64_t n, total; /* the boundary, tokens of the sequence */
     const int32_t *const *attrs;
     const void *const *inputs; /* of the module, bound */
+    int64_t *pairs;            /* room for what the kind's `ranges` writes; NULL: taken here */
 } split;
 
 /* ATTN_E_SPLIT when a query before n sees a key in [n, total). Cheap where the mask's closed form says no. */
