@@ -23,7 +23,8 @@ attn_status attni_cache_enter_idle(attn_cache *c, attn_error *err)
     if (s) return s;
     c->mem.failed = false;
     if (!c->step.open) return ATTN_OK;
-    return attni_cache_leave(c, attni_fail(err, ATTN_E_STATE, "a step is open; attn_step_end or attn_step_cancel first"));
+    return attni_cache_leave(c,
+                             attni_fail(err, ATTN_E_STATE, "a step is open; attn_step_end or attn_step_cancel first"));
 }
 
 /* ---- layout ---------------------------------------------------------------------------------------------------- */

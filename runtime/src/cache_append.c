@@ -19,8 +19,8 @@ static void copy_rows(const rows *r)
 }
 
 /* `count` tokens from `from` on into the slots of a page from `to` on, all KV heads. */
-static void copy_tokens(char *to, int64_t head_stride, int64_t row_bytes, const view *v, const char *from, int64_t count,
-                        uint32_t heads)
+static void copy_tokens(char *to, int64_t head_stride, int64_t row_bytes, const view *v, const char *from,
+                        int64_t count, uint32_t heads)
 {
     for (uint32_t g = 0; g < heads; g++) {
         const rows r = {.to = to + g * head_stride,

@@ -146,7 +146,8 @@ void attni_page_poison(attn_cache *c, uint32_t kind, const char *data, int64_t l
     for (uint32_t l = 0; l < pool->n_layers; l++)
         for (uint32_t g = 0; g < pool->kind->kv_heads; g++) {
             char *layer = data_of(attni_page_of(data)) + l * pool->layer_bytes;
-            memset(layer + g * at->k_head_stride + lo * at->k_token_stride, 0xff, (size_t)((hi - lo) * at->k_token_stride));
+            memset(layer + g * at->k_head_stride + lo * at->k_token_stride, 0xff,
+                   (size_t)((hi - lo) * at->k_token_stride));
             memset(layer + at->v_offset + g * at->v_head_stride + lo * at->v_token_stride, 0xff,
                    (size_t)((hi - lo) * at->v_token_stride));
         }

@@ -62,7 +62,8 @@ static void widen_attrs(attn_cache *c, sequence *s, int64_t n)
     if (n <= s->attr_cap) return;
     const int64_t cap = n < 2 * s->attr_cap ? 2 * s->attr_cap : n < 64 ? 64 : n;
     for (uint32_t a = 0; a < c->module->desc.n_attrs && !c->mem.failed; a++)
-        s->attrs[a] = widen(&c->mem, s->attrs[a], (size_t)s->attr_cap * sizeof **s->attrs, (size_t)cap * sizeof **s->attrs);
+        s->attrs[a] =
+            widen(&c->mem, s->attrs[a], (size_t)s->attr_cap * sizeof **s->attrs, (size_t)cap * sizeof **s->attrs);
     if (!c->mem.failed) s->attr_cap = cap;
 }
 
@@ -280,9 +281,11 @@ static attn_status check_rollback(const attn_cache *c, const sequence *s, int64_
         return attni_fail(err, ATTN_E_ROLLBACK, "a rollback by %lld tokens; there are %lld", (long long)r,
                           (long long)s->n);
     if (s->n - r >= attni_live_from(c, s->furthest)) return ATTN_OK;
-    return attni_fail(err, ATTN_E_ROLLBACK,
-                      "a rollback from %lld to %lld tokens; the sequence has reached %lld, and the cache keeps the state %u "
-                      "tokens back", (long long)s->n, (long long)(s->n - r), (long long)s->furthest, c->rollback);
+    return attni_fail(
+        err, ATTN_E_ROLLBACK,
+        "a rollback from %lld to %lld tokens; the sequence has reached %lld, and the cache keeps the state %u "
+        "tokens back",
+        (long long)s->n, (long long)(s->n - r), (long long)s->furthest, c->rollback);
 }
 
 static attn_status roll_back(attn_cache *c, attn_seq_id id, int64_t r, attn_error *err)

@@ -11,7 +11,8 @@
 
 static attn_status no_memory(attn_error *err) { return attni_fail(err, ATTN_E_MEMORY, "out of memory"); }
 
-/* ---- begin: what is asked for -------------------------------------------------------------------------------------- */
+/* ---- begin: what is asked for --------------------------------------------------------------------------------------
+ */
 
 static attn_status read_sequence(attn_cache *c, const attn_step_config *from, uint32_t i, attn_error *err)
 {
@@ -22,8 +23,8 @@ static attn_status read_sequence(attn_cache *c, const attn_step_config *from, ui
     if (s->in_step)
         return attni_fail(err, ATTN_E_ARGUMENT, "sequence %llu is in the step twice", (unsigned long long)s->id);
     if (from->counts[i] < 0 || from->counts[i] > PLAN_MAX_TOKENS - s->n)
-        return attni_fail(err, ATTN_E_ARGUMENT, "counts[%u] is %lld; sequence %llu may grow from %lld to %lld tokens", i,
-                          (long long)from->counts[i], (unsigned long long)s->id, (long long)s->n,
+        return attni_fail(err, ATTN_E_ARGUMENT, "counts[%u] is %lld; sequence %llu may grow from %lld to %lld tokens",
+                          i, (long long)from->counts[i], (unsigned long long)s->id, (long long)s->n,
                           (long long)PLAN_MAX_TOKENS);
     s->in_step = true;
     to->seq = s;
@@ -77,7 +78,8 @@ static attn_status read_attrs(attn_cache *c, const attn_step_config *from, attn_
     return ATTN_OK;
 }
 
-/* ---- begin: may it stand ------------------------------------------------------------------------------------------- */
+/* ---- begin: may it stand -------------------------------------------------------------------------------------------
+ */
 
 static attn_status check_splits(attn_cache *c, attn_error *err)
 {
@@ -104,7 +106,8 @@ static attn_status check_splits(attn_cache *c, attn_error *err)
     return ATTN_OK;
 }
 
-/* ---- begin: pages -------------------------------------------------------------------------------------------------- */
+/* ---- begin: pages --------------------------------------------------------------------------------------------------
+ */
 
 static bool is_held(const table *t, int64_t index) { return index < (int64_t)t->cap && t->pages[index]; }
 
@@ -147,7 +150,8 @@ static attn_status decide_pages(attn_cache *c, attn_error *err)
     return t->mem.failed || c->mem.failed ? no_memory(err) : ATTN_OK;
 }
 
-/* ---- begin: plans -------------------------------------------------------------------------------------------------- */
+/* ---- begin: plans --------------------------------------------------------------------------------------------------
+ */
 
 static attn_status describe(attn_cache *c, attn_error *err)
 {
@@ -202,7 +206,8 @@ static attn_status make_plans(attn_cache *c, attn_error *err)
     return s;
 }
 
-/* ---- begin: it happens --------------------------------------------------------------------------------------------- */
+/* ---- begin: it happens ---------------------------------------------------------------------------------------------
+ */
 
 /* A page that others hold too gets a copy; this step holds on to the old one, in case that it is cancelled. */
 static void copy_first(attn_cache *c, uint32_t kind, step_seq *x, table *t)
@@ -267,7 +272,8 @@ attn_status attn_step_begin(attn_cache *c, const attn_step_config *config, attn_
     return s ? s : attni_cache_leave(c, begin(c, &from, err));
 }
 
-/* ---- layers -------------------------------------------------------------------------------------------------------- */
+/* ---- layers --------------------------------------------------------------------------------------------------------
+ */
 
 static attn_status check_layer(const attn_cache *c, uint32_t layer, attn_error *err)
 {
@@ -319,7 +325,8 @@ attn_status attn_step_layer(attn_cache *c, uint32_t layer, const attn_tensors *t
     return s ? s : attni_cache_leave(c, run_layer(c, layer, t, pool, err));
 }
 
-/* ---- end ------------------------------------------------------------------------------------------------------------ */
+/* ---- end ------------------------------------------------------------------------------------------------------------
+ */
 
 static void commit_table(attn_cache *c, uint32_t kind, step_seq *x)
 {

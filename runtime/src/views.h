@@ -7,7 +7,7 @@
 #include "tensor.h"
 
 typedef struct view {
-    char *base; /* NULL: no such tensor */
+    char *base;                                      /* NULL: no such tensor */
     int64_t batch_stride, token_stride, head_stride; /* bytes */
     bool packed, f32;
 } view;

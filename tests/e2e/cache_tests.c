@@ -1,4 +1,5 @@
-/* cache_tests.c - named tests of the KV cache: chunks and windows in steps, sharing, rollback, batches of any mixture. */
+/* cache_tests.c - named tests of the KV cache: chunks and windows in steps, sharing, rollback, batches of any mixture.
+ */
 #include "tests/e2e/cached.h"
 #include "tests/e2e/e2e_test.h"
 
@@ -59,7 +60,8 @@ static bool keeps_after(const e2e_module *m, int32_t isa, size_t n, const int64_
 }
 
 /* Texts of these lengths side by side: first `past` tokens of each, then `more` in one step, then one at a time. */
-static bool side_by_side(const e2e_module *m, int32_t isa, size_t n, const int64_t *past, const int64_t *more, int singles)
+static bool side_by_side(const e2e_module *m, int32_t isa, size_t n, const int64_t *past, const int64_t *more,
+                         int singles)
 {
     cached x;
     cached_move moves[CACHED_TEXTS];
@@ -123,7 +125,8 @@ static bool play_A16(const e2e_module *m, int32_t isa)
     EXPECT(cached_feed(&x, t, 11));
     for (int i = 0; i < 8; i++) EXPECT(cached_feed(&x, t, 1 + i % 3));
     EXPECT(cached_matches(&x, t));
-    EXPECT(t->n == 26 && cached_keeps(&x, t, 0, "24-25") && cached_keeps(&x, t, 3, "0-25") && cached_keeps(&x, t, 7, "0-25"));
+    EXPECT(t->n == 26 && cached_keeps(&x, t, 0, "24-25") && cached_keeps(&x, t, 3, "0-25") &&
+           cached_keeps(&x, t, 7, "0-25"));
     /* a page: 2 KV heads, 2 tokens, 16 + 16 floats, by the kind's layers: 6 local ones, 2 full ones */
     const uint64_t page = 2 * 2 * 32 * 4;
     EXPECT(cached_stats(&x).bytes == 1 * 6 * page + 13 * 2 * page && cached_stats(&x).bytes_full == 13 * 8 * page);
@@ -134,10 +137,12 @@ static bool play_A16(const e2e_module *m, int32_t isa)
 bool test_A16(void)
 {
     e2e_module m;
-    EXPECT(e2e_compile(&m, "model l { layers 8; heads 4 / 2; dim 16; dtype f32;"
-                           " pattern local { mask causal and chunk(4); }"
-                           " pattern full { mask causal; score qtemp(0.1, 4, 1); }"
-                           " schedule (local * 3, full) * 2; }", NULL));
+    EXPECT(e2e_compile(&m,
+                       "model l { layers 8; heads 4 / 2; dim 16; dtype f32;"
+                       " pattern local { mask causal and chunk(4); }"
+                       " pattern full { mask causal; score qtemp(0.1, 4, 1); }"
+                       " schedule (local * 3, full) * 2; }",
+                       NULL));
     const bool ok = on_each_isa(&m, play_A16);
     e2e_module_free(&m);
     return ok;
@@ -306,7 +311,8 @@ static bool play_drafts(const e2e_module *m, int32_t isa)
 }
 bool test_C6(void)
 {
-    return play_body("", "mask causal and window(8);", play_drafts) && play_body("", "mask causal and chunk(8);", play_drafts);
+    return play_body("", "mask causal and window(8);", play_drafts) &&
+           play_body("", "mask causal and chunk(8);", play_drafts);
 }
 
 /* ---- C: sharing, pages that come back ---- */
@@ -333,7 +339,8 @@ bool test_C8(void)
     return true;
 }
 
-/* The same text in a fresh cache, and in one whose free pages lie in disorder: equal to the bit, with pages of any size. */
+/* The same text in a fresh cache, and in one whose free pages lie in disorder: equal to the bit, with pages of any
+ * size. */
 static bool play_pages(const e2e_module *m, int32_t isa)
 {
     static const uint32_t page_sizes[] = {64, 16, 1};
@@ -343,10 +350,12 @@ static bool play_pages(const e2e_module *m, int32_t isa)
         EXPECT(cached_open(&x[p], m, (attn_cache_config){.page_tokens = page_sizes[p], .isa = isa}, 1));
         cached_text *other[5];
         for (int i = 0; i < 5; i++) other[i] = cached_begin(&x[p], 90, 10 + (unsigned long long)i);
-        for (int i = 0; i < 5; i++) EXPECT(p == 0 || cached_step(&x[p], (cached_move[]){{other[i], 9 + 7 * i}, {other[(i + 2) % 5], 5}}, 2));
+        for (int i = 0; i < 5; i++)
+            EXPECT(p == 0 || cached_step(&x[p], (cached_move[]){{other[i], 9 + 7 * i}, {other[(i + 2) % 5], 5}}, 2));
         for (int i = 0; i < 5; i += 2) EXPECT(cached_end(&x[p], other[(3 * i) % 5]));
         cached_text *t = cached_begin(&x[p], 90, 3);
-        EXPECT(cached_feed(&x[p], t, 50) && cached_feed(&x[p], t, 1) && cached_feed(&x[p], other[3], 20) && cached_feed(&x[p], t, 30));
+        EXPECT(cached_feed(&x[p], t, 50) && cached_feed(&x[p], t, 1) && cached_feed(&x[p], other[3], 20) &&
+               cached_feed(&x[p], t, 30));
         EXPECT(cached_matches(&x[p], t));
         if (!p) first = t->call[0].o;
         EXPECT(difference(first, t->call[0].o, 81 * 4 * 16) == 0);
@@ -355,7 +364,11 @@ static bool play_pages(const e2e_module *m, int32_t isa)
     return true;
 }
 bool test_C12(void) { return play_body("", "mask causal and window(20);", play_pages); }
-bool test_M4(void) { return play_body("", "mask causal;", play_pages) && play_body("", "mask (sink(2) or chunk(16)) and causal; score alibi;", play_pages); }
+bool test_M4(void)
+{
+    return play_body("", "mask causal;", play_pages) &&
+           play_body("", "mask (sink(2) or chunk(16)) and causal; score alibi;", play_pages);
+}
 
 static bool play_C13(const e2e_module *m, int32_t isa)
 {
@@ -364,7 +377,8 @@ static bool play_C13(const e2e_module *m, int32_t isa)
     EXPECT(cached_open(&x, m, (attn_cache_config){.page_tokens = 2, .isa = isa, .budget = 4 * page}, 1));
     cached_text *t = cached_begin(&x, 80, 3);
     for (int i = 0; i < 80; i++) EXPECT(cached_feed(&x, t, 1));
-    EXPECT(cached_stats(&x).pages_evicted >= 37 && cached_stats(&x).bytes_reserved <= 4 * page && cached_matches(&x, t));
+    EXPECT(cached_stats(&x).pages_evicted >= 37 && cached_stats(&x).bytes_reserved <= 4 * page &&
+           cached_matches(&x, t));
     cached_close(&x);
     return true;
 }
@@ -390,7 +404,8 @@ bool test_C14(void) { return play_body("", "mask causal;", play_C14); }
 /* Four beams; each step some of them go on twice, others end. */
 static bool play_C15(const e2e_module *m, int32_t isa)
 {
-    static const int parents[][4] = {{0, 1, 2, 3}, {3, 3, 0, 1}, {1, 0, 3, 2}, {2, 2, 2, 2}, {0, 3, 1, 1}, {3, 2, 1, 0}};
+    static const int parents[][4] = {{0, 1, 2, 3}, {3, 3, 0, 1}, {1, 0, 3, 2},
+                                     {2, 2, 2, 2}, {0, 3, 1, 1}, {3, 2, 1, 0}};
     cached x;
     cached_text *beam[4], *next[4];
     EXPECT(cached_open(&x, m, (attn_cache_config){.page_tokens = 4, .isa = isa}, 1));
@@ -398,7 +413,8 @@ static bool play_C15(const e2e_module *m, int32_t isa)
     EXPECT(cached_feed(&x, beam[0], 10));
     for (unsigned i = 1; i < 4; i++) beam[i] = cached_fork(&x, beam[0], i);
     for (unsigned s = 0; s < 18; s++) {
-        for (unsigned i = 0; i < 4; i++) EXPECT((next[i] = cached_fork(&x, beam[parents[s % 6][i]], 100 * s + i)) != NULL);
+        for (unsigned i = 0; i < 4; i++)
+            EXPECT((next[i] = cached_fork(&x, beam[parents[s % 6][i]], 100 * s + i)) != NULL);
         for (int i = 0; i < 4; i++) EXPECT(cached_end(&x, beam[i]));
         EXPECT(cached_step(&x, (cached_move[]){{next[0], 1}, {next[1], 1}, {next[2], 1}, {next[3], 1}}, 4));
         for (int i = 0; i < 4; i++) beam[i] = next[i];
@@ -521,7 +537,8 @@ static bool play_dtypes(const char *body)
 }
 bool test_M2(void)
 {
-    return play_dtypes("mask causal and window(9); score softcap(4.0);") && play_dtypes("mask (sink(2) or chunk(16)) and causal; score alibi;");
+    return play_dtypes("mask causal and window(9); score softcap(4.0);") &&
+           play_dtypes("mask (sink(2) or chunk(16)) and causal; score alibi;");
 }
 
 /* r tokens back and the same tokens again, at every point of a text. */

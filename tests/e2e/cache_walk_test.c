@@ -1,4 +1,5 @@
-/* cache_walk_test.c - random patterns, and random walks over the operations of their caches.   cache_walk_test [COUNT [SEED]]
+/* cache_walk_test.c - random patterns, and random walks over the operations of their caches.   cache_walk_test [COUNT
+ * [SEED]]
  *
  * Walk i is made from SEED + i alone: a failure is repeated by `cache_walk_test 1 THAT_SEED`. */
 #include "tests/e2e/cached.h"
@@ -24,7 +25,8 @@ static bool sees_ahead(const walk *w, const cached_text *t, uint32_t layer, int6
     const e2e_call *c = &t->call[layer];
     const attn_module_desc *d = attn_module_describe(w->x.m->loaded);
     int64_t attr[4 * E2E_MAX_NAMED];
-    attn_range_args a = {.size = sizeof a, .layer = c->layer, .attr = attr, .inputs = (const void *const *)w->x.input_data};
+    attn_range_args a = {
+        .size = sizeof a, .layer = c->layer, .attr = attr, .inputs = (const void *const *)w->x.input_data};
     for (int64_t i = 0; i < t->n * m * d->kinds[d->schedule[c->layer]]->q_heads; i++) {
         a.q0 = a.q1 = i / m % t->n, a.k0 = a.k1 = t->n + i % m, a.h = i / m / t->n;
         a.g = a.h / (c->kind->q_heads / c->kind->kv_heads);
@@ -80,7 +82,8 @@ static bool step(walk *w)
     if (cached_step(&w->x, moves, n)) {
         for (int i = 0; i < WALK_TEXTS; i++)
             if (w->texts[i] && w->texts[i]->n > w->furthest[i]) w->furthest[i] = w->texts[i]->n;
-        return !refuse || (printf("a step that parts what belongs together went through\n  in: %s\n", e2e_get_note()), false);
+        return !refuse ||
+               (printf("a step that parts what belongs together went through\n  in: %s\n", e2e_get_note()), false);
     }
     if (w->x.last == ATTN_E_SPLIT && refuse) return true;
     printf("a step was refused: %s\n  in: %s\n", attn_status_text(w->x.last), e2e_get_note());
@@ -121,11 +124,16 @@ static bool operation(walk *w)
     const int i = pick(w);
     if (i < 0) return begin_text(w);
     switch (random_below(w->r, 8)) {
-    case 0: return begin_text(w);
-    case 1: return fork_text(w, i);
-    case 2: return roll_back(w, i);
-    case 3: return random_below(w->r, 3) || end_text(w, i);
-    default: return step(w);
+    case 0:
+        return begin_text(w);
+    case 1:
+        return fork_text(w, i);
+    case 2:
+        return roll_back(w, i);
+    case 3:
+        return random_below(w->r, 3) || end_text(w, i);
+    default:
+        return step(w);
     }
 }
 
@@ -140,7 +148,8 @@ static bool run_walk(random_pattern *r, const e2e_module *m, unsigned long long 
                                  .isa = r->isa,
                                  .n_layers = random_chance(r, 0.5),
                                  .layers = &layer};
-    e2e_note("cache_walk_test 1 %llu: %s, pages of %u, R %d", seed, attn_isa_name((uint32_t)r->isa), page, (int)w.rollback);
+    e2e_note("cache_walk_test 1 %llu: %s, pages of %u, R %d", seed, attn_isa_name((uint32_t)r->isa), page,
+             (int)w.rollback);
     bool ok = cached_open(&w.x, m, c, seed);
     for (int i = 0; i < WALK_OPERATIONS && ok; i++) ok = operation(&w);
     for (int i = 0; i < WALK_TEXTS && ok; i++)

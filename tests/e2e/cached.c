@@ -58,7 +58,8 @@ bool cached_open(cached *x, const e2e_module *m, attn_cache_config config, unsig
     config.poison = config.page_tokens <= 1024; /* larger ones are not touched for nothing */
     config.inputs = d->n_inputs ? x->input_list : NULL;
     if (attn_cache_create(m->loaded, &config, &x->cache, &err)) return fail("attn_cache_create", err.text);
-    if (config.workers > 1 && attn_pool_create(config.workers, NULL, &x->pool, &err)) return fail("attn_pool_create", err.text);
+    if (config.workers > 1 && attn_pool_create(config.workers, NULL, &x->pool, &err))
+        return fail("attn_pool_create", err.text);
     return true;
 }
 
@@ -132,8 +133,7 @@ static void copy_tokens(e2e_call *to, const e2e_call *from, int64_t n)
     copy(to->o, from->o, n * d->q_heads * d->dim_v);
     copy(to->lse, from->lse, n * d->q_heads);
     for (size_t a = 0; a < E2E_MAX_NAMED; a++)
-        for (int64_t t = 0; t < n && to->q_attrs[a]; t++)
-            to->q_attrs[a][t] = to->k_attrs[a][t] = from->q_attrs[a][t];
+        for (int64_t t = 0; t < n && to->q_attrs[a]; t++) to->q_attrs[a][t] = to->k_attrs[a][t] = from->q_attrs[a][t];
 }
 
 cached_text *cached_fork(cached *x, const cached_text *from, unsigned long long seed)
@@ -174,7 +174,8 @@ typedef struct rows { /* of the new tokens, [rows, heads, dim] or [rows, heads],
 static bool make_rows(rows *r, int64_t n, int64_t heads, int64_t dim, dtype type)
 {
     *r = (rows){.shape = {n, heads, dim}, .width = heads * (dim ? dim : 1), .type = type};
-    if (!guarded_create(&r->memory, (size_t)(n * r->width) * (type == DTYPE_F32 ? 4 : 2))) return fail("rows", "no memory");
+    if (!guarded_create(&r->memory, (size_t)(n * r->width) * (type == DTYPE_F32 ? 4 : 2)))
+        return fail("rows", "no memory");
     const DLDataType t = {type == DTYPE_BF16 ? kDLBfloat : kDLFloat, type == DTYPE_F32 ? 32 : 16, 1};
     r->dl = (DLTensor){.data = r->memory.at, .device = {kDLCPU, 0}, .ndim = dim ? 3 : 2, .dtype = t, .shape = r->shape};
     return true;
@@ -202,7 +203,8 @@ static bool run_rows(cached *x, uint32_t i, const cached_move *moves, uint32_t n
         store(&r[1], at, c->k + from * r[1].width, moves[j].m);
         store(&r[2], at, c->v + from * r[2].width, moves[j].m);
     }
-    const attn_tensors t = {.size = sizeof t, .q = &r[0].dl, .k = &r[1].dl, .v = &r[2].dl, .o = &r[3].dl, .lse = &r[4].dl};
+    const attn_tensors t = {
+        .size = sizeof t, .q = &r[0].dl, .k = &r[1].dl, .v = &r[2].dl, .o = &r[3].dl, .lse = &r[4].dl};
     if (attn_step_layer(x->cache, x->layers[i], &t, x->pool, &err)) return fail("attn_step_layer", err.text);
     at = 0;
     for (uint32_t j = 0; j < n; at += moves[j++].m) {
@@ -222,10 +224,11 @@ static bool run_layer(cached *x, uint32_t i, const cached_move *moves, uint32_t 
     rows r[5] = {0};
     int64_t total = 0;
     for (uint32_t j = 0; j < n; j++) total += moves[j].m;
-    const bool ok = make_rows(&r[0], total, d->q_heads, d->dim, type) && make_rows(&r[1], total, d->kv_heads, d->dim, type) &&
+    const bool ok = make_rows(&r[0], total, d->q_heads, d->dim, type) &&
+                    make_rows(&r[1], total, d->kv_heads, d->dim, type) &&
                     make_rows(&r[2], total, d->kv_heads, d->dim_v, type) &&
-                    make_rows(&r[3], total, d->q_heads, d->dim_v, DTYPE_F32) && make_rows(&r[4], total, d->q_heads, 0, DTYPE_F32) &&
-                    run_rows(x, i, moves, n, r);
+                    make_rows(&r[3], total, d->q_heads, d->dim_v, DTYPE_F32) &&
+                    make_rows(&r[4], total, d->q_heads, 0, DTYPE_F32) && run_rows(x, i, moves, n, r);
     for (int k = 0; k < 5; k++) guarded_destroy(&r[k].memory);
     return ok;
 }
@@ -242,7 +245,8 @@ static attn_status begin(cached *x, const cached_move *moves, uint32_t n, attn_e
         int32_t *values = ARENA_ARRAY(a, int32_t, (size_t)total + 1);
         attrs[k] = values;
         for (uint32_t j = 0; j < n; values += moves[j++].m)
-            for (int64_t i = 0; i < moves[j].m; i++) values[i] = moves[j].text->call[0].q_attrs[k][moves[j].text->n + i];
+            for (int64_t i = 0; i < moves[j].m; i++)
+                values[i] = moves[j].text->call[0].q_attrs[k][moves[j].text->n + i];
     }
     const attn_step_config config = {.size = sizeof config, .n_seqs = n, .seqs = ids, .counts = counts, .attrs = attrs};
     const attn_status s = attn_step_begin(x->cache, &config, err);
@@ -296,7 +300,8 @@ bool cached_keeps(const cached *x, const cached_text *t, uint32_t layer, const c
         if (at[i][0] == at[i][1])
             snprintf(is + used, sizeof is - used, "%s%lld", i ? " " : "", (long long)at[i][0]);
         else
-            snprintf(is + used, sizeof is - used, "%s%lld-%lld", i ? " " : "", (long long)at[i][0], (long long)at[i][1]);
+            snprintf(is + used, sizeof is - used, "%s%lld-%lld", i ? " " : "", (long long)at[i][0],
+                     (long long)at[i][1]);
     }
     if (!n) snprintf(is, sizeof is, "none");
     if (!strcmp(is, want)) return true;

@@ -3,10 +3,11 @@
  *     cached x;
  *     cached_open(&x, &m, (attn_cache_config){.page_tokens = 4, .rollback = 2}, isa);
  *     cached_text *a = cached_begin(&x, 40, seed);        a text of up to 40 random tokens
- *     ok = cached_feed(&x, a, 10) && cached_feed(&x, a, 1) && cached_rollback(&x, a, 1) && cached_feed(&x, a, 7) && cached_matches(&x, a);
+ *     ok = cached_feed(&x, a, 10) && cached_feed(&x, a, 1) && cached_rollback(&x, a, 1) && cached_feed(&x, a, 7) &&
+ * cached_matches(&x, a);
  *
- * All layers of the module run, unless config.layers names some. Pages without a living token hold NaN; attn_cache_check runs after
- * each operation. */
+ * All layers of the module run, unless config.layers names some. Pages without a living token hold NaN;
+ * attn_cache_check runs after each operation. */
 #ifndef ATTNC_TEST_CACHED_H
 #define ATTNC_TEST_CACHED_H
 
@@ -17,8 +18,8 @@
 enum { CACHED_LAYERS = 8, CACHED_TEXTS = 80 };
 
 typedef struct cached_text {
-    attn_seq_id id; /* 0: free */
-    int64_t n;      /* tokens that the cache has */
+    attn_seq_id id;               /* 0: free */
+    int64_t n;                    /* tokens that the cache has */
     e2e_call call[CACHED_LAYERS]; /* per layer: values of all tokens that may come; results of those that have */
 } cached_text;
 

@@ -1,7 +1,8 @@
 /* cache_model.h - a KV cache beside a plain list of tokens: what a cache must answer, from the definition.
  *
- * A token is a number; its query, keys and values in each layer are hashed from it. So a sequence is a list of numbers, a fork a copy
- * of it, and attention of the new tokens is computed over all tokens, in double, and compared with what the cache gave. */
+ * A token is a number; its query, keys and values in each layer are hashed from it. So a sequence is a list of numbers,
+ * a fork a copy of it, and attention of the new tokens is computed over all tokens, in double, and compared with what
+ * the cache gave. */
 #ifndef ATTNC_TEST_CACHE_MODEL_H
 #define ATTNC_TEST_CACHE_MODEL_H
 
@@ -37,11 +38,13 @@ static inline int64_t model_below(model *m, int64_t n) { return (int64_t)(check_
 /* In [-1, 1), the same for the same arguments. */
 static inline float model_value(int32_t token, int64_t layer, int64_t part, int64_t head, int64_t i)
 {
-    unsigned long long x = (unsigned long long)token * 1000003u + (unsigned long long)(((layer * 3 + part) * 8 + head) * 8 + i);
+    unsigned long long x =
+        (unsigned long long)token * 1000003u + (unsigned long long)(((layer * 3 + part) * 8 + head) * 8 + i);
     return (float)(check_random(&x) >> 40) / (float)(1 << 23) - 1;
 }
 
-/* ---- life ------------------------------------------------------------------------------------------------------------------ */
+/* ---- life
+ * ------------------------------------------------------------------------------------------------------------------ */
 
 static inline const fake_mask *model_mask(const char *name)
 {
@@ -51,13 +54,16 @@ static inline const fake_mask *model_mask(const char *name)
 }
 
 /* c.size, inputs and poison are set here. */
-static inline attn_status model_open(model *m, const fake_mask *mask, fake_shape shape, attn_cache_config c, unsigned long long seed)
+static inline attn_status model_open(model *m, const fake_mask *mask, fake_shape shape, attn_cache_config c,
+                                     unsigned long long seed)
 {
     *m = (model){.seed = seed, .next_token = 1, .table_shape = {8, 8}};
     for (int i = 0; i < 64; i++) m->table[i] = model_below(m, 3) > 0;
     for (int i = 0; i < 8; i++)
-        for (int j = i; j < 8; j++) m->table[8 * i + j] = 0; /* keys of its own and later blocks, so that many steps are legal */
-    m->input = (DLTensor){.data = m->table, .device = {kDLCPU, 0}, .ndim = 2, .dtype = {kDLInt, 32, 1}, .shape = m->table_shape};
+        for (int j = i; j < 8; j++)
+            m->table[8 * i + j] = 0; /* keys of its own and later blocks, so that many steps are legal */
+    m->input = (DLTensor){
+        .data = m->table, .device = {kDLCPU, 0}, .ndim = 2, .dtype = {kDLInt, 32, 1}, .shape = m->table_shape};
     m->inputs[0] = &m->input;
     if (attn_module_open(fake_make(mask, shape), NULL, &m->module, NULL)) return ATTN_E_VERSION;
     c.size = sizeof c;
@@ -86,17 +92,19 @@ static inline void model_grow(model_seq *s, int64_t n)
     if (!s->token || !s->attr) abort();
 }
 
-/* ---- the definition -------------------------------------------------------------------------------------------------------- */
+/* ---- the definition
+ * -------------------------------------------------------------------------------------------------------- */
 
 static inline bool model_sees(const model *m, const model_seq *s, int64_t layer, int64_t h, int64_t q, int64_t k)
 {
-    const fake_pair p = {.q = q, .k = k, .h = h, .layer = layer, .q_attr = s->attr[q], .k_attr = s->attr[k], .table = m->table};
+    const fake_pair p = {
+        .q = q, .k = k, .h = h, .layer = layer, .q_attr = s->attr[q], .k_attr = s->attr[k], .table = m->table};
     return fake.mask->see(&p);
 }
 
 /* One row: o and lse. */
-static inline void model_row(const model *m, const model_seq *s, int64_t total, int64_t layer, int64_t h, int64_t q, double o[FAKE_DIM_V],
-                             double *lse)
+static inline void model_row(const model *m, const model_seq *s, int64_t total, int64_t layer, int64_t h, int64_t q,
+                             double o[FAKE_DIM_V], double *lse)
 {
     const int64_t g = h / (MODEL_Q_HEADS / MODEL_KV_HEADS);
     double sum = 0;
@@ -114,7 +122,8 @@ static inline void model_row(const model *m, const model_seq *s, int64_t total, 
     *lse = log(sum);
 }
 
-/* ---- steps ------------------------------------------------------------------------------------------------------------------ */
+/* ---- steps
+ * ------------------------------------------------------------------------------------------------------------------ */
 
 typedef struct model_tensor {
     DLTensor dl;
@@ -130,12 +139,21 @@ static inline void model_tensor_make(model_tensor *t, int64_t rows, int64_t head
     *t = (model_tensor){.shape = {rows, heads, dim}, .stride = {row, head, 1}};
     t->at = malloc(sizeof(float) * (size_t)(rows * heads * (width + 2) + rows + 1));
     if (!t->at) abort();
-    t->dl = (DLTensor){.data = t->at, .device = {kDLCPU, 0}, .ndim = dim ? 3 : 2, .dtype = {kDLFloat, 32, 1}, .shape = t->shape, .strides = t->stride};
+    t->dl = (DLTensor){.data = t->at,
+                       .device = {kDLCPU, 0},
+                       .ndim = dim ? 3 : 2,
+                       .dtype = {kDLFloat, 32, 1},
+                       .shape = t->shape,
+                       .strides = t->stride};
 }
 
-static inline float *model_element(const model_tensor *t, int64_t row, int64_t head) { return t->at + row * t->stride[0] + head * t->stride[1]; }
+static inline float *model_element(const model_tensor *t, int64_t row, int64_t head)
+{
+    return t->at + row * t->stride[0] + head * t->stride[1];
+}
 
-static inline void model_fill(const model_tensor *t, int64_t row, int64_t layer, int64_t part, int32_t token, int64_t heads, int64_t dim)
+static inline void model_fill(const model_tensor *t, int64_t row, int64_t layer, int64_t part, int32_t token,
+                              int64_t heads, int64_t dim)
 {
     for (int64_t h = 0; h < heads; h++)
         for (int64_t i = 0; i < dim; i++) model_element(t, row, h)[i] = model_value(token, layer, part, h, i);
@@ -154,20 +172,23 @@ static inline void model_new_tokens(model *m, model_seq *s, int64_t count)
     for (int64_t i = s->n; i < s->n + count; i++) {
         s->token[i] = m->next_token++;
         const bool joins = i == s->n ? i && !model_below(m, 8) : model_below(m, 4) > 0;
-        s->attr[i] = joins ? s->attr[i - 1] : fake.mask->see == see_images ? (model_below(m, 3) ? m->next_token : -1) : (int32_t)model_below(m, 3);
+        s->attr[i] = joins                          ? s->attr[i - 1]
+                     : fake.mask->see == see_images ? (model_below(m, 3) ? m->next_token : -1)
+                                                    : (int32_t)model_below(m, 3);
     }
 }
 
-static inline void model_compare(model *m, const model_seq *s, int64_t count, int64_t row0, int64_t layer, const model_tensor *o,
-                                 const model_tensor *lse)
+static inline void model_compare(model *m, const model_seq *s, int64_t count, int64_t row0, int64_t layer,
+                                 const model_tensor *o, const model_tensor *lse)
 {
     for (int64_t i = 0; i < count; i++)
         for (int64_t h = 0; h < MODEL_Q_HEADS; h++) {
             double want[FAKE_DIM_V], want_lse;
             model_row(m, s, s->n + count, layer, h, s->n + i, want, &want_lse);
             for (int d = 0; d < FAKE_DIM_V; d++)
-                CHECK_MSG(fabs((double)model_element(o, row0 + i, h)[d] - want[d]) < 1e-5, "layer %d, position %d of %d, head %d: %g is not %g",
-                          (int)layer, (int)(s->n + i), (int)(s->n + count), (int)h, (double)model_element(o, row0 + i, h)[d], want[d]);
+                CHECK_MSG(fabs((double)model_element(o, row0 + i, h)[d] - want[d]) < 1e-5,
+                          "layer %d, position %d of %d, head %d: %g is not %g", (int)layer, (int)(s->n + i),
+                          (int)(s->n + count), (int)h, (double)model_element(o, row0 + i, h)[d], want[d]);
             const double got = (double)*model_element(lse, row0 + i, h);
             CHECK(want_lse == got || fabs(want_lse - got) < 1e-5);
         }
@@ -212,7 +233,8 @@ static inline attn_status model_step_begin(model *m, const model_step *x, attn_e
         ids[i] = x->seqs[i]->id;
         for (int64_t j = 0; j < x->counts[i]; j++) attrs[row++] = x->seqs[i]->attr[x->seqs[i]->n + j];
     }
-    const attn_step_config c = {.size = sizeof c, .n_seqs = (uint32_t)x->n, .seqs = ids, .counts = x->counts, .attrs = lists};
+    const attn_step_config c = {
+        .size = sizeof c, .n_seqs = (uint32_t)x->n, .seqs = ids, .counts = x->counts, .attrs = lists};
     return attn_step_begin(m->cache, &c, err);
 }
 
@@ -241,7 +263,8 @@ static inline bool model_splits(const model *m, const model_step *x)
     return false;
 }
 
-/* Brings new tokens, checks every layer's results. False: the cache refused the step, as it must, and nothing changed. */
+/* Brings new tokens, checks every layer's results. False: the cache refused the step, as it must, and nothing changed.
+ */
 static inline bool model_run(model *m, model_step *x)
 {
     attn_error err = {""};
@@ -265,7 +288,8 @@ static inline bool model_run(model *m, model_step *x)
     return true;
 }
 
-/* ---- single operations ------------------------------------------------------------------------------------------------------ */
+/* ---- single operations
+ * ------------------------------------------------------------------------------------------------------ */
 
 static inline model_seq *model_begin(model *m)
 {

@@ -1,11 +1,13 @@
-/* cache_test.c - the KV cache with a kernel written in C: random walks beside a list of tokens, failures, the rules of its calls.
+/* cache_test.c - the KV cache with a kernel written in C: random walks beside a list of tokens, failures, the rules of
+ * its calls.
  *
  *     cache_test [WALKS [SEED]] */
 #include "cache_model.h"
 
 static const fake_shape small_shape = {16, 8, 4, 2, MODEL_Q_HEADS, MODEL_KV_HEADS};
 
-/* ---- random walks ---------------------------------------------------------------------------------------------------------- */
+/* ---- random walks
+ * ---------------------------------------------------------------------------------------------------------- */
 
 static model_seq *pick(model *m)
 {
@@ -47,7 +49,8 @@ static void cancelled_step(model *m)
     attn_step_cancel(m->cache);
     model_check(m);
     const attn_cache_stats now = model_stats(m);
-    CHECK(now.bytes == old.bytes && now.pages == old.pages && now.pages_shared == old.pages_shared && now.pages_evicted == old.pages_evicted);
+    CHECK(now.bytes == old.bytes && now.pages == old.pages && now.pages_shared == old.pages_shared &&
+          now.pages_evicted == old.pages_evicted);
     m->next_token = before + 1000;
 }
 
@@ -105,7 +108,9 @@ static void walk(unsigned long long seed)
     CHECK(!model_open(&m, mask, shape, c, seed));
     for (int i = 0; i < 30 && !check_current; i++) random_operation(&m);
     if (!check_current) check_kept(&m, pick(&m));
-    if (check_current) printf("walk %llu: %s, pages of %u, R %u, budget %d\n", seed, mask->name, c.page_tokens, c.rollback, (int)c.budget);
+    if (check_current)
+        printf("walk %llu: %s, pages of %u, R %u, budget %d\n", seed, mask->name, c.page_tokens, c.rollback,
+               (int)c.budget);
     model_close(&m);
 }
 
@@ -118,7 +123,8 @@ static void test_random_walks(void)
     printf("seeds %llu .. %llu\n", first_seed, first_seed + (unsigned long long)walks - 1);
 }
 
-/* ---- failures -------------------------------------------------------------------------------------------------------------- */
+/* ---- failures
+ * -------------------------------------------------------------------------------------------------------------- */
 
 typedef struct meter { /* an allocator that fails once, and one that fills with NaN */
     long until, live;
@@ -161,15 +167,13 @@ static attn_status do_step(model *m, model_step *x)
     if (!s) attn_step_cancel(m->cache);
     return s;
 }
-static attn_status do_rollback(model *m, model_step *x)
-{
-    return attn_seq_rollback(m->cache, x->seqs[1]->id, 0, NULL);
-}
+static attn_status do_rollback(model *m, model_step *x) { return attn_seq_rollback(m->cache, x->seqs[1]->id, 0, NULL); }
 
 static bool same_state(const attn_cache_stats *a, const attn_cache_stats *b)
 {
-    return a->bytes == b->bytes && a->bytes_reserved == b->bytes_reserved && a->bytes_full == b->bytes_full && a->pages == b->pages &&
-           a->pages_free == b->pages_free && a->pages_shared == b->pages_shared && a->pages_evicted == b->pages_evicted;
+    return a->bytes == b->bytes && a->bytes_reserved == b->bytes_reserved && a->bytes_full == b->bytes_full &&
+           a->pages == b->pages && a->pages_free == b->pages_free && a->pages_shared == b->pages_shared &&
+           a->pages_evicted == b->pages_evicted;
 }
 
 /* Fails the 1st, 2nd, 3rd .. allocation of the operation until it gets through: each time nothing has changed. */
@@ -196,11 +200,13 @@ static void fail_each(model *m, meter *count, operation *what, model_step *x)
 static void test_failing_allocations(void)
 {
     for (size_t i = 0; i < FAKE_MASKS; i++) {
-        if (fake_masks[i].see == see_all || fake_masks[i].see == see_blocks) continue; /* steps are not legal anywhere */
+        if (fake_masks[i].see == see_all || fake_masks[i].see == see_blocks)
+            continue; /* steps are not legal anywhere */
         meter count = {0};
         const attn_allocator a = {&count, meter_alloc, meter_free};
         model m;
-        CHECK(!model_open(&m, &fake_masks[i], small_shape, (attn_cache_config){.page_tokens = 4, .rollback = 3, .workers = 2, .allocator = &a}, 7));
+        CHECK(!model_open(&m, &fake_masks[i], small_shape,
+                          (attn_cache_config){.page_tokens = 4, .rollback = 3, .workers = 2, .allocator = &a}, 7));
         model_seq *s = model_begin(&m), *other = model_begin(&m);
         model_feed(&m, s, 50);
         model_feed(&m, other, 9);
@@ -237,14 +243,16 @@ static void test_failing_create(void)
     model_close(&m);
 }
 
-/* ---- budget ---------------------------------------------------------------------------------------------------------------- */
+/* ---- budget
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 static void test_budget(void)
 {
     model m;
     /* a page: 3 layers, 2 heads, 4 tokens, 5 floats: 480 bytes, 512 a layer with alignment */
     const uint64_t page = 3 * 192;
-    CHECK(!model_open(&m, model_mask("causal"), small_shape, (attn_cache_config){.page_tokens = 4, .budget = 10 * page + 5}, 1));
+    CHECK(!model_open(&m, model_mask("causal"), small_shape,
+                      (attn_cache_config){.page_tokens = 4, .budget = 10 * page + 5}, 1));
     model_seq *a = model_begin(&m), *b = model_begin(&m);
     CHECK(model_feed(&m, a, 20));
     CHECK(model_stats(&m).bytes == 5 * page && model_stats(&m).pages == 5);
@@ -260,18 +268,21 @@ static void test_budget(void)
     /* shared pages count once, and the copy of the last one counts */
     model_seq *forks[3];
     for (int i = 0; i < 3; i++) forks[i] = model_fork(&m, a);
-    CHECK(model_stats(&m).bytes == 6 * page && model_stats(&m).pages_shared == 6 && model_stats(&m).bytes_full == 24 * page);
+    CHECK(model_stats(&m).bytes == 6 * page && model_stats(&m).pages_shared == 6 &&
+          model_stats(&m).bytes_full == 24 * page);
     for (int i = 0; i < 3; i++) CHECK(model_feed(&m, forks[i], 1));
     CHECK(model_stats(&m).bytes == 9 * page && model_stats(&m).pages_shared == 5);
     CHECK(model_stats(&m).bytes_most <= 10 * page);
     model_close(&m);
 }
 
-/* ---- rules ----------------------------------------------------------------------------------------------------------------- */
+/* ---- rules
+ * ----------------------------------------------------------------------------------------------------------------- */
 
 static void expect(attn_status got, attn_status want, const attn_error *err, const char *words)
 {
-    CHECK_MSG(got == want && strstr(err->text, words), "status %d, '%s' instead of %d, '%s'", (int)got, err->text, (int)want, words);
+    CHECK_MSG(got == want && strstr(err->text, words), "status %d, '%s' instead of %d, '%s'", (int)got, err->text,
+              (int)want, words);
 }
 
 static attn_status begin_raw(model *m, uint32_t n, const attn_seq_id *ids, const int64_t *counts, attn_error *err)
@@ -294,7 +305,8 @@ static void test_wrong_calls(void)
     const int64_t one = 1, minus = -1, huge = (int64_t)1 << 30;
     expect(begin_raw(&m, 1, (attn_seq_id[]){77}, &one, &err), ATTN_E_STATE, &err, "sequence 77 is not of this cache");
     expect(begin_raw(&m, 1, (attn_seq_id[]){0}, &one, &err), ATTN_E_STATE, &err, "not of this cache");
-    expect(begin_raw(&m, 2, (attn_seq_id[]){id, id}, (int64_t[]){1, 1}, &err), ATTN_E_ARGUMENT, &err, "in the step twice");
+    expect(begin_raw(&m, 2, (attn_seq_id[]){id, id}, (int64_t[]){1, 1}, &err), ATTN_E_ARGUMENT, &err,
+           "in the step twice");
     expect(begin_raw(&m, 1, &id, &minus, &err), ATTN_E_ARGUMENT, &err, "counts[0] is -1");
     expect(begin_raw(&m, 1, &id, &huge, &err), ATTN_E_ARGUMENT, &err, "may grow from 5 to 1073741824");
     expect(begin_raw(&m, 1, NULL, &one, &err), ATTN_E_ARGUMENT, &err, "NULL");
@@ -303,7 +315,8 @@ static void test_wrong_calls(void)
     expect(attn_step_layer(m.cache, 0, NULL, NULL, &err), ATTN_E_STATE, &err, "no step is open");
     expect(attn_seq_rollback(m.cache, id, -1, &err), ATTN_E_ARGUMENT, &err, "by -1 tokens");
     expect(attn_seq_rollback(m.cache, id, 6, &err), ATTN_E_ROLLBACK, &err, "there are 5");
-    expect(attn_seq_rollback(m.cache, id, 1, &err), ATTN_E_ROLLBACK, &err, "reached 5, and the cache keeps the state 0 tokens back");
+    expect(attn_seq_rollback(m.cache, id, 1, &err), ATTN_E_ROLLBACK, &err,
+           "reached 5, and the cache keeps the state 0 tokens back");
     expect(attn_step_begin(m.cache, NULL, &err), ATTN_E_ARGUMENT, &err, "attn_step_config is NULL");
     attn_step_cancel(m.cache); /* none is open */
     attn_cache_stats now = model_stats(&m);
@@ -320,7 +333,8 @@ static void test_wrong_calls(void)
     expect(attn_seq_end(m.cache, id, &err), ATTN_E_STATE, &err, "a step is open");
     expect(attn_step_layer(m.cache, 3, NULL, NULL, &err), ATTN_E_ARGUMENT, &err, "layer 3: module 'fake' has 3 layers");
     expect(attn_step_layer(m.cache, 0, NULL, NULL, &err), ATTN_E_ARGUMENT, &err, "attn_tensors is NULL");
-    expect(attn_step_layer(m.cache, 0, &(attn_tensors){.size = sizeof(attn_tensors)}, NULL, &err), ATTN_E_ARGUMENT, &err, "q is NULL");
+    expect(attn_step_layer(m.cache, 0, &(attn_tensors){.size = sizeof(attn_tensors)}, NULL, &err), ATTN_E_ARGUMENT,
+           &err, "q is NULL");
     model_layer(&m, &x, 1, 0);
     expect(attn_step_layer(m.cache, 0, NULL, NULL, &err), ATTN_E_STATE, &err, "layer 0 has been run");
     expect(attn_step_end(m.cache, &err), ATTN_E_STATE, &err, "1 of 3 layers have been run; layer 1 has not");
@@ -379,7 +393,8 @@ static void test_some_layers(void)
 {
     model m;
     attn_error err = {""};
-    CHECK(!model_open(&m, model_mask("layers"), small_shape, (attn_cache_config){.n_layers = 1, .layers = (uint32_t[]){1}, .page_tokens = 1}, 1));
+    CHECK(!model_open(&m, model_mask("layers"), small_shape,
+                      (attn_cache_config){.n_layers = 1, .layers = (uint32_t[]){1}, .page_tokens = 1}, 1));
     model_seq *s = model_begin(&m);
     model_step x = {.n = 1, .seqs = {s}, .counts = {90}};
     model_new_tokens(&m, s, 90);
@@ -421,7 +436,8 @@ static void test_splits(void)
     model_close(&m);
 }
 
-/* ---- threads --------------------------------------------------------------------------------------------------------------- */
+/* ---- threads
+ * --------------------------------------------------------------------------------------------------------------- */
 
 static attn_cache *watched;
 static atomic_int refused;
@@ -448,7 +464,8 @@ static void test_pool_and_busy(void)
     attn_pool *pool;
     CHECK(!attn_pool_create(3, NULL, &pool, NULL));
     for (size_t i = 1; i < FAKE_MASKS; i++) {
-        CHECK(!model_open(&m, &fake_masks[i], small_shape, (attn_cache_config){.page_tokens = 16, .workers = 3, .rollback = 2}, 3));
+        CHECK(!model_open(&m, &fake_masks[i], small_shape,
+                          (attn_cache_config){.page_tokens = 16, .workers = 3, .rollback = 2}, 3));
         m.pool = pool;
         model_seq *s = model_begin(&m);
         watched = m.cache;

@@ -19,13 +19,14 @@ typedef struct steps {
 static bool check_problem(const problem *p, const steps_options *o, tool_error *err)
 {
     int64_t sum = 0;
-    for (size_t i = 0; i < o->n_pieces; i++)
-        sum += o->pieces[i];
+    for (size_t i = 0; i < o->n_pieces; i++) sum += o->pieces[i];
     for (uint32_t s = 0; s < p->n_seqs; s++) {
         if (p->q_lens[s] != p->k_lens[s])
-            return tool_fail(err, "--steps needs a key for each query; there are %" PRId64 " queries, %" PRId64 " keys", p->q_lens[s], p->k_lens[s]);
+            return tool_fail(err, "--steps needs a key for each query; there are %" PRId64 " queries, %" PRId64 " keys",
+                             p->q_lens[s], p->k_lens[s]);
         if (p->packed ? sum < p->q_lens[s] : sum != p->q_lens[s])
-            return tool_fail(err, "--steps adds up to %" PRId64 " tokens; sequence %u has %" PRId64, sum, s, p->q_lens[s]);
+            return tool_fail(err, "--steps adds up to %" PRId64 " tokens; sequence %u has %" PRId64, sum, s,
+                             p->q_lens[s]);
     }
     return true;
 }
@@ -63,7 +64,9 @@ static bool begin_sequences(steps *x)
     return true;
 }
 
-/* ---- one step ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- one step
+ * -----------------------------------------------------------------------------------------------------------------------
+ */
 
 static void free_tensor(tensor *t)
 {
@@ -75,10 +78,8 @@ static void free_tensor(tensor *t)
 static void free_step(steps *x)
 {
     tensor *const all[] = {&x->q, &x->k, &x->v, &x->o, &x->lse};
-    for (size_t i = 0; i < ATTNC_COUNT(all); i++)
-        free_tensor(all[i]);
-    for (uint32_t a = 0; x->attrs && a < x->p->module->n_attrs; a++)
-        free(x->attrs[a]), x->attrs[a] = NULL;
+    for (size_t i = 0; i < ATTNC_COUNT(all); i++) free_tensor(all[i]);
+    for (uint32_t a = 0; x->attrs && a < x->p->module->n_attrs; a++) free(x->attrs[a]), x->attrs[a] = NULL;
 }
 
 /* Copies the rows of the step's tokens between a tensor of all tokens and one of the new tokens. */
@@ -156,8 +157,7 @@ static bool feed(steps *x, int64_t piece)
     }
     const bool ok = run_step(x);
     free_step(x);
-    for (uint32_t s = 0; s < x->p->n_seqs; s++)
-        x->done[s] += x->counts[s];
+    for (uint32_t s = 0; s < x->p->n_seqs; s++) x->done[s] += x->counts[s];
     return ok;
 }
 
@@ -165,8 +165,7 @@ bool steps_run(call *c, attn_module *m, const steps_options *o, int32_t isa, att
 {
     steps x = {.call = c, .p = c->problem, .err = err};
     bool ok = check_problem(x.p, o, err) && open_cache(&x, m, o, isa) && begin_sequences(&x);
-    for (size_t i = 0; i < o->n_pieces && ok; i++)
-        ok = feed(&x, o->pieces[i]);
+    for (size_t i = 0; i < o->n_pieces && ok; i++) ok = feed(&x, o->pieces[i]);
     if (ok && stats) ok = call_check(attn_cache_get_stats(x.cache, stats), &(attn_error){""}, err);
     attn_cache_destroy(x.cache);
     free(x.ids), free(x.start), free(x.attrs);
