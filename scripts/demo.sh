@@ -1,5 +1,5 @@
 #!/bin/sh
-# demo.sh - the main job, once through: set up, build, compile the shipped models, run real activations, compare, draw.
+# demo.sh - the main job, once through: set up, build, compile the shipped models, run real activations, compare, draw, generate text.
 # Results lie in build/demo. May be run any number of times.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -13,9 +13,10 @@ sh scripts/setup.sh
 
 say "build (cmake, ninja; folder build/)"
 [ -f build/CMakeCache.txt ] || cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release
-cmake --build build --target attnc attn-run attn-bench
+cmake --build build --target attnc attn-run attn-bench attn-engine
 attnc=build/tools/attnc
 run=build/tools/attn-run
+engine=build/examples/attn-engine
 mkdir -p "$demo"
 
 # First layer of every kind, out of the report: "local: 36 layers (0-2, 4-6, ...".
@@ -75,6 +76,28 @@ done
 
 say "what was proved about Llama 4 at 131072 tokens"
 "$attnc" examples/llama4_scout.attn --report --context=131072
+
+say "two small language models (examples/engine): the loss on a held-out text, and Hugging Face's"
+models=examples/engine/models
+for name in llama4 gpt_oss; do
+    loss=$("$engine" $models/$name.safetensors --loss $models/held_out.txt --window 512)
+    expected=$(sed -n 's/.*"512": \([0-9.]*\).*/\1/p' $models/$name.expected.json)
+    printf '%-8s %s  %s\n' $name "$loss" "$expected"
+    awk "BEGIN { d = $loss - $expected; exit !(d <= 1e-4 && d >= -1e-4) }" || failed=1
+done
+
+say "and what they say, over the KV cache that their masks need"
+prompt="In the beginning"
+for name in llama4 gpt_oss; do
+    for way in "" "--draft" "--fork 4 --batch"; do
+        echo "+ attn-engine $name.safetensors --prompt '$prompt' --count 400 --page-size 16 --stats $way"
+        # shellcheck disable=SC2086 # a list of words
+        "$engine" $models/$name.safetensors --prompt "$prompt" --count 400 --page-size 16 --stats $way 2>"$demo/stats" >"$demo/text" || failed=1
+        [ -n "$way" ] || { cp "$demo/text" "$demo/$name.txt"; printf '%s' "$prompt"; cat "$demo/text"; echo; }
+        cmp "$demo/text" "$demo/$name.txt" || failed=1
+        cat "$demo/stats"
+    done
+done
 
 [ $failed = 0 ] || { echo "demo: something is WRONG, see above" >&2; exit 1; }
 say "done; everything lies in $demo"

@@ -1,0 +1,87 @@
+"""check.py ENGINE MODELS losses|texts|cache - the engine against what Hugging Face's own classes gave (MODELS/*.expected.json). Standard library
+only. Prints a line for each comparison; exit status 1 when one fails."""
+import json
+import os
+import re
+import subprocess
+import sys
+
+KINDS = ("llama4", "gpt_oss")
+TOLERANCE = 1e-4  # nats per byte
+
+# Other ways to the same text: batches, forks, drafts with rollback, prompts in pieces, pages of any size, threads.
+WAYS = ([], ["--batch"], ["--fork", "3"], ["--draft"], ["--step", "7"], ["--page-size", "1"], ["--threads", "2"],
+        ["--batch", "--draft", "--fork", "3", "--step", "10", "--page-size", "5"],
+        ["--batch", "--draft", "--step", "1", "--page-size", "16", "--threads", "2"])
+
+
+def read(folder, name):
+    with open(os.path.join(folder, name), encoding="utf-8") as f:
+        return json.load(f)
+
+
+class Check:
+    def __init__(self, engine, models):
+        self.engine, self.models, self.wrong = engine, models, 0
+
+    def run(self, kind, words):
+        done = subprocess.run([self.engine, os.path.join(self.models, kind + ".safetensors")] + words,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if done.returncode:
+            self.say(False, kind, "exit status %d: %s" % (done.returncode, done.stderr.decode()))
+        return done
+
+    def say(self, ok, kind, what):
+        self.wrong += not ok
+        print("%s %s %s" % ("ok:   " if ok else "WRONG:", kind, what))
+
+    def loss(self, kind, window, words):
+        text = os.path.join(self.models, "held_out.txt")
+        got = float(self.run(kind, ["--loss", text, "--window", window] + words).stdout or "nan")
+        want = read(self.models, kind + ".expected.json")["loss"][window]
+        self.say(abs(got - want) <= TOLERANCE, kind, "loss %s %s: %.9f, expected %.9f" % (window, " ".join(words), got, want))
+
+    def prompts(self, kind):
+        """the options that ask for all prompts, and the texts"""
+        words, texts = [], []
+        for p, e in zip(read(self.models, "prompts.json"), read(self.models, kind + ".expected.json")["greedy"]):
+            assert p["prompt"] == e["prompt"] and p["count"] == len(e["text"])
+            words += ["--prompt", p["prompt"], "--count", str(p["count"])]
+            texts.append(e["text"].encode("latin-1"))
+        return words, texts
+
+    def losses(self):
+        for kind in KINDS:
+            self.loss(kind, "64", [])
+            self.loss(kind, "512", [])
+        self.loss("llama4", "512", ["--step", "37", "--page-size", "4"])
+        self.loss("gpt_oss", "2048", ["--step", "100"])
+
+    def texts(self):
+        for kind in KINDS:
+            words, texts = self.prompts(kind)
+            for i, text in enumerate(texts):
+                self.say(self.run(kind, words[4 * i:4 * i + 4]).stdout == text, kind, "prompt %d alone" % i)
+            for way in WAYS:
+                self.say(self.run(kind, words + way).stdout == b"".join(texts), kind, "all prompts %s" % " ".join(way))
+
+    def cache(self):
+        """Chunks and windows leave the cache; drafts are accepted and refused; what is too little is said."""
+        for kind, most in (("llama4", 40), ("gpt_oss", 60)):
+            words, texts = self.prompts(kind)
+            words = words[8:12] + ["--page-size", "8", "--stats"]
+            stats = self.run(kind, words).stderr.decode()
+            share = float(re.search(r"cache: \d+ bytes; a full one: \d+ \(([0-9.]+) %\)", stats).group(1))
+            self.say(share < most, kind, "%.1f %% of a full cache" % share)
+            drafts = re.search(r"drafts: (\d+) of (\d+) tokens accepted", self.run(kind, words + ["--draft"]).stderr.decode())
+            self.say(0 < int(drafts.group(1)) < int(drafts.group(2)), kind, drafts.group(0))
+
+
+def main():
+    check = Check(sys.argv[1], sys.argv[2])
+    {"losses": check.losses, "texts": check.texts, "cache": check.cache}[sys.argv[3]]()
+    return 1 if check.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
