@@ -126,7 +126,7 @@ static void print_csv(const bench *b, const result *r)
     const bench_options *o = b->o;
     puts("op,pattern,layer,dtype,batch,q_len,kv_len,q_heads,kv_heads,dim,threads,device,median_ms,min_ms,max_ms,gflops,gbytes_s,"
          "peak_fraction,read_fraction,repeat");
-    printf("prefill,%s,%lld,%s,%lld,%lld,%lld,%u,%u,%u,%lld,cpu,%.4f,%.4f,%.4f,%.2f,%.3f,%.4f,%.4f,%lld\n", d->name, (long long)o->layer,
+    printf("%s,%s,%lld,%s,%lld,%lld,%lld,%u,%u,%u,%lld,cpu,%.4f,%.4f,%.4f,%.2f,%.3f,%.4f,%.4f,%lld\n", o->op, d->name, (long long)o->layer,
            dtype_text(d->dtype), (long long)o->batch, (long long)o->q_len, (long long)o->kv_len, d->q_heads, d->kv_heads, d->dim,
            (long long)o->threads, r->median_ms, r->min_ms, r->max_ms, r->gflops, r->gbytes_s, r->peak_fraction, r->read_fraction,
            (long long)o->repeat);

@@ -5,16 +5,16 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { DEFAULT_LENGTH = 1024, DEFAULT_REPEAT = 7 };
+enum { DEFAULT_LENGTH = 1024, DEFAULT_STEP = 16, DEFAULT_KEYS = 4096, DEFAULT_REPEAT = 7 };
 
 void bench_options_help(void)
 {
-    fputs("usage: attn-bench KERNEL.so --op=prefill [options]\n"
+    fputs("usage: attn-bench KERNEL.so --op=prefill|decode|step [options]\n"
           "Times one layer on random tensors, beside a burst of multiply-adds and a plain read timed between the repeats.\n\n"
           "  --layer L       layer of the schedule (default 0)\n"
           "  --batch B       sequences (default 1)\n"
-          "  --q-len M       queries of each (default 1024)\n"
-          "  --kv-len N      keys of each (default M); the queries are the last M positions\n"
+          "  --q-len M       queries of each (default: prefill 1024, decode 1, step 16)\n"
+          "  --kv-len N      keys of each (default: prefill M, else 4096); the queries are the last M positions\n"
           "  --threads T     (default 1; one thread is timed in its own processor time, more by the clock)\n"
           "  --repeat R      (default 7; medians are printed)\n"
           "  --isa=NAME      baseline, avx2, avx512, avx512bf16, native (default: the best there is)\n"
@@ -22,11 +22,11 @@ void bench_options_help(void)
           stdout);
 }
 
-static bool parse_op(const char *op, tool_error *err)
+static bool parse_op(bench_options *o, const char *op, tool_error *err)
 {
-    if (!strcmp(op, "prefill")) return true;
-    if (!strcmp(op, "decode") || !strcmp(op, "step"))
-        return tool_fail(err, "--op=%s: this version has no KV cache; there is prefill", op);
+    static const char *const ops[] = {"prefill", "decode", "step"};
+    for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
+        if (!strcmp(op, ops[i])) return o->op = ops[i], true;
     return tool_fail(err, "--op must be prefill, decode or step, not '%s'", op);
 }
 
@@ -61,9 +61,9 @@ static bool parse_word(bench_options *o, args *a, const char *word)
     if (!strcmp(word, "--help")) return o->help = true;
     if (!strcmp(word, "--csv")) return o->csv = true;
     if (!parse_number(o, a, word, &found) || found) return found && !a->err->text[0];
-    if (args_option(a, word, "--op", &v)) return !a->failed && parse_op(v, a->err);
+    if (args_option(a, word, "--op", &v)) return !a->failed && parse_op(o, v, a->err);
     if (args_option(a, word, "--isa", &v)) return !a->failed && parse_isa(o, v, a->err);
-    if (args_option(a, word, "--page-size", &v)) return tool_fail(a->err, "--page-size: this version has no KV cache");
+    if (args_option(a, word, "--page-size", &v)) return tool_fail(a->err, "--page-size: tensors are contiguous here in this version");
     if (args_option(a, word, "--device", &v))
         return !a->failed && (!strcmp(v, "cpu") || tool_fail(a->err, "--device=%s: this version has no GPU backend; there is cpu", v));
     if (word[0] == '-') return tool_fail(a->err, "unknown option '%s'; attn-bench --help lists the options", word);
@@ -74,12 +74,15 @@ static bool parse_word(bench_options *o, args *a, const char *word)
 
 bool bench_options_parse(int argc, char **argv, bench_options *o, tool_error *err)
 {
-    *o = (bench_options){.isa = -1, .batch = 1, .q_len = DEFAULT_LENGTH, .threads = 1, .repeat = DEFAULT_REPEAT};
+    *o = (bench_options){.op = "prefill", .isa = -1, .batch = 1, .threads = 1, .repeat = DEFAULT_REPEAT};
     args a = {argc, 1, argv, err, false};
     for (const char *word; (word = args_next(&a));)
         if (!parse_word(o, &a, word)) return false;
     if (o->help) return true;
     if (!o->module) return tool_fail(err, "no kernel given; attn-bench --help says what there is");
-    if (!o->kv_len) o->kv_len = o->q_len;
+    bool prefill = !strcmp(o->op, "prefill"), decode = !strcmp(o->op, "decode");
+    if (!o->q_len) o->q_len = prefill ? DEFAULT_LENGTH : decode ? 1 : DEFAULT_STEP;
+    if (!o->kv_len) o->kv_len = prefill ? o->q_len : DEFAULT_KEYS;
+    if (decode && o->q_len != 1) return tool_fail(err, "--op=decode has one query a sequence; --op=step takes --q-len");
     return o->kv_len >= o->q_len || tool_fail(err, "--kv-len must be at least --q-len: the queries are the last positions");
 }
