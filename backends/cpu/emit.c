@@ -104,18 +104,30 @@ static void on_diagnostic(LLVMDiagnosticInfoRef info, void *ctx)
     ATTNC_BUG(LLVMGetDiagInfoDescription(info));
 }
 
+/* LLVM's time grows with a module, and faster than a function: beyond these numbers of instructions it is told not to try hard, then not
+ * asked at all. An ordinary kernel has 3000. */
+enum { OPTIMISED_FUNCTION = 25000, OPTIMISED_MODULE = 600000, MOST_FUNCTION = 150000, MOST_MODULE = 2000000 };
+
 typedef struct session {
     gen g;
     LLVMTargetMachineRef machine;
     char *triple;
+    Val counted; /* the last function that is in the numbers: */
+    uint64_t instructions, largest;
     cpu_target chosen[TARGET_COUNT]; /* as targets[], with this machine's name when native */
 } session;
+
+static LLVMTargetMachineRef target_machine(const char *triple, LLVMCodeGenOptLevel effort)
+{
+    LLVMTargetRef target;
+    char *message = NULL;
+    if (LLVMGetTargetFromTriple(triple, &target, &message)) ATTNC_BUG(message);
+    return LLVMCreateTargetMachine(target, triple, "x86-64", "", effort, LLVMRelocPIC, LLVMCodeModelDefault);
+}
 
 static void open_session(session *s, arena *a, const ir_module *m)
 {
     gen *g = &s->g;
-    LLVMTargetRef target;
-    char *message = NULL;
     LLVMInitializeX86TargetInfo();
     LLVMInitializeX86Target();
     LLVMInitializeX86TargetMC();
@@ -126,8 +138,9 @@ static void open_session(session *s, arena *a, const ir_module *m)
     *g = (gen){.arena = a, .ir = m, .context = LLVMContextCreate()};
     LLVMContextSetDiagnosticHandler(g->context, on_diagnostic, NULL);
     s->triple = LLVMCreateMessage("x86_64-unknown-linux-gnu");
-    if (LLVMGetTargetFromTriple(s->triple, &target, &message)) ATTNC_BUG(message);
-    s->machine = LLVMCreateTargetMachine(target, s->triple, "x86-64", "", LLVMCodeGenLevelDefault, LLVMRelocPIC, LLVMCodeModelDefault);
+    s->machine = target_machine(s->triple, LLVMCodeGenLevelDefault);
+    s->counted = NULL;
+    s->instructions = s->largest = 0;
     g->module = LLVMModuleCreateWithNameInContext(m->name, g->context);
     g->b = LLVMCreateBuilderInContext(g->context);
     g->layout = LLVMCreateTargetDataLayout(s->machine);
@@ -164,6 +177,41 @@ static void use_this_machine(session *s, target_id t)
 
 /* ---- building ------------------------------------------------------------------------------------------------------------------------ */
 
+static uint64_t count_function(Val f)
+{
+    uint64_t n = 0;
+    for (Block b = LLVMGetFirstBasicBlock(f); b; b = LLVMGetNextBasicBlock(b))
+        for (Val i = LLVMGetFirstInstruction(b); i; i = LLVMGetNextInstruction(i)) n++;
+    return n;
+}
+
+/* Adds what was written since the last time; false when it is too much. */
+static bool count_code(session *s, const pattern *p, diags *d)
+{
+    for (Val f; (f = s->counted ? LLVMGetNextFunction(s->counted) : LLVMGetFirstFunction(s->g.module)); s->counted = f) {
+        uint64_t n = count_function(f);
+        s->instructions += n;
+        if (n > s->largest) s->largest = n;
+    }
+    if (s->instructions <= MOST_MODULE && s->largest <= MOST_FUNCTION) return true;
+    if (s->largest > MOST_FUNCTION)
+        diag_report(d, DIAG_ID_TOO_LARGE, p->where, "pattern %s: its kernel comes to more than %d instructions", p->name, MOST_FUNCTION);
+    else
+        diag_report(d, DIAG_ID_TOO_LARGE, p->where, "the kernels of this model come to more than %d instructions", MOST_MODULE);
+    diag_add_hint(d, "write smaller formulas%s", s->largest > MOST_FUNCTION ? "" : ", fewer patterns, or ask for fewer targets: --target=cpu:native");
+    return false;
+}
+
+static void choose_effort(session *s, diags *d)
+{
+    if (s->instructions <= OPTIMISED_MODULE && s->largest <= OPTIMISED_FUNCTION) return;
+    diag_report(d, DIAG_ID_UNOPTIMISED, s->g.ir->patterns.at[0]->where,
+                "the kernels of this model are so large (%llu instructions, %llu in one function) that their code is not optimised",
+                (unsigned long long)s->instructions, (unsigned long long)s->largest);
+    LLVMDisposeTargetMachine(s->machine);
+    s->machine = target_machine(s->triple, LLVMCodeGenLevelNone);
+}
+
 static bool build(session *s, const backend_variant *variants, size_t n_variants, const backend_options *o, diags *d, const char *symbol)
 {
     gen *g = &s->g;
@@ -179,6 +227,7 @@ static bool build(session *s, const backend_variant *variants, size_t n_variants
         for (size_t i = 0; i < n; i++) {
             const kernel *k = variants[v].kernels[i];
             const char *wrong = emit_kernel(g, k, &kernels[v * n + i]);
+            if (!wrong && !count_code(s, m->patterns.at[k->pattern], d)) return false;
             if (!wrong) continue;
             diag_report(d, DIAG_ID_UNSUPPORTED, m->patterns.at[k->pattern]->where, "pattern %s for %s: %s", k->name,
                         target_get(variants[v].target)->name, wrong);
@@ -186,6 +235,7 @@ static bool build(session *s, const backend_variant *variants, size_t n_variants
         }
     }
     emit_module_desc(g, kinds, kernels, n_variants, o, symbol);
+    choose_effort(s, d);
     return true;
 }
 
