@@ -69,10 +69,10 @@ typedef struct segment {
     source k, v;
 } segment;
 
-static source source_of(kgen *x, unsigned pages, unsigned offset, unsigned stride, unsigned head_stride, Val kv_head)
+static source source_of(kgen *x, unsigned pages, unsigned heads, unsigned stride, Val kv_head)
 {
     gen *g = x->g;
-    Val first = add(g, arg_field(x, offset), mul(g, kv_head, arg_field(x, head_stride)));
+    Val first = load(g, g->i64, at(g, g->i64, arg_field(x, heads), kv_head), 8);
     return (source){.pages = field(g, g->seq_type, x->seq, pages), .offset = first, .stride = arg_field(x, stride)};
 }
 
@@ -160,8 +160,8 @@ static void emit_segments(kgen *x)
     int64_t group = x->k->shape.q_heads / x->k->shape.kv_heads;
     Val kv_head = LLVMBuildUDiv(g->b, item_field(x, ITEM_head), c64(g, group), "");
     segment s = {.page = arg_field(x, ARG_page_tokens)};
-    s.k = source_of(x, SEQ_k_pages, ARG_k_offset, ARG_k_token_stride, ARG_k_head_stride, kv_head);
-    s.v = source_of(x, SEQ_v_pages, ARG_v_offset, ARG_v_token_stride, ARG_v_head_stride, kv_head);
+    s.k = source_of(x, SEQ_k_pages, ARG_k_heads, ARG_k_token_stride, kv_head);
+    s.v = source_of(x, SEQ_v_pages, ARG_v_heads, ARG_v_token_stride, kv_head);
     s.k.table = x->key_ptr, s.k.panel = x->key_panel, s.k.dim = s.k.panel_stride = x->dim;
     s.v.table = x->value_ptr, s.v.panel = x->value_panel, s.v.dim = x->dim_v, s.v.panel_stride = x->value_stride;
     x->value_step = s.v.stride;

@@ -85,7 +85,11 @@ static Val kind_desc(gen *g, const kind_code *c, const kernel_code *kernels, siz
                c->live,
                c->bounds ? c->bounds : null_of(g),
                c->visible,
-               pointers(g, list, n_variants)};
+               pointers(g, list, n_variants),
+               u32(g, 0),
+               u32(g, 0),
+               null_of(g),
+               u64(g, 0)};
     return record(g, f, ATTNC_COUNT(f), sizeof(attn_kind_desc), "kind");
 }
 

@@ -4,7 +4,7 @@
 #include <attn/abi.h>
 
 /* Fields of attn_range_args as the code reads them. */
-enum { RANGE_size, RANGE_reserved, RANGE_q0, RANGE_q1, RANGE_k0, RANGE_k1, RANGE_h, RANGE_g, RANGE_layer, RANGE_inputs, RANGE_attr, RANGE_data };
+enum { RANGE_size, RANGE_reserved, RANGE_q0, RANGE_q1, RANGE_k0, RANGE_k1, RANGE_h, RANGE_g, RANGE_layer, RANGE_inputs, RANGE_attr, RANGE_data, RANGE_len };
 
 typedef struct range_gen {
     gen *g;
@@ -17,7 +17,7 @@ typedef struct range_gen {
 
 static Type range_args_type(const gen *g)
 {
-    Type t[] = {g->i32, g->i32, g->i64, g->i64, g->i64, g->i64, g->i64, g->i64, g->i64, g->ptr, g->ptr, g->ptr};
+    Type t[] = {g->i32, g->i32, g->i64, g->i64, g->i64, g->i64, g->i64, g->i64, g->i64, g->ptr, g->ptr, g->ptr, g->i64};
     return LLVMStructTypeInContext(g->context, t, ATTNC_COUNT(t), 0);
 }
 

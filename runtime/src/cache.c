@@ -1,12 +1,11 @@
-/* cache.c - the life of a KV cache, and how it lays out a page of each kind. */
+/* cache.c - the life of a KV cache. */
 #include "cache.h"
 
 #include "error.h"
 
 #include <stddef.h>
 
-#define MAX_PAGE_BYTES ((uint64_t)1 << 40)
-enum { MAX_PAGE_TOKENS = 1 << 24, LAYER_ALIGN = 64 };
+enum { MAX_PAGE_TOKENS = 1 << 24 };
 
 /* ---- entering ------------------------------------------------------------------------------------------------- */
 
@@ -27,58 +26,6 @@ attn_status attni_cache_enter_idle(attn_cache *c, attn_error *err)
                              attni_fail(err, ATTN_E_STATE, "a step is open; attn_step_end or attn_step_cancel first"));
 }
 
-/* ---- layout ---------------------------------------------------------------------------------------------------- */
-
-/* A layer: keys [KV head][token][dim], then values the same way. */
-static void lay_out_layer(page_pool *p, int64_t page_tokens)
-{
-    const attn_kind_desc *d = p->kind;
-    const int64_t element = d->dtype == ATTN_F32 ? 4 : 2, k_row = d->dim * element, v_row = d->dim_v * element;
-    p->layout = (paged_keys){.page_tokens = page_tokens,
-                             .k_token_stride = k_row,
-                             .k_head_stride = page_tokens * k_row,
-                             .v_offset = d->kv_heads * page_tokens * k_row,
-                             .v_token_stride = v_row,
-                             .v_head_stride = page_tokens * v_row};
-    const int64_t bytes = d->kv_heads * page_tokens * (k_row + v_row);
-    p->layer_bytes = (bytes + LAYER_ALIGN - 1) / LAYER_ALIGN * LAYER_ALIGN;
-}
-
-/* Marks the layers that are not of this cache. */
-static attn_status choose_layers(attn_cache *c, const attn_cache_config *from, attn_error *err)
-{
-    const attn_module_desc *d = &c->module->desc;
-    if (from->n_layers && !from->layers) return attni_fail(err, ATTN_E_ARGUMENT, "layers is NULL");
-    for (uint32_t l = 0; from->n_layers && l < d->n_layers; l++) c->layer_slot[l] = CACHE_NO_LAYER;
-    for (uint32_t i = 0; i < from->n_layers; i++) {
-        const uint32_t l = from->layers[i];
-        if (l >= d->n_layers)
-            return attni_fail(err, ATTN_E_ARGUMENT, "layers[%u] is %u: module '%s' has %u layers", i, l, d->name,
-                              d->n_layers);
-        if (c->layer_slot[l] != CACHE_NO_LAYER) return attni_fail(err, ATTN_E_ARGUMENT, "layer %u is given twice", l);
-        c->layer_slot[l] = 0;
-    }
-    return ATTN_OK;
-}
-
-static attn_status lay_out(attn_cache *c, attn_error *err)
-{
-    const attn_module_desc *d = &c->module->desc;
-    for (uint32_t l = 0; l < d->n_layers; l++)
-        if (c->layer_slot[l] != CACHE_NO_LAYER) c->layer_slot[l] = c->pools[d->schedule[l]].n_layers++, c->n_layers++;
-    for (uint32_t k = 0; k < d->n_kinds; k++) {
-        page_pool *p = &c->pools[k];
-        p->kind = d->kinds[k];
-        lay_out_layer(p, c->page_tokens);
-        p->page_bytes = (uint64_t)p->layer_bytes * p->n_layers;
-        if (p->n_layers && p->page_bytes / p->n_layers != (uint64_t)p->layer_bytes) p->page_bytes = UINT64_MAX;
-        if (p->page_bytes > MAX_PAGE_BYTES)
-            return attni_fail(err, ATTN_E_ARGUMENT, "page_tokens %lld: a page of '%s' would have %llu bytes",
-                              (long long)c->page_tokens, p->kind->name, (unsigned long long)p->page_bytes);
-    }
-    return ATTN_OK;
-}
-
 /* ---- life ------------------------------------------------------------------------------------------------------ */
 
 static attn_status read_config(attn_cache *c, const attn_cache_config *from, attn_error *err)
@@ -93,6 +40,11 @@ static attn_status read_config(attn_cache *c, const attn_cache_config *from, att
     c->workers = from->workers;
     c->isa = from->isa;
     c->poison = from->poison != 0;
+    c->max_tokens = PLAN_MAX_TOKENS;
+    for (uint32_t k = 0; k < c->module->desc.n_kinds; k++) {
+        const int64_t most = c->module->desc.kinds[k]->max_len;
+        if (most > 0 && most < c->max_tokens) c->max_tokens = most;
+    }
     return ATTN_OK;
 }
 
@@ -106,8 +58,6 @@ static attn_status take_memory(attn_cache *c, attn_error *err)
         if (d->kinds[k]->n_live > most) most = d->kinds[k]->n_live;
     }
     c->busy = attni_alloc(&c->mem, 1, sizeof *c->busy);
-    c->pools = attni_alloc(&c->mem, d->n_kinds, sizeof *c->pools);
-    c->layer_slot = attni_alloc(&c->mem, d->n_layers, sizeof *c->layer_slot);
     c->inputs = attni_alloc(&c->mem, d->n_inputs, sizeof *c->inputs);
     c->pairs = attni_alloc(&c->mem, most + 1, 2 * sizeof *c->pairs);
     return c->mem.failed ? attni_fail(err, ATTN_E_MEMORY, "out of memory") : ATTN_OK;
@@ -144,8 +94,7 @@ attn_status attn_cache_create(const attn_module *m, const attn_cache_config *con
     s = read_config(c, &from, err);
     if (!s) s = check_kinds(c, &from, err);
     if (!s) s = take_memory(c, err);
-    if (!s) s = choose_layers(c, &from, err);
-    if (!s) s = lay_out(c, err);
+    if (!s) s = attni_cache_lay_out(c, &from, err);
     if (!s && from.inputs) s = attni_bind_inputs(&m->desc, from.inputs, c->inputs, err);
     if (s)
         attn_cache_destroy(c);

@@ -1,6 +1,7 @@
 /* cache.h - what a KV cache holds.
  *
- *     cache.c         its life, what a module's kinds ask of a page
+ *     cache.c         its life
+ *     cache_layout.c  which KV heads share pages, and where they lie in them
  *     cache_pages.c   pages: taken, shared, free, within the budget
  *     cache_live.c    which positions and pages a kind keeps after n tokens
  *     cache_seq.c     sequences: begin, end, fork, rollback
@@ -28,18 +29,32 @@ typedef struct page {
     uint32_t seen; /* attn_cache_check counts here */
 } page;
 
-typedef struct page_pool { /* one kind; empty when no layer of the cache has this kind */
+typedef struct viewer { /* query heads of a layer that read a pool */
     const attn_kind_desc *kind;
-    uint32_t n_layers;
+    uint32_t layer, head, heads;
+} viewer;
+
+/* Keys and values that are live together: some KV heads of layers of one kind. A page has a block of each: its keys, then its values. */
+typedef struct page_pool {
+    const attn_kind_desc *kind;
+    uint32_t n_blocks; /* 0: no layer of the cache has this kind */
+    int64_t k_row, v_row, block_bytes; /* v_row 0: values are in the keys */
     uint64_t page_bytes;
-    int64_t layer_bytes;
-    paged_keys layout; /* of the first layer */
+    LIST(viewer) viewers; /* what they can see is live */
     page *all, *free;
     int64_t pages, n_free, shared, evicted;
     int64_t made; /* by attni_pages_reserve, to be undone when it fails */
 } page_pool;
 
-typedef struct table { /* one kind of one sequence */
+typedef struct cache_layer {
+    uint32_t owner; /* of its keys and values: itself, or the layer that it shares them with; CACHE_NO_LAYER: not of this cache */
+    uint32_t n_groups;
+    uint32_t *pools;           /* [n_groups] */
+    uint16_t *head_group;      /* per KV head: index into pools */
+    int64_t *k_heads, *v_heads; /* per KV head: bytes from a page's address to its first row */
+} cache_layer;
+
+typedef struct table { /* one pool of one sequence */
     const char **pages; /* by position / page_tokens; NULL: a hole */
     size_t cap;
     spans held; /* indices that have a page */
@@ -48,13 +63,13 @@ typedef struct table { /* one kind of one sequence */
 typedef struct sequence {
     attn_seq_id id;
     int64_t n, furthest; /* tokens; the most there ever were */
-    table *tables;       /* per kind */
+    table *tables;       /* per pool */
     int32_t **attrs;     /* per attribute: by position */
     int64_t attr_cap;
     bool in_step;
 } sequence;
 
-typedef struct step_table { /* one kind of one sequence of a step */
+typedef struct step_table { /* one pool of one sequence of a step */
     spans keep;    /* indices that have a page when the step has ended; of the cache's memory */
     spans drop;    /* indices that lose it then */
     spans alive;   /* keys that are kept then */
@@ -66,7 +81,7 @@ typedef struct step_seq {
     sequence *seq;
     int64_t m;
     int64_t first, last; /* indices of pages that new tokens write into; none when first > last */
-    step_table *tables;  /* per kind */
+    step_table *tables;  /* per pool */
 } step_seq;
 
 typedef struct step { /* all of it lives in mem */
@@ -75,10 +90,9 @@ typedef struct step { /* all of it lives in mem */
     uint32_t n_seqs, layers_done;
     step_seq *seqs;
     attn_plan_config plan; /* lengths and positions of the sequences */
-    plan_past **past;      /* per kind: per sequence */
     attn_plan **plans;     /* per kind; NULL where layers differ */
     uint8_t *done;         /* per layer */
-    int64_t *need;         /* per kind: new pages */
+    int64_t *need;         /* per pool: new pages */
 } step;
 
 struct attn_cache {
@@ -88,13 +102,14 @@ struct attn_cache {
     uint32_t rollback, workers;
     int32_t isa;
     bool poison;
-    int64_t page_tokens;
+    int64_t page_tokens, max_tokens; /* max_tokens: of a sequence */
     uint64_t budget, bytes, bytes_reserved, bytes_most;
     const void **inputs; /* per input of the module; entries NULL when not given */
     int64_t *pairs;      /* what a kind's `live` or `ranges` writes */
-    page_pool *pools;    /* per kind */
-    uint32_t *layer_slot; /* per layer: its place among those of its kind; CACHE_NO_LAYER: not of this cache */
-    uint32_t n_layers;    /* that are of this cache */
+    page_pool *pools;
+    uint32_t n_pools;
+    cache_layer *layers; /* per layer of the module */
+    uint32_t n_layers;   /* that are of this cache */
     LIST(sequence *) seqs; /* by rising id */
     attn_seq_id last_id;
     step step;
@@ -109,20 +124,28 @@ static inline attn_status attni_cache_leave(const attn_cache *c, attn_status s)
     return s;
 }
 
+static inline bool attni_cache_has_layer(const attn_cache *c, uint32_t layer)
+{
+    return layer < c->module->desc.n_layers && c->layers[layer].owner != CACHE_NO_LAYER;
+}
+
+/* ---- cache_layout.c ---------------------------------------------------------------------------------------------- */
+attn_status attni_cache_lay_out(attn_cache *c, const attn_cache_config *from, attn_error *err);
+
 /* ---- cache_pages.c ----------------------------------------------------------------------------------------------- */
-/* Makes sure that each pool has need[kind] free pages. Fails with nothing taken. */
+/* Makes sure that each pool has need[pool] free pages. Fails with nothing taken. */
 attn_status attni_pages_reserve(attn_cache *c, const int64_t *need, attn_error *err);
-char *attni_page_take(attn_cache *c, uint32_t kind);                /* a reserved one */
-void attni_page_share(attn_cache *c, uint32_t kind, const char *data);
-void attni_page_drop(attn_cache *c, uint32_t kind, const char *data);
+char *attni_page_take(attn_cache *c, uint32_t pool);                /* a reserved one */
+void attni_page_share(attn_cache *c, uint32_t pool, const char *data);
+void attni_page_drop(attn_cache *c, uint32_t pool, const char *data);
 bool attni_page_is_shared(const char *data);
 /* NaN into the slots [lo, hi) of a page, when the cache poisons and no other sequence reads it. */
-void attni_page_poison(attn_cache *c, uint32_t kind, const char *data, int64_t lo, int64_t hi);
+void attni_page_poison(attn_cache *c, uint32_t pool, const char *data, int64_t lo, int64_t hi);
 page *attni_page_of(const char *data);
 
 /* ---- cache_live.c ------------------------------------------------------------------------------------------------ */
-/* Positions below n that some query at `from` or later can see, in some head and layer of the kind. */
-void attni_live(const attn_cache *c, uint32_t kind, int64_t from, int64_t n, spans *out);
+/* Positions below n that some query at `from` or later can see, of those who read the pool. */
+void attni_live(const attn_cache *c, uint32_t pool, int64_t from, int64_t n, spans *out);
 void attni_to_pages(const attn_cache *c, const spans *keys, spans *out);
 /* Where the queries to come may begin when a sequence has reached `furthest`. */
 static inline int64_t attni_live_from(const attn_cache *c, int64_t furthest)
@@ -135,12 +158,12 @@ sequence *attni_seq_find(const attn_cache *c, attn_seq_id id); /* NULL: not ther
 attn_status attni_seq_get(const attn_cache *c, attn_seq_id id, sequence **out, attn_error *err);
 /* Room for n tokens: attributes and tables. What the sequence holds does not change. */
 attn_status attni_seq_reserve(attn_cache *c, sequence *s, int64_t n, attn_error *err);
-void attni_seq_drop_pages(attn_cache *c, sequence *s, uint32_t kind, const spans *pages);
+void attni_seq_drop_pages(attn_cache *c, sequence *s, uint32_t pool, const spans *pages);
 /* NaN where pages hold no token that is alive; nothing unless the cache poisons. */
-void attni_seq_poison(attn_cache *c, sequence *s, uint32_t kind, const spans *alive);
+void attni_seq_poison(attn_cache *c, sequence *s, uint32_t pool, const spans *alive);
 void attni_seq_delete(attn_cache *c, sequence *s);
 
 /* ---- cache_append.c ---------------------------------------------------------------------------------------------- */
-void attni_append(attn_cache *c, uint32_t kind, const paged_keys *layout, const view *k, const view *v);
+void attni_append(attn_cache *c, uint32_t layer, const view *k, const view *v);
 
 #endif

@@ -18,12 +18,17 @@ static void copy_rows(const rows *r)
     for (int64_t i = 0; i < r->count; i++) memcpy(r->to + i * r->bytes, r->from + i * r->from_stride, (size_t)r->bytes);
 }
 
-/* `count` tokens from `from` on into the slots of a page from `to` on, all KV heads. */
-static void copy_tokens(char *to, int64_t head_stride, int64_t row_bytes, const view *v, const char *from,
-                        int64_t count, uint32_t heads)
+/* `count` tokens from row `row` of the tensor into the pages at `position`, which this sequence has for itself: the
+ * step has seen to that. */
+static void copy_tokens(const attn_cache *c, const cache_layer *l, const sequence *s, int64_t position, int64_t count,
+                        const view *v, const char *from, bool values)
 {
-    for (uint32_t g = 0; g < heads; g++) {
-        const rows r = {.to = to + g * head_stride,
+    const page_pool *pool = &c->pools[l->pools[0]];
+    const int64_t row_bytes = values ? pool->v_row : pool->k_row, slot = position % c->page_tokens;
+    const int64_t *head_at = values ? l->v_heads : l->k_heads;
+    for (uint32_t g = 0; g < pool->kind->kv_heads; g++) {
+        const char *data = s->tables[l->pools[l->head_group[g]]].pages[position / c->page_tokens];
+        const rows r = {.to = (char *)(uintptr_t)data + head_at[g] + slot * row_bytes,
                         .from = from + g * v->head_stride,
                         .count = count,
                         .bytes = row_bytes,
@@ -32,30 +37,26 @@ static void copy_tokens(char *to, int64_t head_stride, int64_t row_bytes, const 
     }
 }
 
-static void append(const attn_cache *c, uint32_t kind, const step_seq *s, const paged_keys *at, const view *k,
-                   const char *k_from, const view *v, const char *v_from)
+static void append(const attn_cache *c, const cache_layer *l, const step_seq *s, const view *v, const char *from,
+                   bool values)
 {
-    const uint32_t heads = c->pools[kind].kind->kv_heads;
     for (int64_t done = 0, count; done < s->m; done += count) {
-        const int64_t position = s->seq->n + done, slot = position % c->page_tokens;
-        /* new tokens lie in pages that this sequence has for itself: the step has seen to that */
-        char *to = (char *)(uintptr_t)s->seq->tables[kind].pages[position / c->page_tokens];
-        count = s->m - done < c->page_tokens - slot ? s->m - done : c->page_tokens - slot;
-        copy_tokens(to + at->k_offset + slot * at->k_token_stride, at->k_head_stride, at->k_token_stride, k,
-                    k_from + done * k->token_stride, count, heads);
-        copy_tokens(to + at->v_offset + slot * at->v_token_stride, at->v_head_stride, at->v_token_stride, v,
-                    v_from + done * v->token_stride, count, heads);
+        const int64_t position = s->seq->n + done, room = c->page_tokens - position % c->page_tokens;
+        count = s->m - done < room ? s->m - done : room;
+        copy_tokens(c, l, s->seq, position, count, v, from + done * v->token_stride, values);
     }
 }
 
-void attni_append(attn_cache *c, uint32_t kind, const paged_keys *layout, const view *k, const view *v)
+void attni_append(attn_cache *c, uint32_t layer, const view *k, const view *v)
 {
+    const cache_layer *l = &c->layers[layer];
+    const bool has_values = c->pools[l->pools[0]].v_row > 0;
     int64_t row = 0;
     for (uint32_t i = 0; i < c->step.n_seqs; i++) {
         const step_seq *s = &c->step.seqs[i];
-        if (s->m)
-            append(c, kind, s, layout, k, k->base + attni_view_offset(k, i, row), v,
-                   v->base + attni_view_offset(v, i, row));
+        if (!s->m) continue;
+        append(c, l, s, k, k->base + attni_view_offset(k, i, row), false);
+        if (has_values) append(c, l, s, v, v->base + attni_view_offset(v, i, row), true);
         row += s->m;
     }
 }

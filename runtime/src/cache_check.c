@@ -7,7 +7,7 @@
 
 static void forget_counts(const attn_cache *c)
 {
-    for (uint32_t k = 0; k < c->module->desc.n_kinds; k++)
+    for (uint32_t k = 0; k < c->n_pools; k++)
         for (page *p = c->pools[k].all; p; p = p->next) p->seen = 0;
 }
 
@@ -18,9 +18,9 @@ static bool knows_page(const page_pool *pool, const char *data)
     return false;
 }
 
-static const char *check_pool(const attn_cache *c, uint32_t kind, uint64_t *bytes, uint64_t *reserved)
+static const char *check_pool(const attn_cache *c, uint32_t index, uint64_t *bytes, uint64_t *reserved)
 {
-    const page_pool *pool = &c->pools[kind];
+    const page_pool *pool = &c->pools[index];
     int64_t used = 0, shared = 0, idle = 0, listed = 0;
     for (const page *p = pool->all; p; p = p->next) {
         if (p->next && p->next->prev != p) return "the list of all pages is broken";
@@ -41,7 +41,7 @@ static const char *check_pool(const attn_cache *c, uint32_t kind, uint64_t *byte
 static const char *check_sums(const attn_cache *c)
 {
     uint64_t bytes = 0, reserved = 0;
-    for (uint32_t k = 0; k < c->module->desc.n_kinds; k++) {
+    for (uint32_t k = 0; k < c->n_pools; k++) {
         const char *wrong = check_pool(c, k, &bytes, &reserved);
         if (wrong) return wrong;
     }
@@ -54,7 +54,7 @@ static const char *check_sums(const attn_cache *c)
 
 static const char *count_page(const page_pool *pool, const char *data)
 {
-    if (!knows_page(pool, data)) return "a table names a page that is not of its kind";
+    if (!knows_page(pool, data)) return "a table names a page that is not of its pool";
     attni_page_of(data)->seen++;
     return NULL;
 }
@@ -81,11 +81,11 @@ static const char *check_table(const page_pool *pool, const table *t, const step
 }
 
 /* The pages that are held are those in which something alive lies. */
-static const char *check_live(const attn_cache *c, uint32_t kind, const sequence *s, memory *scratch)
+static const char *check_live(const attn_cache *c, uint32_t pool, const sequence *s, memory *scratch)
 {
     spans alive = {.mem = scratch}, pages = {.mem = scratch};
-    const spans *held = &s->tables[kind].held;
-    attni_live(c, kind, attni_live_from(c, s->furthest), s->n, &alive);
+    const spans *held = &s->tables[pool].held;
+    attni_live(c, pool, attni_live_from(c, s->furthest), s->n, &alive);
     attni_to_pages(c, &alive, &pages);
     if (scratch->failed) return "there is no memory to check live sets with";
     const bool same = pages.n == held->n && (!held->n || !memcmp(pages.at, held->at, held->n * sizeof *held->at));
@@ -104,8 +104,8 @@ static const char *check_sequence(const attn_cache *c, const sequence *s, memory
     const step_seq *at = in_step(c, s);
     if (s->n < 0 || s->n > s->furthest || s->n < attni_live_from(c, s->furthest)) return "a sequence's length is wrong";
     if (s->in_step != (at != NULL)) return "a sequence is marked wrongly as part of the step";
-    for (uint32_t k = 0; k < c->module->desc.n_kinds; k++) {
-        if (!c->pools[k].n_layers) continue;
+    for (uint32_t k = 0; k < c->n_pools; k++) {
+        if (!c->pools[k].n_blocks) continue;
         const char *wrong = check_table(&c->pools[k], &s->tables[k], at);
         if (!wrong) wrong = check_live(c, k, s, scratch);
         if (!wrong && at && at->tables[k].copied) wrong = count_page(&c->pools[k], at->tables[k].copied);

@@ -1,4 +1,5 @@
-/* cache_live.c - which positions a kind keeps: the module's live rule, joined over heads and layers, in keys and pages.
+/* cache_live.c - which positions a pool keeps: the module's live rule, joined over those who read it, in keys and
+ * pages.
  *
  * The rule is asked with the data unknown, since nobody knows the attributes of tokens to come. */
 #include "cache.h"
@@ -6,12 +7,15 @@
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
-static void add_live(const attn_cache *c, const attn_kind_desc *kind, attn_range_args *a, int64_t n, spans *out)
+static void add_live(const attn_cache *c, const viewer *v, int64_t from, int64_t n, spans *out)
 {
-    for (uint32_t h = 0; h < attni_mask_heads(kind); h++) {
-        a->h = h;
-        a->g = h / (kind->q_heads / kind->kv_heads);
-        kind->live(a, c->pairs);
+    const attn_kind_desc *kind = v->kind;
+    attn_range_args a = {.size = sizeof a, .q0 = from, .q1 = from, .layer = v->layer, .inputs = c->inputs};
+    const uint32_t heads = kind->flags & ATTN_KIND_HEADS_DIFFER ? v->heads : 1;
+    for (uint32_t h = v->head; h < v->head + heads; h++) {
+        a.h = h;
+        a.g = h / (kind->q_heads / kind->kv_heads);
+        kind->live(&a, c->pairs);
         for (uint32_t i = 0; i < kind->n_live; i++) {
             const int64_t lo = c->pairs[2 * i], hi = c->pairs[2 * i + 1];
             if (lo <= hi && lo < n) attni_spans_insert(out, max64(lo, 0), min64(hi, n - 1) + 1);
@@ -19,18 +23,10 @@ static void add_live(const attn_cache *c, const attn_kind_desc *kind, attn_range
     }
 }
 
-void attni_live(const attn_cache *c, uint32_t kind, int64_t from, int64_t n, spans *out)
+void attni_live(const attn_cache *c, uint32_t pool, int64_t from, int64_t n, spans *out)
 {
-    const attn_module_desc *d = &c->module->desc;
-    const attn_kind_desc *desc = d->kinds[kind];
-    attn_range_args a = {.size = sizeof a, .q0 = from, .q1 = from, .inputs = c->inputs};
     out->n = 0;
-    for (uint32_t l = 0; l < d->n_layers; l++) {
-        if (d->schedule[l] != kind || c->layer_slot[l] == CACHE_NO_LAYER) continue;
-        a.layer = l;
-        add_live(c, desc, &a, n, out);
-        if (!(desc->flags & ATTN_KIND_LAYERS_DIFFER)) return;
-    }
+    for (size_t i = 0; i < c->pools[pool].viewers.n; i++) add_live(c, &c->pools[pool].viewers.at[i], from, n, out);
 }
 
 void attni_to_pages(const attn_cache *c, const spans *keys, spans *out)

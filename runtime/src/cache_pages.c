@@ -1,4 +1,4 @@
-/* cache_pages.c - pages of each kind: counted, shared, kept when free, within the budget. */
+/* cache_pages.c - pages of each pool: counted, shared, kept when free, within the budget. */
 #include "cache.h"
 
 #include "error.h"
@@ -57,7 +57,7 @@ static void unmake_page(attn_cache *c, page_pool *pool)
 static attn_status check_budget(const attn_cache *c, const int64_t *need, attn_error *err)
 {
     uint64_t sum = c->bytes;
-    for (uint32_t k = 0; k < c->module->desc.n_kinds; k++) {
+    for (uint32_t k = 0; k < c->n_pools; k++) {
         uint64_t more;
         if (__builtin_mul_overflow((uint64_t)need[k], c->pools[k].page_bytes, &more) ||
             __builtin_add_overflow(sum, more, &sum))
@@ -72,17 +72,17 @@ static attn_status check_budget(const attn_cache *c, const int64_t *need, attn_e
 /* Gives a free page that nobody needs back to the allocator. As the sum fits, there is one whenever room is short. */
 static void make_room(attn_cache *c, const int64_t *need)
 {
-    for (uint32_t k = 0; k < c->module->desc.n_kinds; k++)
+    for (uint32_t k = 0; k < c->n_pools; k++)
         if (c->pools[k].n_free > need[k]) {
             unmake_page(c, &c->pools[k]);
             return;
         }
 }
 
-static bool fill_pool(attn_cache *c, uint32_t kind, const int64_t *need)
+static bool fill_pool(attn_cache *c, uint32_t pool_index, const int64_t *need)
 {
-    page_pool *pool = &c->pools[kind];
-    while (pool->n_free < need[kind]) {
+    page_pool *pool = &c->pools[pool_index];
+    while (pool->n_free < need[pool_index]) {
         while (c->bytes_reserved > c->budget - pool->page_bytes) make_room(c, need);
         if (!make_page(c, pool)) return false;
         pool->made++;
@@ -92,23 +92,23 @@ static bool fill_pool(attn_cache *c, uint32_t kind, const int64_t *need)
 
 attn_status attni_pages_reserve(attn_cache *c, const int64_t *need, attn_error *err)
 {
-    const uint32_t n_kinds = c->module->desc.n_kinds;
+    const uint32_t n_pools = c->n_pools;
     attn_status s = check_budget(c, need, err);
     if (s) return s;
     bool ok = true;
-    for (uint32_t k = 0; k < n_kinds; k++) c->pools[k].made = 0;
-    for (uint32_t k = 0; k < n_kinds && ok; k++) ok = fill_pool(c, k, need);
+    for (uint32_t k = 0; k < n_pools; k++) c->pools[k].made = 0;
+    for (uint32_t k = 0; k < n_pools && ok; k++) ok = fill_pool(c, k, need);
     if (ok) return ATTN_OK;
-    for (uint32_t k = 0; k < n_kinds; k++)
+    for (uint32_t k = 0; k < n_pools; k++)
         while (c->pools[k].made--) unmake_page(c, &c->pools[k]);
     return attni_fail(err, ATTN_E_MEMORY, "out of memory for pages");
 }
 
 /* ---- use --------------------------------------------------------------------------------------------------------- */
 
-char *attni_page_take(attn_cache *c, uint32_t kind)
+char *attni_page_take(attn_cache *c, uint32_t pool_index)
 {
-    page_pool *pool = &c->pools[kind];
+    page_pool *pool = &c->pools[pool_index];
     page *p = pool->free;
     pool->free = p->next_free;
     pool->n_free--;
@@ -119,15 +119,15 @@ char *attni_page_take(attn_cache *c, uint32_t kind)
     return data_of(p);
 }
 
-void attni_page_share(attn_cache *c, uint32_t kind, const char *data)
+void attni_page_share(attn_cache *c, uint32_t pool_index, const char *data)
 {
-    if (++attni_page_of(data)->refs == 2) c->pools[kind].shared++;
+    if (++attni_page_of(data)->refs == 2) c->pools[pool_index].shared++;
 }
 
-void attni_page_drop(attn_cache *c, uint32_t kind, const char *data)
+void attni_page_drop(attn_cache *c, uint32_t pool_index, const char *data)
 {
     page *p = attni_page_of(data);
-    page_pool *pool = &c->pools[kind];
+    page_pool *pool = &c->pools[pool_index];
     if (--p->refs == 1) pool->shared--;
     if (p->refs) return;
     pool->pages--;
@@ -138,17 +138,14 @@ void attni_page_drop(attn_cache *c, uint32_t kind, const char *data)
 
 bool attni_page_is_shared(const char *data) { return attni_page_of(data)->refs > 1; }
 
-void attni_page_poison(attn_cache *c, uint32_t kind, const char *data, int64_t lo, int64_t hi)
+void attni_page_poison(attn_cache *c, uint32_t pool_index, const char *data, int64_t lo, int64_t hi)
 {
-    const page_pool *pool = &c->pools[kind];
-    const paged_keys *at = &pool->layout;
+    const page_pool *pool = &c->pools[pool_index];
     if (!c->poison || lo >= hi || attni_page_is_shared(data)) return;
-    for (uint32_t l = 0; l < pool->n_layers; l++)
-        for (uint32_t g = 0; g < pool->kind->kv_heads; g++) {
-            char *layer = data_of(attni_page_of(data)) + l * pool->layer_bytes;
-            memset(layer + g * at->k_head_stride + lo * at->k_token_stride, 0xff,
-                   (size_t)((hi - lo) * at->k_token_stride));
-            memset(layer + at->v_offset + g * at->v_head_stride + lo * at->v_token_stride, 0xff,
-                   (size_t)((hi - lo) * at->v_token_stride));
-        }
+    for (uint32_t b = 0; b < pool->n_blocks; b++) {
+        char *keys = data_of(attni_page_of(data)) + b * pool->block_bytes;
+        char *values = keys + c->page_tokens * pool->k_row;
+        memset(keys + lo * pool->k_row, 0xff, (size_t)((hi - lo) * pool->k_row));
+        if (pool->v_row) memset(values + lo * pool->v_row, 0xff, (size_t)((hi - lo) * pool->v_row));
+    }
 }

@@ -70,44 +70,44 @@ static void widen_attrs(attn_cache *c, sequence *s, int64_t n)
 attn_status attni_seq_reserve(attn_cache *c, sequence *s, int64_t n, attn_error *err)
 {
     const size_t pages = (size_t)((n + c->page_tokens - 1) / c->page_tokens);
-    for (uint32_t k = 0; k < c->module->desc.n_kinds && !c->mem.failed; k++)
-        if (c->pools[k].n_layers) widen_table(c, &s->tables[k], pages);
+    for (uint32_t k = 0; k < c->n_pools && !c->mem.failed; k++)
+        if (c->pools[k].n_blocks) widen_table(c, &s->tables[k], pages);
     if (!c->mem.failed) widen_attrs(c, s, n);
     return c->mem.failed ? no_memory(err) : ATTN_OK;
 }
 
 /* ---- pages ------------------------------------------------------------------------------------------------------ */
 
-void attni_seq_drop_pages(attn_cache *c, sequence *s, uint32_t kind, const spans *pages)
+void attni_seq_drop_pages(attn_cache *c, sequence *s, uint32_t pool, const spans *pages)
 {
-    table *t = &s->tables[kind];
+    table *t = &s->tables[pool];
     for (size_t i = 0; i < pages->n; i++)
         for (int64_t p = pages->at[i].lo; p < pages->at[i].hi; p++) {
-            attni_page_drop(c, kind, t->pages[p]);
+            attni_page_drop(c, pool, t->pages[p]);
             t->pages[p] = NULL;
         }
 }
 
 /* Poisons the slots of the page that no span of keys covers. */
-static void poison_page(attn_cache *c, sequence *s, uint32_t kind, int64_t index, const spans *alive)
+static void poison_page(attn_cache *c, sequence *s, uint32_t pool, int64_t index, const spans *alive)
 {
     const int64_t first = index * c->page_tokens, end = first + c->page_tokens;
-    const char *data = s->tables[kind].pages[index];
+    const char *data = s->tables[pool].pages[index];
     int64_t from = first;
     for (size_t i = 0; i < alive->n && from < end; i++) {
         if (alive->at[i].hi <= from) continue;
         const int64_t to = alive->at[i].lo < end ? alive->at[i].lo : end;
-        attni_page_poison(c, kind, data, from - first, to - first);
+        attni_page_poison(c, pool, data, from - first, to - first);
         from = alive->at[i].hi;
     }
-    if (from < end) attni_page_poison(c, kind, data, from - first, end - first);
+    if (from < end) attni_page_poison(c, pool, data, from - first, end - first);
 }
 
-void attni_seq_poison(attn_cache *c, sequence *s, uint32_t kind, const spans *alive)
+void attni_seq_poison(attn_cache *c, sequence *s, uint32_t pool, const spans *alive)
 {
-    const spans *held = &s->tables[kind].held;
+    const spans *held = &s->tables[pool].held;
     for (size_t i = 0; c->poison && i < held->n; i++)
-        for (int64_t p = held->at[i].lo; p < held->at[i].hi; p++) poison_page(c, s, kind, p, alive);
+        for (int64_t p = held->at[i].lo; p < held->at[i].hi; p++) poison_page(c, s, pool, p, alive);
 }
 
 /* ---- begin and end ---------------------------------------------------------------------------------------------- */
@@ -120,9 +120,9 @@ static sequence *make(attn_cache *c)
         c->seqs.at = attni_grow(&c->mem, c->seqs.at, c->seqs.n, &c->seqs.cap, sizeof *c->seqs.at);
     sequence *s = attni_alloc(&c->mem, 1, sizeof *s);
     if (!s) return NULL;
-    s->tables = attni_alloc(&c->mem, d->n_kinds, sizeof *s->tables);
+    s->tables = attni_alloc(&c->mem, c->n_pools, sizeof *s->tables);
     s->attrs = attni_alloc(&c->mem, d->n_attrs, sizeof *s->attrs);
-    for (uint32_t k = 0; s->tables && k < d->n_kinds; k++) s->tables[k].held.mem = &c->mem;
+    for (uint32_t k = 0; s->tables && k < c->n_pools; k++) s->tables[k].held.mem = &c->mem;
     if (!c->mem.failed) return s;
     attni_seq_delete(c, s);
     return NULL;
@@ -146,7 +146,7 @@ static attn_status begin(attn_cache *c, attn_seq_id *out, attn_error *err)
 void attni_seq_delete(attn_cache *c, sequence *s)
 {
     const attn_module_desc *d = &c->module->desc;
-    for (uint32_t k = 0; s->tables && k < d->n_kinds; k++) {
+    for (uint32_t k = 0; s->tables && k < c->n_pools; k++) {
         attni_seq_drop_pages(c, s, k, &s->tables[k].held);
         attni_spans_free(&s->tables[k].held);
         attni_free(&c->mem, s->tables[k].pages);
@@ -187,20 +187,19 @@ attn_status attn_seq_end(attn_cache *c, attn_seq_id id, attn_error *err)
 /* Everything that needs memory. */
 static sequence *make_like(attn_cache *c, const sequence *from, attn_error *err)
 {
-    const uint32_t n_kinds = c->module->desc.n_kinds;
     sequence *to = make(c);
     if (!to) return NULL;
     attn_status s = attni_seq_reserve(c, to, from->n, err);
-    for (uint32_t k = 0; !s && k < n_kinds; k++) attni_spans_copy(&to->tables[k].held, &from->tables[k].held);
+    for (uint32_t k = 0; !s && k < c->n_pools; k++) attni_spans_copy(&to->tables[k].held, &from->tables[k].held);
     if (!c->mem.failed) return to;
-    for (uint32_t k = 0; k < n_kinds; k++) to->tables[k].held.n = 0; /* its tables are empty still */
+    for (uint32_t k = 0; k < c->n_pools; k++) to->tables[k].held.n = 0; /* its tables are empty still */
     attni_seq_delete(c, to);
     return NULL;
 }
 
 static void share_pages(attn_cache *c, const sequence *from, sequence *to)
 {
-    for (uint32_t k = 0; k < c->module->desc.n_kinds; k++) {
+    for (uint32_t k = 0; k < c->n_pools; k++) {
         const table *old = &from->tables[k];
         for (size_t i = 0; i < old->held.n; i++)
             for (int64_t p = old->held.at[i].lo; p < old->held.at[i].hi; p++) {
@@ -235,15 +234,14 @@ attn_status attn_seq_fork(attn_cache *c, attn_seq_id id, attn_seq_id *out, attn_
 
 /* ---- rollback --------------------------------------------------------------------------------------------------- */
 
-typedef struct shrink { /* one kind */
+typedef struct shrink { /* one pool */
     spans alive, keep, drop;
 } shrink;
 
 static shrink *plan_shrink(attn_cache *c, const sequence *s, int64_t n, memory *scratch)
 {
-    const uint32_t n_kinds = c->module->desc.n_kinds;
-    shrink *to = attni_alloc(scratch, n_kinds, sizeof *to);
-    for (uint32_t k = 0; to && k < n_kinds; k++) {
+    shrink *to = attni_alloc(scratch, c->n_pools, sizeof *to);
+    for (uint32_t k = 0; to && k < c->n_pools; k++) {
         spans pages = {.mem = scratch};
         to[k].alive.mem = to[k].drop.mem = scratch;
         to[k].keep.mem = &c->mem;
@@ -259,7 +257,7 @@ static attn_status shrink_to(attn_cache *c, sequence *s, int64_t n, memory *scra
 {
     shrink *to = plan_shrink(c, s, n, scratch);
     const bool failed = scratch->failed || c->mem.failed;
-    for (uint32_t k = 0; to && k < c->module->desc.n_kinds; k++) {
+    for (uint32_t k = 0; to && k < c->n_pools; k++) {
         if (failed) {
             attni_spans_free(&to[k].keep);
             continue;

@@ -22,10 +22,10 @@ static attn_status read_sequence(attn_cache *c, const attn_step_config *from, ui
     if (status) return status;
     if (s->in_step)
         return attni_fail(err, ATTN_E_ARGUMENT, "sequence %llu is in the step twice", (unsigned long long)s->id);
-    if (from->counts[i] < 0 || from->counts[i] > PLAN_MAX_TOKENS - s->n)
+    if (from->counts[i] < 0 || from->counts[i] > c->max_tokens - s->n)
         return attni_fail(err, ATTN_E_ARGUMENT, "counts[%u] is %lld; sequence %llu may grow from %lld to %lld tokens",
                           i, (long long)from->counts[i], (unsigned long long)s->id, (long long)s->n,
-                          (long long)PLAN_MAX_TOKENS);
+                          (long long)c->max_tokens);
     s->in_step = true;
     to->seq = s;
     to->m = from->counts[i];
@@ -37,18 +37,18 @@ static attn_status read_sequence(attn_cache *c, const attn_step_config *from, ui
 static attn_status read_sequences(attn_cache *c, const attn_step_config *from, attn_error *err)
 {
     step *t = &c->step;
-    const uint32_t n = from->n_seqs, n_kinds = c->module->desc.n_kinds;
+    const uint32_t n = from->n_seqs, n_pools = c->n_pools;
     if (n > INT32_MAX || (n && (!from->seqs || !from->counts)))
         return attni_fail(err, ATTN_E_ARGUMENT, n > INT32_MAX ? "n_seqs is %u" : "seqs or counts of %u are NULL", n);
     t->seqs = attni_alloc(&t->mem, n, sizeof *t->seqs);
-    step_table *tables = attni_alloc(&t->mem, (size_t)n * n_kinds, sizeof *tables);
+    step_table *tables = attni_alloc(&t->mem, (size_t)n * n_pools, sizeof *tables);
     if (t->mem.failed) return no_memory(err);
     for (uint32_t i = 0; i < n; i++) {
         attn_status s = read_sequence(c, from, i, err);
         if (s) return s;
         t->n_seqs++;
-        t->seqs[i].tables = tables + (size_t)i * n_kinds;
-        for (uint32_t k = 0; k < n_kinds; k++) {
+        t->seqs[i].tables = tables + (size_t)i * n_pools;
+        for (uint32_t k = 0; k < n_pools; k++) {
             step_table *x = &t->seqs[i].tables[k];
             x->keep.mem = &c->mem;
             x->drop.mem = x->alive.mem = x->present.mem = &t->mem;
@@ -88,7 +88,7 @@ static attn_status check_splits(attn_cache *c, attn_error *err)
     if (!asked) return no_memory(err);
     for (uint32_t l = 0; l < d->n_layers; l++) {
         const uint32_t k = d->schedule[l];
-        if (c->layer_slot[l] == CACHE_NO_LAYER) continue;
+        if (!attni_cache_has_layer(c, l)) continue;
         if (asked[k] && !(d->kinds[k]->flags & ATTN_KIND_LAYERS_DIFFER)) continue;
         asked[k] = 1;
         for (uint32_t i = 0; i < c->step.n_seqs; i++) {
@@ -119,15 +119,15 @@ static int64_t pages_needed(const table *t, const step_seq *x)
     return x->last - x->first + 1 - (there && !attni_page_is_shared(t->pages[x->first]));
 }
 
-static void decide_table(attn_cache *c, uint32_t kind, step_seq *x, spans *work)
+static void decide_table(attn_cache *c, uint32_t pool, step_seq *x, spans *work)
 {
     const sequence *s = x->seq;
-    const table *t = &s->tables[kind];
-    step_table *to = &x->tables[kind];
+    const table *t = &s->tables[pool];
+    step_table *to = &x->tables[pool];
     const int64_t end = s->n + x->m, furthest = end > s->furthest ? end : s->furthest;
-    attni_live(c, kind, attni_live_from(c, s->furthest), s->n, &to->present);
+    attni_live(c, pool, attni_live_from(c, s->furthest), s->n, &to->present);
     attni_spans_append(&to->present, s->n, end);
-    attni_live(c, kind, attni_live_from(c, furthest), end, &to->alive);
+    attni_live(c, pool, attni_live_from(c, furthest), end, &to->alive);
 
     spans *pages = &work[0], *there = &work[1];
     attni_to_pages(c, &to->alive, pages);
@@ -135,18 +135,17 @@ static void decide_table(attn_cache *c, uint32_t kind, step_seq *x, spans *work)
     attni_spans_append(there, x->first, x->last + 1);
     attni_spans_intersect(pages, there, &to->keep);
     attni_spans_subtract(there, &to->keep, &to->drop);
-    c->step.need[kind] += pages_needed(t, x);
+    c->step.need[pool] += pages_needed(t, x);
 }
 
 static attn_status decide_pages(attn_cache *c, attn_error *err)
 {
     step *t = &c->step;
-    const uint32_t n_kinds = c->module->desc.n_kinds;
     spans work[2] = {{.mem = &t->mem}, {.mem = &t->mem}};
-    t->need = attni_alloc(&t->mem, n_kinds, sizeof *t->need);
+    t->need = attni_alloc(&t->mem, c->n_pools, sizeof *t->need);
     for (uint32_t i = 0; i < t->n_seqs && !t->mem.failed; i++)
-        for (uint32_t k = 0; k < n_kinds; k++)
-            if (c->pools[k].n_layers) decide_table(c, k, &t->seqs[i], work);
+        for (uint32_t k = 0; k < c->n_pools; k++)
+            if (c->pools[k].n_blocks) decide_table(c, k, &t->seqs[i], work);
     return t->mem.failed || c->mem.failed ? no_memory(err) : ATTN_OK;
 }
 
@@ -156,11 +155,9 @@ static attn_status decide_pages(attn_cache *c, attn_error *err)
 static attn_status describe(attn_cache *c, attn_error *err)
 {
     step *t = &c->step;
-    const uint32_t n = t->n_seqs, n_kinds = c->module->desc.n_kinds;
+    const uint32_t n = t->n_seqs;
     int64_t *lens = attni_alloc(&t->mem, 3 * (size_t)n, sizeof *lens);
-    plan_past *past = attni_alloc(&t->mem, (size_t)n * n_kinds, sizeof *past);
-    t->past = attni_alloc(&t->mem, n_kinds, sizeof *t->past);
-    t->plans = attni_alloc(&t->mem, n_kinds, sizeof *t->plans);
+    t->plans = attni_alloc(&t->mem, c->module->desc.n_kinds, sizeof *t->plans);
     t->done = attni_alloc(&t->mem, c->module->desc.n_layers, 1);
     if (t->mem.failed) return no_memory(err);
     t->plan = (attn_plan_config){.size = sizeof t->plan,
@@ -176,20 +173,34 @@ static attn_status describe(attn_cache *c, attn_error *err)
         lens[i] = x->m;
         lens[n + i] = x->m ? x->seq->n + x->m : 0;
         lens[2 * n + i] = x->seq->n;
-        for (uint32_t k = 0; k < n_kinds; k++)
-            past[(size_t)k * n + i] = (plan_past){.attrs = (const int32_t *const *)x->seq->attrs,
-                                                  .pages = x->seq->tables[k].pages,
-                                                  .present = &x->tables[k].present};
     }
-    for (uint32_t k = 0; k < n_kinds; k++) t->past[k] = past + (size_t)k * n;
     return ATTN_OK;
+}
+
+/* What the layer's plan sees of each sequence, per group of KV heads. */
+static const plan_past *describe_past(attn_cache *c, const cache_layer *l)
+{
+    plan_past *past = attni_alloc(&c->step.mem, (size_t)c->step.n_seqs * l->n_groups, sizeof *past), *to = past;
+    for (uint32_t i = 0; past && i < c->step.n_seqs; i++)
+        for (uint32_t g = 0; g < l->n_groups; g++) {
+            const step_seq *x = &c->step.seqs[i];
+            *to++ = (plan_past){.attrs = (const int32_t *const *)x->seq->attrs,
+                                .pages = x->seq->tables[l->pools[g]].pages,
+                                .present = &x->tables[l->pools[g]].present};
+        }
+    return past;
 }
 
 static attn_status make_plan(attn_cache *c, uint32_t layer, attn_plan **out, attn_error *err)
 {
     attn_plan_config config = c->step.plan;
     config.layer = layer;
-    const plan_given given = {.past = c->step.past[c->module->desc.schedule[layer]], .inputs = c->inputs};
+    const cache_layer *l = &c->layers[layer];
+    const plan_given given = {.past = describe_past(c, l),
+                              .n_groups = l->n_groups,
+                              .head_group = l->n_groups > 1 ? l->head_group : NULL,
+                              .inputs = c->inputs};
+    if (!given.past) return no_memory(err);
     return attni_plan_create(c->module, &config, &given, out, err);
 }
 
@@ -199,7 +210,7 @@ static attn_status make_plans(attn_cache *c, attn_error *err)
     attn_status s = describe(c, err);
     for (uint32_t l = 0; l < d->n_layers && !s; l++) {
         const uint32_t k = d->schedule[l];
-        if (c->layer_slot[l] == CACHE_NO_LAYER) continue;
+        if (!attni_cache_has_layer(c, l)) continue;
         if (!c->step.plans[k] && !(d->kinds[k]->flags & ATTN_KIND_LAYERS_DIFFER))
             s = make_plan(c, l, &c->step.plans[k], err);
     }
@@ -210,23 +221,23 @@ static attn_status make_plans(attn_cache *c, attn_error *err)
  */
 
 /* A page that others hold too gets a copy; this step holds on to the old one, in case that it is cancelled. */
-static void copy_first(attn_cache *c, uint32_t kind, step_seq *x, table *t)
+static void copy_first(attn_cache *c, uint32_t pool, step_seq *x, table *t)
 {
     const char *old = t->pages[x->first];
-    char *copy = attni_page_take(c, kind);
-    memcpy(copy, old, c->pools[kind].page_bytes);
+    char *copy = attni_page_take(c, pool);
+    memcpy(copy, old, c->pools[pool].page_bytes);
     t->pages[x->first] = copy;
-    x->tables[kind].copied = old;
-    attni_page_poison(c, kind, copy, x->seq->n % c->page_tokens, c->page_tokens);
+    x->tables[pool].copied = old;
+    attni_page_poison(c, pool, copy, x->seq->n % c->page_tokens, c->page_tokens);
 }
 
 static void take_pages(attn_cache *c)
 {
     for (uint32_t i = 0; i < c->step.n_seqs; i++)
-        for (uint32_t k = 0; k < c->module->desc.n_kinds; k++) {
+        for (uint32_t k = 0; k < c->n_pools; k++) {
             step_seq *x = &c->step.seqs[i];
             table *t = &x->seq->tables[k];
-            if (!c->pools[k].n_layers || x->first > x->last) continue;
+            if (!c->pools[k].n_blocks || x->first > x->last) continue;
             if (is_held(t, x->first) && attni_page_is_shared(t->pages[x->first])) copy_first(c, k, x, t);
             for (int64_t p = x->first; p <= x->last; p++)
                 if (!t->pages[p]) t->pages[p] = attni_page_take(c, k);
@@ -240,7 +251,7 @@ static void close_step(attn_cache *c)
     for (uint32_t k = 0; t->plans && k < c->module->desc.n_kinds; k++) attn_plan_destroy(t->plans[k]);
     for (uint32_t i = 0; i < t->n_seqs; i++) {
         t->seqs[i].seq->in_step = false;
-        for (uint32_t k = 0; k < c->module->desc.n_kinds; k++) attni_spans_free(&t->seqs[i].tables[k].keep);
+        for (uint32_t k = 0; k < c->n_pools; k++) attni_spans_free(&t->seqs[i].tables[k].keep);
     }
     attni_memory_close(&t->mem);
     *t = (step){0};
@@ -281,23 +292,28 @@ static attn_status check_layer(const attn_cache *c, uint32_t layer, attn_error *
     if (!c->step.open) return attni_fail(err, ATTN_E_STATE, "no step is open; attn_step_begin first");
     if (layer >= d->n_layers)
         return attni_fail(err, ATTN_E_ARGUMENT, "layer %u: module '%s' has %u layers", layer, d->name, d->n_layers);
-    if (c->layer_slot[layer] == CACHE_NO_LAYER)
-        return attni_fail(err, ATTN_E_ARGUMENT, "layer %u is not of this cache", layer);
+    const uint32_t owner = c->layers[layer].owner;
+    if (owner == CACHE_NO_LAYER) return attni_fail(err, ATTN_E_ARGUMENT, "layer %u is not of this cache", layer);
+    if (owner != layer && !c->step.done[owner])
+        return attni_fail(err, ATTN_E_STATE, "layer %u reads the keys and values of layer %u, which has not been run",
+                          layer, owner);
     if (c->step.done[layer]) return attni_fail(err, ATTN_E_STATE, "layer %u has been run in this step", layer);
     return ATTN_OK;
 }
 
 static attn_status run_plan(attn_cache *c, attn_plan *p, const attn_tensors *t, attn_pool *pool, attn_error *err)
 {
-    const uint32_t kind = c->module->desc.schedule[t->layer];
-    paged_keys layout = c->pools[kind].layout;
-    const int64_t before = (int64_t)c->layer_slot[t->layer] * c->pools[kind].layer_bytes;
-    layout.k_offset += before;
-    layout.v_offset += before;
+    const cache_layer *l = &c->layers[t->layer];
+    const page_pool *rows = &c->pools[l->pools[0]]; /* they are alike in all of the layer's pools */
+    const paged_keys keys = {.page_tokens = c->page_tokens,
+                             .k_token_stride = rows->k_row,
+                             .v_token_stride = rows->v_row ? rows->v_row : rows->k_row,
+                             .k_heads = l->k_heads,
+                             .v_heads = l->v_heads};
     view k, v;
-    attn_status s = attni_begin_paged(p, t, &layout, &k, &v, err);
+    attn_status s = attni_begin_paged(p, t, &keys, &k, &v, err);
     if (s) return s;
-    attni_append(c, kind, &layout, &k, &v);
+    if (l->owner == t->layer) attni_append(c, t->layer, &k, &v);
     return attni_run_begun(p, pool, err);
 }
 
@@ -328,17 +344,17 @@ attn_status attn_step_layer(attn_cache *c, uint32_t layer, const attn_tensors *t
 /* ---- end ------------------------------------------------------------------------------------------------------------
  */
 
-static void commit_table(attn_cache *c, uint32_t kind, step_seq *x)
+static void commit_table(attn_cache *c, uint32_t pool, step_seq *x)
 {
-    table *t = &x->seq->tables[kind];
-    step_table *to = &x->tables[kind];
+    table *t = &x->seq->tables[pool];
+    step_table *to = &x->tables[pool];
     const spans old = t->held;
-    if (to->copied) attni_page_drop(c, kind, to->copied);
-    attni_seq_drop_pages(c, x->seq, kind, &to->drop);
-    c->pools[kind].evicted += attni_spans_count(&to->drop);
+    if (to->copied) attni_page_drop(c, pool, to->copied);
+    attni_seq_drop_pages(c, x->seq, pool, &to->drop);
+    c->pools[pool].evicted += attni_spans_count(&to->drop);
     t->held = to->keep;
     to->keep = old; /* freed with the step */
-    attni_seq_poison(c, x->seq, kind, &to->alive);
+    attni_seq_poison(c, x->seq, pool, &to->alive);
 }
 
 static attn_status end(attn_cache *c, attn_error *err)
@@ -346,13 +362,13 @@ static attn_status end(attn_cache *c, attn_error *err)
     const attn_module_desc *d = &c->module->desc;
     if (!c->step.open) return attni_fail(err, ATTN_E_STATE, "no step is open; attn_step_begin first");
     for (uint32_t l = 0; l < d->n_layers; l++)
-        if (!c->step.done[l] && c->layer_slot[l] != CACHE_NO_LAYER)
+        if (!c->step.done[l] && attni_cache_has_layer(c, l))
             return attni_fail(err, ATTN_E_STATE, "%u of %u layers have been run; layer %u has not", c->step.layers_done,
                               c->n_layers, l);
     for (uint32_t i = 0; i < c->step.n_seqs; i++) {
         step_seq *x = &c->step.seqs[i];
-        for (uint32_t k = 0; k < d->n_kinds; k++)
-            if (c->pools[k].n_layers) commit_table(c, k, x);
+        for (uint32_t k = 0; k < c->n_pools; k++)
+            if (c->pools[k].n_blocks) commit_table(c, k, x);
         x->seq->n += x->m;
         if (x->seq->n > x->seq->furthest) x->seq->furthest = x->seq->n;
     }
@@ -366,18 +382,18 @@ attn_status attn_step_end(attn_cache *c, attn_error *err)
     return s ? s : attni_cache_leave(c, end(c, err));
 }
 
-static void put_back(attn_cache *c, uint32_t kind, step_seq *x)
+static void put_back(attn_cache *c, uint32_t pool, step_seq *x)
 {
-    table *t = &x->seq->tables[kind];
-    const char *copied = x->tables[kind].copied;
+    table *t = &x->seq->tables[pool];
+    const char *copied = x->tables[pool].copied;
     for (int64_t p = x->first; p <= x->last; p++) {
         bool held = false;
         for (size_t i = 0; i < t->held.n; i++) held |= p >= t->held.at[i].lo && p < t->held.at[i].hi;
         if (held && !copied) { /* only the first: new tokens' rows lie behind the last token there */
-            attni_page_poison(c, kind, t->pages[p], x->seq->n % c->page_tokens, c->page_tokens);
+            attni_page_poison(c, pool, t->pages[p], x->seq->n % c->page_tokens, c->page_tokens);
             continue;
         }
-        attni_page_drop(c, kind, t->pages[p]);
+        attni_page_drop(c, pool, t->pages[p]);
         t->pages[p] = held ? copied : NULL;
         copied = NULL;
     }
@@ -387,8 +403,8 @@ void attn_step_cancel(attn_cache *c)
 {
     if (attni_cache_enter(c, NULL)) return;
     for (uint32_t i = 0; c->step.open && i < c->step.n_seqs; i++)
-        for (uint32_t k = 0; k < c->module->desc.n_kinds; k++)
-            if (c->pools[k].n_layers) put_back(c, k, &c->step.seqs[i]);
+        for (uint32_t k = 0; k < c->n_pools; k++)
+            if (c->pools[k].n_blocks) put_back(c, k, &c->step.seqs[i]);
     if (c->step.open) close_step(c);
     attni_cache_leave(c, ATTN_OK);
 }

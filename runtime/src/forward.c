@@ -13,20 +13,45 @@ typedef struct binding {
     view q, k, v, o, lse;
 } binding;
 
+/* Tensors that a call must leave out: V where it is K, both where another layer's stand in the cache. */
+static attn_status check_left_out(const attn_plan *p, const attn_tensors *t, bool shared, attn_error *err)
+{
+    const attn_kind_desc *d = p->kind;
+    if (d->flags & ATTN_KIND_K_IS_V && t->v)
+        return attni_fail(err, ATTN_E_ARGUMENT, "'%s' takes its values from k; v must be NULL", d->name);
+    if (shared && (t->k || t->v))
+        return attni_fail(err, ATTN_E_ARGUMENT, "'%s' reads the keys and values of layer %u; k and v must be NULL",
+                          d->name, d->kv_layer);
+    return ATTN_OK;
+}
+
+static attn_status bind_keys(const attn_plan *p, const attn_tensors *t, bool keys, binding *b, attn_error *err)
+{
+    const attn_kind_desc *d = p->kind;
+    const DLDataType type = attni_dl_type(d->dtype);
+    const view_want k = {{"k", 3, 4, type, false, true, false}, keys, d->kv_heads, "KV heads", d->dim};
+    const view_want v = {{"v", 3, 4, type, false, true, false}, keys, d->kv_heads, "KV heads", d->dim_v};
+    attn_status s = attni_view_read(p, t->k, &k, &b->k, err);
+    if (!s && d->flags & ATTN_KIND_K_IS_V)
+        b->v = b->k;
+    else if (!s)
+        s = attni_view_read(p, t->v, &v, &b->v, err);
+    return s;
+}
+
 /* keys: k and v hold all keys, else the new tokens only. */
 static attn_status bind(const attn_plan *p, const attn_tensors *t, bool keys, binding *b, attn_error *err)
 {
     const attn_kind_desc *d = p->kind;
+    const bool shared = !keys && d->flags & ATTN_KIND_KV_SHARED;
     const DLDataType type = attni_dl_type(d->dtype), f32 = attni_dl_type(ATTN_F32);
     const view_want q = {{"q", 3, 4, type, false, true, false}, false, d->q_heads, "query heads", d->dim};
-    const view_want k = {{"k", 3, 4, type, false, true, false}, keys, d->kv_heads, "KV heads", d->dim};
-    const view_want v = {{"v", 3, 4, type, false, true, false}, keys, d->kv_heads, "KV heads", d->dim_v};
     const view_want o = {{"o", 3, 4, type, true, true, true}, false, d->q_heads, "query heads", d->dim_v};
     const view_want lse = {{"lse", 2, 3, f32, false, false, true}, false, d->q_heads, "query heads", 0};
     *b = (binding){0};
-    attn_status s = attni_view_read(p, t->q, &q, &b->q, err);
-    if (!s) s = attni_view_read(p, t->k, &k, &b->k, err);
-    if (!s) s = attni_view_read(p, t->v, &v, &b->v, err);
+    attn_status s = check_left_out(p, t, shared, err);
+    if (!s) s = attni_view_read(p, t->q, &q, &b->q, err);
+    if (!s && !shared) s = bind_keys(p, t, keys, b, err);
     if (!s) s = attni_view_read(p, t->o, &o, &b->o, err);
     if (!s && t->lse) s = attni_view_read(p, t->lse, &lse, &b->lse, err);
     return s;
@@ -71,15 +96,17 @@ static void place_queries(attn_plan *p, const binding *b)
 {
     int64_t row = 0;
     for (uint32_t i = 0; i < p->n_seqs; i++) {
-        attn_seq *s = &p->seqs[i];
-        s->q_offset = attni_view_offset(&b->q, i, row);
-        s->o_offset = attni_view_offset(&b->o, i, row);
-        s->lse_offset = attni_view_offset(&b->lse, i, row);
+        attn_seq *s = attni_plan_seq(p, i);
+        for (uint32_t g = 0; g < p->n_groups; g++) {
+            s[g].q_offset = attni_view_offset(&b->q, i, row);
+            s[g].o_offset = attni_view_offset(&b->o, i, row);
+            s[g].lse_offset = attni_view_offset(&b->lse, i, row);
+        }
         row += s->n_q;
     }
 }
 
-/* A contiguous tensor is one page. */
+/* A contiguous tensor is one page. Its plan has no groups of heads. */
 static paged_keys place_keys(attn_plan *p, const binding *b)
 {
     int64_t row = 0;
@@ -90,11 +117,16 @@ static paged_keys place_keys(attn_plan *p, const binding *b)
         p->seqs[i].v_pages = &p->pages[2 * i + 1];
         row += p->seqs[i].n_keys;
     }
+    const uint32_t heads = p->kind->kv_heads;
+    for (uint32_t g = 0; g < heads; g++) {
+        p->head_at[g] = g * b->k.head_stride;
+        p->head_at[heads + g] = g * b->v.head_stride;
+    }
     return (paged_keys){.page_tokens = PLAN_PAGE_TOKENS,
                         .k_token_stride = b->k.token_stride,
-                        .k_head_stride = b->k.head_stride,
                         .v_token_stride = b->v.token_stride,
-                        .v_head_stride = b->v.head_stride};
+                        .k_heads = p->head_at,
+                        .v_heads = p->head_at + heads};
 }
 
 static void fill_args(attn_plan *p, const binding *b, const paged_keys *keys, uint32_t layer)
@@ -112,12 +144,10 @@ static void fill_args(attn_plan *p, const binding *b, const paged_keys *keys, ui
         .lse_row_stride = b->lse.token_stride,
         .lse_head_stride = b->lse.head_stride,
         .page_tokens = keys->page_tokens,
-        .k_offset = keys->k_offset,
+        .k_heads = keys->k_heads,
         .k_token_stride = keys->k_token_stride,
-        .k_head_stride = keys->k_head_stride,
-        .v_offset = keys->v_offset,
+        .v_heads = keys->v_heads,
         .v_token_stride = keys->v_token_stride,
-        .v_head_stride = keys->v_head_stride,
         .layer = layer,
         .o_f32 = b->o.f32,
         .inputs = p->call_inputs,

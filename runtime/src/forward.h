@@ -6,9 +6,8 @@
 
 /* Where a layer's keys and values lie in each page, in bytes. The tables are in the plan's sequences. */
 typedef struct paged_keys {
-    int64_t page_tokens;
-    int64_t k_offset, k_token_stride, k_head_stride;
-    int64_t v_offset, v_token_stride, v_head_stride;
+    int64_t page_tokens, k_token_stride, v_token_stride;
+    const int64_t *k_heads, *v_heads; /* per KV head: its first row in a page */
 } paged_keys;
 
 /* attn_begin with keys in pages: t->k and t->v are those of the new tokens, checked and handed back as views. */

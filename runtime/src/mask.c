@@ -35,6 +35,7 @@ void attni_mask_bind(mask *m, const attn_seq *seq, const int32_t *key_bounds)
 {
     m->seq = seq;
     m->key_bounds = key_bounds;
+    m->args.len = seq->n_keys;
     m->present = NULL;
 }
 

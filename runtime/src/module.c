@@ -62,12 +62,46 @@ static attn_status check_kind(const attn_kind_desc *k, attn_error *err)
         return attni_fail(err, ATTN_E_VERSION, "kind '%s': heads %u / %u, dim %u, dim_v %u", k->name, k->q_heads,
                           k->kv_heads, k->dim, k->dim_v);
     if (k->dtype > ATTN_BF16) return attni_fail(err, ATTN_E_VERSION, "kind '%s': unknown dtype %u", k->name, k->dtype);
+    if (k->flags & ATTN_KIND_K_IS_V && k->dim_v > k->dim)
+        return attni_fail(err, ATTN_E_VERSION, "kind '%s': values of %u elements in keys of %u", k->name, k->dim_v,
+                          k->dim);
     if (!k->ranges || !k->visible || (k->n_data && !k->bounds))
         return attni_fail(err, ATTN_E_VERSION, "kind '%s' lacks code for its ranges", k->name);
     if (k->n_may > MAX_RANGES || k->n_must > MAX_RANGES || k->n_data > MAX_RANGES)
         return attni_fail(err, ATTN_E_VERSION, "kind '%s': %u + %u ranges, %u data atoms", k->name, k->n_may, k->n_must,
                           k->n_data);
     return ATTN_OK;
+}
+
+static attn_status check_groups(const attn_module_desc *d, const attn_kind_desc *k, attn_error *err)
+{
+    if (k->n_groups > 1 && !k->groups)
+        return attni_fail(err, ATTN_E_VERSION, "kind '%s' has %u groups of heads, but no list", k->name, k->n_groups);
+    for (size_t i = 0; k->n_groups > 1 && i < (size_t)d->n_layers * k->kv_heads; i++)
+        if (k->groups[i] >= k->n_groups)
+            return attni_fail(err, ATTN_E_VERSION, "kind '%s': group %u of %u", k->name, k->groups[i], k->n_groups);
+    return ATTN_OK;
+}
+
+/* A layer whose keys and values are read by others has its own, of the same shape. */
+static attn_status check_shared(const attn_module_desc *d, uint32_t layer, attn_error *err)
+{
+    const attn_kind_desc *k = d->kinds[d->schedule[layer]];
+    if (!(k->flags & ATTN_KIND_KV_SHARED)) return ATTN_OK;
+    const attn_kind_desc *own = k->kv_layer < layer ? d->kinds[d->schedule[k->kv_layer]] : NULL;
+    if (own && !(own->flags & ATTN_KIND_KV_SHARED) && own->kv_heads == k->kv_heads && own->dim == k->dim &&
+        own->dim_v == k->dim_v && own->dtype == k->dtype && !((own->flags ^ k->flags) & ATTN_KIND_K_IS_V))
+        return ATTN_OK;
+    return attni_fail(err, ATTN_E_VERSION, "layer %u ('%s') cannot read the keys and values of layer %u", layer,
+                      k->name, k->kv_layer);
+}
+
+static attn_status check_between(const attn_module_desc *d, attn_error *err)
+{
+    attn_status s = ATTN_OK;
+    for (uint32_t i = 0; !s && i < d->n_kinds; i++) s = check_groups(d, d->kinds[i], err);
+    for (uint32_t l = 0; !s && l < d->n_layers; l++) s = check_shared(d, l, err);
+    return s;
 }
 
 static attn_status copy_kinds(attn_module *m, attn_error *err)
@@ -138,6 +172,7 @@ static attn_status read_module(attn_module *m, const attn_module_desc *desc, att
     m->desc.size = sizeof m->desc;
     attn_status s = check_module(&m->desc, err);
     if (!s) s = copy_kinds(m, err);
+    if (!s) s = check_between(&m->desc, err);
     if (!s) s = copy_inputs(m, err);
     return s;
 }

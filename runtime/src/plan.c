@@ -13,6 +13,7 @@ static attn_status take_run_memory(attn_plan *p, attn_error *err)
     p->parts = attni_alloc(m, (size_t)p->n_slots, p->kernel->part_bytes);
     p->finished = attni_alloc(m, (size_t)p->n_slots, sizeof *p->finished);
     p->pages = attni_alloc(m, p->n_seqs, 2 * sizeof *p->pages);
+    p->head_at = attni_alloc(m, p->kind->kv_heads, 2 * sizeof *p->head_at);
     return m->failed ? attni_fail(err, ATTN_E_MEMORY, "out of memory") : ATTN_OK;
 }
 
@@ -25,6 +26,8 @@ attn_status attni_plan_create(const attn_module *m, const attn_plan_config *c, c
     if (!p) return s;
     p->module = m;
     p->past = given ? given->past : NULL;
+    p->n_groups = given ? given->n_groups : 1;
+    p->head_group = given ? given->head_group : NULL;
     s = attni_plan_check(p, c, given, err);
     if (!s) s = attni_plan_items(p, c, err);
     if (!s) s = take_run_memory(p, err);

@@ -25,21 +25,24 @@ typedef struct plan_past {
     const spans *present;        /* keys that are there; the mask has let go of the others */
 } plan_past;
 
-typedef struct plan_given { /* what a cache gives in place of the caller's lists */
-    const plan_past *past;     /* per sequence */
-    const void *const *inputs; /* per input of the module; entries NULL when they come with each call */
+typedef struct plan_given {     /* what a cache gives in place of the caller's lists */
+    const plan_past *past;      /* [sequence][group] */
+    uint32_t n_groups;          /* sets of KV heads that lie in pages of their own */
+    const uint16_t *head_group; /* per KV head */
+    const void *const *inputs;  /* per input of the module; entries NULL when they come with each call */
 } plan_given;
 
 struct attn_plan {
     memory mem;
     const attn_module *module;
-    const plan_past *past; /* per sequence; NULL: keys come with each call */
+    const plan_past *past;      /* [sequence][group]; NULL: keys come with each call */
+    const uint16_t *head_group; /* per KV head; NULL: one group. Borrowed */
     const attn_kind_desc *kind;
     const attn_kernel_desc *kernel;
-    uint32_t layer, n_seqs, workers;
+    uint32_t layer, n_seqs, n_groups, workers;
     int64_t q_total, k_total; /* tokens of all sequences */
 
-    attn_seq *seqs;
+    attn_seq *seqs;             /* [sequence][group] */
     const int32_t **key_bounds; /* per sequence; entries NULL without data atoms */
     const void **inputs;        /* per input of the module; entries NULL when not given to the plan */
 
@@ -51,6 +54,7 @@ struct attn_plan {
     /* Of the call that runs, made by attn_begin. */
     attn_kernel_args args;
     const char **pages; /* per sequence: of K, of V */
+    int64_t *head_at;   /* per KV head: of K, then of V */
     const void **call_inputs;
     char *parts, *workspaces;
     size_t workspace_stride;
@@ -58,6 +62,12 @@ struct attn_plan {
     _Alignas(MEMORY_ALIGN) atomic_llong next; /* item; all workers write it, so it has a cache line of its own */
     _Alignas(MEMORY_ALIGN) atomic_bool busy;
 };
+
+/* The groups of a sequence; they differ in their pages only. */
+static inline attn_seq *attni_plan_seq(const attn_plan *p, uint32_t sequence)
+{
+    return &p->seqs[(size_t)sequence * p->n_groups];
+}
 
 /* plan.c: attn_plan_create without looking at the pointers; given: NULL, or in place of c's attributes and inputs. */
 attn_status attni_plan_create(const attn_module *m, const attn_plan_config *c, const plan_given *given, attn_plan **out,
@@ -86,7 +96,7 @@ typedef struct tile {
 
 /* Consecutive tiles of the same heads of one sequence. Heads that see the same share their tiles. */
 typedef struct strip {
-    int32_t seq, head, heads;
+    int32_t seq, group, head, heads;
     size_t tile0, tiles;
 } strip;
 

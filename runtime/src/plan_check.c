@@ -18,13 +18,17 @@ static attn_status check_length(const char *what, uint32_t seq, int64_t n, attn_
     return ATTN_OK;
 }
 
-static attn_status read_sequence(const attn_plan_config *c, uint32_t i, attn_seq *seq, attn_error *err)
+static attn_status read_sequence(const attn_plan *p, const attn_plan_config *c, uint32_t i, attn_seq *seq,
+                                 attn_error *err)
 {
     seq->n_q = c->q_lens[i];
     seq->n_keys = c->k_lens ? c->k_lens[i] : seq->n_q;
     attn_status s = check_length("q_lens", i, seq->n_q, err);
     if (!s) s = check_length("k_lens", i, seq->n_keys, err);
     if (s) return s;
+    if (p->kind->max_len > 0 && seq->n_keys > p->kind->max_len)
+        return attni_fail(err, ATTN_E_ARGUMENT, "sequence %u has %lld tokens; '%s' says max_len %lld", i,
+                          (long long)seq->n_keys, p->kind->name, (long long)p->kind->max_len);
     seq->pos = c->positions ? c->positions[i] : seq->n_keys - seq->n_q;
     if (seq->pos < 0 && !c->positions)
         return attni_fail(err, ATTN_E_ARGUMENT,
@@ -41,14 +45,15 @@ static attn_status read_sequences(attn_plan *p, const attn_plan_config *c, attn_
     if (c->n_seqs > INT32_MAX) return attni_fail(err, ATTN_E_ARGUMENT, "n_seqs is %u", c->n_seqs);
     if (c->n_seqs && !c->q_lens) return attni_fail(err, ATTN_E_ARGUMENT, "q_lens is NULL");
     p->n_seqs = c->n_seqs;
-    p->seqs = attni_alloc(&p->mem, c->n_seqs, sizeof *p->seqs);
+    p->seqs = attni_alloc(&p->mem, (size_t)c->n_seqs * p->n_groups, sizeof *p->seqs);
     p->key_bounds = attni_alloc(&p->mem, c->n_seqs, sizeof *p->key_bounds);
     if (p->mem.failed) return no_memory(err);
     for (uint32_t i = 0; i < c->n_seqs; i++) {
-        attn_status s = read_sequence(c, i, &p->seqs[i], err);
+        attn_seq *seq = attni_plan_seq(p, i);
+        attn_status s = read_sequence(p, c, i, seq, err);
         if (s) return s;
-        p->q_total += p->seqs[i].n_q;
-        p->k_total += p->seqs[i].n_keys;
+        p->q_total += seq->n_q;
+        p->k_total += seq->n_keys;
     }
     return ATTN_OK;
 }
@@ -85,14 +90,19 @@ static int32_t *copy_values(memory *m, const int32_t *const *from, uint32_t n_at
 static attn_status use_past(attn_plan *p, uint32_t n_attrs)
 {
     const int32_t **at = n_attrs ? attni_alloc(&p->mem, p->n_seqs, n_attrs * sizeof *at) : NULL;
-    for (uint32_t i = 0; i < p->n_seqs && !p->mem.failed; i++, at += n_attrs) {
-        attn_seq *s = &p->seqs[i];
-        s->k_pages = s->v_pages = p->past[i].pages;
-        if (!n_attrs) continue;
-        for (uint32_t a = 0; a < n_attrs; a++) at[a] = p->past[i].attrs[a] + s->pos;
-        s->q_attr = at;
-        s->k_attr = p->past[i].attrs;
-        if (p->kind->n_data && s->n_q) p->key_bounds[i] = attni_mask_key_bounds(&p->mem, s, n_attrs);
+    const uint32_t groups = p->n_groups;
+    for (uint32_t i = 0; i < p->n_seqs && !p->mem.failed; i++) {
+        attn_seq *s = attni_plan_seq(p, i);
+        if (n_attrs) {
+            const int32_t *const *past = p->past[(size_t)i * groups].attrs;
+            for (uint32_t a = 0; a < n_attrs; a++) at[a] = past[a] + s->pos;
+            s->q_attr = at;
+            s->k_attr = past;
+            at += n_attrs;
+            if (p->kind->n_data && s->n_q) p->key_bounds[i] = attni_mask_key_bounds(&p->mem, s, n_attrs);
+        }
+        for (uint32_t g = 1; g < groups; g++) s[g] = s[0];
+        for (uint32_t g = 0; g < groups; g++) s[g].k_pages = s[g].v_pages = p->past[(size_t)i * groups + g].pages;
     }
     return p->mem.failed ? ATTN_E_MEMORY : ATTN_OK;
 }

@@ -68,7 +68,7 @@ static void sort_heaviest_first(void *elements, size_t n, size_t size)
 
 static void draft_tiles(drafts *d, strip *s)
 {
-    const attn_seq *seq = &d->plan->seqs[s->seq];
+    const attn_seq *seq = attni_plan_seq(d->plan, (uint32_t)s->seq);
     const int64_t rows = d->plan->kernel->lanes / (uint32_t)s->heads;
     s->tile0 = d->tiles.n;
     for (int64_t row = 0; row < seq->n_q && !d->mem->failed; row += rows) {
@@ -82,25 +82,28 @@ static void draft_tiles(drafts *d, strip *s)
     if (!d->mem->failed) sort_heaviest_first(d->tiles.at + s->tile0, s->tiles, sizeof *d->tiles.at);
 }
 
-/* A strip of the same sequence with as many heads, when heads see the same. */
+/* A strip of the same sequence and pages with as many heads, when heads see the same. */
 static const strip *find_twin(const drafts *d, const strip *s)
 {
     if (d->plan->kind->flags & ATTN_KIND_HEADS_DIFFER) return NULL;
     for (size_t i = d->strips.n; i-- > 0 && d->strips.at[i].seq == s->seq;)
-        if (d->strips.at[i].heads == s->heads) return &d->strips.at[i];
+        if (d->strips.at[i].heads == s->heads && d->strips.at[i].group == s->group) return &d->strips.at[i];
     return NULL;
 }
 
 static void draft_sequence(drafts *d, int32_t seq, uint32_t forced_group)
 {
     const attn_plan *p = d->plan;
+    const attn_seq *at = attni_plan_seq(p, (uint32_t)seq);
     const int32_t per_kv = (int32_t)(p->kind->q_heads / p->kind->kv_heads);
-    const int32_t group = (int32_t)choose_group(p, p->seqs[seq].n_q, forced_group);
-    attni_mask_bind(&d->mask, &p->seqs[seq], p->key_bounds[seq]);
-    if (p->past) d->mask.present = p->past[seq].present;
-    for (int32_t g = 0; g < (int32_t)p->kind->kv_heads && p->seqs[seq].n_q; g++)
+    const int32_t group = (int32_t)choose_group(p, at->n_q, forced_group);
+    attni_mask_bind(&d->mask, at, p->key_bounds[seq]);
+    for (int32_t g = 0; g < (int32_t)p->kind->kv_heads && at->n_q; g++) {
+        const int32_t pages = p->head_group ? p->head_group[g] : 0;
+        if (p->past) d->mask.present = p->past[(size_t)seq * p->n_groups + (size_t)pages].present;
         for (int32_t h = 0; h < per_kv && !d->mem->failed; h += group) {
-            strip s = {.seq = seq, .head = g * per_kv + h, .heads = per_kv - h < group ? per_kv - h : group};
+            strip s = {
+                .seq = seq, .group = pages, .head = g * per_kv + h, .heads = per_kv - h < group ? per_kv - h : group};
             const strip *twin = find_twin(d, &s);
             if (twin)
                 s.tile0 = twin->tile0, s.tiles = twin->tiles;
@@ -108,13 +111,14 @@ static void draft_sequence(drafts *d, int32_t seq, uint32_t forced_group)
                 draft_tiles(d, &s);
             LIST_ADD(d->mem, &d->strips, s);
         }
+    }
 }
 
 /* ---- items ---------------------------------------------------------------------------------------------------- */
 
 static void emit_tile(attn_plan *p, const drafts *d, const strip *s, const tile *t)
 {
-    attn_item item = {.seq = s->seq,
+    attn_item item = {.seq = s->seq * (int32_t)p->n_groups + s->group,
                       .head = s->head,
                       .heads = s->heads,
                       .row = t->row,

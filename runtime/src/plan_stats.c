@@ -9,9 +9,10 @@ static int64_t count_visible(const attn_plan *p, mask *m, memory *scratch)
     spans may = {.mem = scratch}, must = {.mem = scratch};
     int64_t n = 0;
     for (uint32_t i = 0; i < p->n_seqs; i++) {
-        attni_mask_bind(m, &p->seqs[i], p->key_bounds[i]);
+        const attn_seq *seq = attni_plan_seq(p, i);
+        attni_mask_bind(m, seq, p->key_bounds[i]);
         for (uint32_t h = 0; h < heads; h++)
-            for (int64_t row = 0; row < p->seqs[i].n_q && !scratch->failed; row++)
+            for (int64_t row = 0; row < seq->n_q && !scratch->failed; row++)
                 n += same * attni_mask_count(m, row, h, &may, &must);
     }
     return n;

@@ -81,7 +81,7 @@ static attn_status look(question *x, const attn_kind_desc *kind, int64_t n, int6
 /* No head's rows before n reach behind it, whatever the data says: what every causal mask answers. */
 static bool is_clear(const attn_kind_desc *kind, const split *at, int64_t *pairs)
 {
-    attn_range_args a = {.size = sizeof a, .q1 = at->n - 1, .layer = at->layer, .inputs = at->inputs};
+    attn_range_args a = {.size = sizeof a, .q1 = at->n - 1, .layer = at->layer, .inputs = at->inputs, .len = at->total};
     for (uint32_t h = 0; h < attni_mask_heads(kind); h++) {
         a.h = h, a.g = h / (kind->q_heads / kind->kv_heads);
         kind->ranges(&a, pairs);

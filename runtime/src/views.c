@@ -20,9 +20,9 @@ static attn_status check_tokens(const attn_plan *p, const tensor *t, bool packed
         return check_extent(name, 0, t->shape[0], want->keys ? p->k_total : p->q_total, "tokens of all sequences", err);
     attn_status s = check_extent(name, 0, t->shape[0], p->n_seqs, "sequences of the plan", err);
     for (uint32_t i = 0; !s && i < p->n_seqs; i++)
-        if (tokens_of(&p->seqs[i], want->keys) > t->shape[1])
+        if (tokens_of(attni_plan_seq(p, i), want->keys) > t->shape[1])
             s = attni_fail(err, ATTN_E_SHAPE, "%s: shape[1] is %lld, but sequence %u of the plan has %lld tokens", name,
-                           (long long)t->shape[1], i, (long long)tokens_of(&p->seqs[i], want->keys));
+                           (long long)t->shape[1], i, (long long)tokens_of(attni_plan_seq(p, i), want->keys));
     return s;
 }
 

@@ -27,7 +27,7 @@ static void print_work(void)
     AT(attn_range_args, size), AT(attn_range_args, q0), AT(attn_range_args, q1), AT(attn_range_args, k0),
         AT(attn_range_args, k1);
     AT(attn_range_args, h), AT(attn_range_args, g), AT(attn_range_args, layer), AT(attn_range_args, inputs);
-    AT(attn_range_args, attr), AT(attn_range_args, data);
+    AT(attn_range_args, attr), AT(attn_range_args, data), AT(attn_range_args, len);
 }
 
 static void print_descriptors(void)
@@ -43,7 +43,8 @@ static void print_descriptors(void)
     AT(attn_kind_desc, kv_heads), AT(attn_kind_desc, dim), AT(attn_kind_desc, dim_v), AT(attn_kind_desc, dtype);
     AT(attn_kind_desc, n_may), AT(attn_kind_desc, n_must), AT(attn_kind_desc, n_live), AT(attn_kind_desc, n_data);
     AT(attn_kind_desc, n_kernels), AT(attn_kind_desc, ranges), AT(attn_kind_desc, live), AT(attn_kind_desc, bounds);
-    AT(attn_kind_desc, visible), AT(attn_kind_desc, kernels);
+    AT(attn_kind_desc, visible), AT(attn_kind_desc, kernels), AT(attn_kind_desc, kv_layer), AT(attn_kind_desc, n_groups);
+    AT(attn_kind_desc, groups), AT(attn_kind_desc, max_len);
     STRUCT(attn_input_desc);
     AT(attn_input_desc, size), AT(attn_input_desc, is_int), AT(attn_input_desc, name), AT(attn_input_desc, rank);
     AT(attn_input_desc, extent);

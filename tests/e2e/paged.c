@@ -148,6 +148,8 @@ static void run(paged *p)
     e2e_call *c = p->c;
     const attn_kind_desc *d = c->kind;
     int64_t es = (int64_t)element_size(c);
+    int64_t *heads = ARENA_ARRAY(c->arena, int64_t, 2 * d->kv_heads);
+    for (uint32_t g = 0; g < d->kv_heads; g++) heads[g] = g * d->dim * es, heads[d->kv_heads + g] = g * d->dim_v * es;
     attn_kernel_args args = {.size = sizeof args,
                              .abi = ATTN_ABI_VERSION,
                              .q = p->q,
@@ -160,10 +162,10 @@ static void run(paged *p)
                              .lse_row_stride = d->q_heads * 4,
                              .lse_head_stride = 4,
                              .page_tokens = p->page_tokens,
+                             .k_heads = heads,
                              .k_token_stride = d->kv_heads * d->dim * es,
-                             .k_head_stride = d->dim * es,
+                             .v_heads = heads + d->kv_heads,
                              .v_token_stride = d->kv_heads * d->dim_v * es,
-                             .v_head_stride = d->dim_v * es,
                              .layer = c->layer,
                              .o_f32 = 1,
                              .inputs = p->inputs,

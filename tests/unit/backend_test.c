@@ -251,19 +251,21 @@ static void put_row(char *at, dtype t, const double *from, int64_t n)
 
 /* Pages of [head][token][dim + gap], one allocation each, in no order. */
 static const char *const *make_pages(problem *x, arena *a, const double *from, int64_t dim, int64_t tokens, int64_t *token_stride,
-                                     int64_t *head_stride, int64_t offset)
+                                     const int64_t **heads, int64_t offset)
 {
     const shape *s = &x->p->shape;
     const int64_t row = (dim + GAP) * (int64_t)type_size(s->type), n = (x->seq.n_keys + tokens - 1) / tokens;
     const char **pages = ARENA_ARRAY(a, const char *, (size_t)n + 1);
     *token_stride = row;
-    *head_stride = tokens * row;
+    int64_t *head_at = ARENA_ARRAY(a, int64_t, (size_t)s->kv_heads);
+    for (int64_t g = 0; g < s->kv_heads; g++) head_at[g] = offset + (g + 1) % s->kv_heads * tokens * row;
+    *heads = head_at;
     for (int64_t i = n; i-- > 0;) {
         char *page = arena_alloc(a, (size_t)(offset + s->kv_heads * tokens * row));
         memset(page, 0xff, (size_t)(offset + s->kv_heads * tokens * row));
         for (int64_t k = i * tokens; k < x->seq.n_keys && k < (i + 1) * tokens; k++)
             for (int64_t g = 0; g < s->kv_heads; g++)
-                put_row(page + offset + g * *head_stride + k % tokens * row, s->type, from + (k * s->kv_heads + g) * dim, dim);
+                put_row(page + head_at[g] + k % tokens * row, s->type, from + (k * s->kv_heads + g) * dim, dim);
         pages[i] = page;
     }
     return pages;
@@ -286,11 +288,11 @@ static void make_memory(memory *y, problem *x, arena *a)
                             .q_row_stride = s->q_heads * row, .q_head_stride = row,
                             .o_row_stride = o_row, .o_head_stride = x->seq.n_q * o_row,
                             .lse_row_stride = 4 * s->q_heads, .lse_head_stride = 4,
-                            .page_tokens = tokens, .k_offset = 8, .v_offset = 24,
+                            .page_tokens = tokens,
                             .layer = x->layer, .o_f32 = y->whole_o, .inputs = x->inputs};
     y->seq = (attn_seq){.n_q = x->seq.n_q, .pos = x->seq.pos, .n_keys = x->seq.n_keys, .q_attr = x->seq.q_attr, .k_attr = x->seq.k_attr};
-    y->seq.k_pages = make_pages(x, a, x->k, s->dim, tokens, &g->k_token_stride, &g->k_head_stride, g->k_offset);
-    y->seq.v_pages = make_pages(x, a, x->v, s->dim_v, tokens, &g->v_token_stride, &g->v_head_stride, g->v_offset);
+    y->seq.k_pages = make_pages(x, a, x->k, s->dim, tokens, &g->k_token_stride, &g->k_heads, 8);
+    y->seq.v_pages = make_pages(x, a, x->v, s->dim_v, tokens, &g->v_token_stride, &g->v_heads, 24);
 }
 
 /* ---- items and segments ---------------------------------------------------------------------------------------------------------------------- */

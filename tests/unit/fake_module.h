@@ -311,10 +311,9 @@ static void fake_visit(const attn_kernel_args *a, const attn_item *item, const a
         }
         FAKE_CHECK(sees || s->masked);
         if (!sees) continue;
-        const char *k = seq->k_pages[key / a->page_tokens] + a->k_offset + key % a->page_tokens * a->k_token_stride +
-                        g * a->k_head_stride;
-        const char *v = seq->v_pages[key / a->page_tokens] + a->v_offset + key % a->page_tokens * a->v_token_stride +
-                        g * a->v_head_stride;
+        const int64_t slot = key % a->page_tokens;
+        const char *k = seq->k_pages[key / a->page_tokens] + a->k_heads[g] + slot * a->k_token_stride;
+        const char *v = seq->v_pages[key / a->page_tokens] + a->v_heads[g] + slot * a->v_token_stride;
         float dot = 0, values[FAKE_DIM_V];
         for (int i = 0; i < FAKE_DIM; i++) dot += load_f32(q + 4 * i) * load_f32(k + 4 * i);
         for (int i = 0; i < FAKE_DIM_V; i++) values[i] = load_f32(v + 4 * i);

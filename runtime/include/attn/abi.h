@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-#define ATTN_ABI_VERSION 1u
+#define ATTN_ABI_VERSION 2u
 /* Every .so exports this symbol, an attn_module_desc; an object made by `attnc -c` exports attn_module_<model name> instead. */
 #define ATTN_MODULE_SYMBOL "attn_module"
 
@@ -52,7 +52,7 @@ typedef struct attn_segment {
 /* A tile of query rows of one sequence, and the keys it visits in order.
  * Lane i of the tile is row `row + i / heads` of query head `head + i % heads`. */
 typedef struct attn_item {
-    int32_t seq;
+    int32_t seq;          /* of attn_kernel_args.seqs; a sequence has several where its KV heads lie in different pages */
     int32_t head, heads;  /* first query head; how many heads of the same KV head share the tile */
     int32_t row, rows;    /* first query row within the sequence; rows * heads <= lanes of the kernel */
     int32_t part, parts;  /* the keys are cut into `parts` items; 1: not cut. Only part 0 counts the sink */
@@ -80,6 +80,7 @@ typedef struct attn_range_args {
     const void *const *inputs;      /* per run-time input */
     const int64_t *attr;            /* bounds: 4 per attribute: q min, q max, k min, k max. visible: value of q twice, of k twice */
     const uint8_t *data;            /* ranges, live: 2 per data atom: may, must; NULL: 1, 0 */
+    int64_t len;                    /* tokens of the sequence, this step's included; live does not read it */
 } attn_range_args;
 /* Pairs lo, hi (both included, empty when lo > hi, not cut, not sorted): n_may of them, then n_must. */
 typedef void attn_ranges_fn(const attn_range_args *args, int64_t *out);
@@ -109,7 +110,10 @@ enum { /* attn_kind_desc.flags */
     ATTN_KIND_LAYERS_DIFFER = 2,  /* the mask reads layer: a plan is for one layer */
     ATTN_KIND_MASK_INPUTS = 4,    /* the mask reads run-time inputs: a plan belongs to their values */
     ATTN_KIND_SINK = 8,
-    ATTN_KIND_EXACT_ROWS = 16     /* may = must on single rows: pair counts come from ranges */
+    ATTN_KIND_EXACT_ROWS = 16,    /* may = must on single rows: pair counts come from ranges */
+    ATTN_KIND_KV_SHARED = 32,     /* its layers have no keys and values of their own: they read those of kv_layer */
+    ATTN_KIND_K_IS_V = 64,        /* the first dim_v elements of a key are its value: V is never given, never stored */
+    ATTN_KIND_LEN = 128           /* the mask or a score reads len: results depend on how tokens are cut into steps */
 };
 
 typedef struct attn_kind_desc { /* one pattern */
@@ -124,6 +128,11 @@ typedef struct attn_kind_desc { /* one pattern */
     attn_bounds_fn *bounds;   /* NULL when n_data is 0 */
     attn_visible_fn *visible;
     const attn_kernel_desc *const *kernels;
+    uint32_t kv_layer;        /* ATTN_KIND_KV_SHARED: an earlier layer, of a kind of the same heads, dims and dtype that has its own */
+    uint32_t n_groups;        /* of `groups`; 0 or 1: all alike */
+    const uint16_t *groups;   /* [layers of the module][kv_heads], below n_groups: KV heads of this kind's layers that share a number
+                                 are live together, for all who read them. Entries of other layers are 0 */
+    int64_t max_len;          /* most tokens of a sequence; 0: no limit of the pattern's */
 } attn_kind_desc;
 
 typedef struct attn_input_desc {

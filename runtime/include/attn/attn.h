@@ -140,7 +140,7 @@ ATTN_API ATTN_CHECKED attn_status attn_split_check(const attn_module *m, uint32_
 
 typedef struct attn_tensors {
     size_t size;               /* sizeof(attn_tensors) */
-    const DLTensor *q, *k, *v; /* of the kind's dtype */
+    const DLTensor *q, *k, *v; /* of the kind's dtype; v NULL where the pattern says `kv k_is_v` */
     const DLTensor *o;         /* f32 or the kind's dtype */
     const DLTensor *lse;       /* f32, or NULL */
     const DLTensor *const *inputs; /* per input of the module, f32 or int32, contiguous; NULL: those of the plan */

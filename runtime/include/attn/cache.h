@@ -41,7 +41,8 @@ typedef struct attn_cache_config {
     const DLTensor *const *inputs; /* per input of the module; needed when a kind is ATTN_KIND_MASK_INPUTS, else may be NULL */
     const attn_allocator *allocator;
     uint32_t poison;          /* not 0: whatever holds no token that is alive is filled with NaN. Slow; for tests */
-    uint32_t n_layers;        /* 0: all layers of the module; else this many, those in `layers` (a stage of a pipeline) */
+    uint32_t n_layers;        /* 0: all layers of the module; else this many, those in `layers` (a stage of a pipeline), with each
+                               * layer whose keys and values another one of them shares */
     const uint32_t *layers;   /* [n_layers], all different; read by attn_cache_create only */
 } attn_cache_config;
 
@@ -74,11 +75,13 @@ typedef struct attn_step_config {
 } attn_step_config;
 
 /* Checks, takes all pages and plans, once per kind. ATTN_E_BUDGET when the pages do not fit; ATTN_E_SPLIT when a token that is there
- * already would have to see a new one. A sequence may have 2^30 tokens. */
+ * already would have to see a new one. A sequence may have 2^30 tokens, or as
+ * many as the module's smallest `max_len` says. */
 ATTN_API ATTN_CHECKED attn_status attn_step_begin(attn_cache *c, const attn_step_config *s, attn_error *err);
 /* Attention of the new tokens over all that their sequence holds. q, k, v, o, lse have the new tokens only: packed [all new tokens, heads,
  * dim], or [n_seqs, tokens, heads, dim] with room for the longest; k and v in the kind's dtype. t->layer is not read. pool NULL: in this
- * thread. Each layer once, in any order (ATTN_E_STATE when it has been). */
+ * thread. Each layer once, in any order (ATTN_E_STATE when it has been). A layer that shares another's keys and values (`kv shared`)
+ * comes after that one, with k and v NULL. */
 ATTN_API ATTN_CHECKED attn_status attn_step_layer(attn_cache *c, uint32_t layer, const attn_tensors *t, attn_pool *pool, attn_error *err);
 /* The new tokens belong to their sequences from here on. ATTN_E_STATE when a layer of the cache has not been run. */
 ATTN_API ATTN_CHECKED attn_status attn_step_end(attn_cache *c, attn_error *err);
@@ -100,8 +103,11 @@ typedef struct attn_cache_stats {
 ATTN_API ATTN_CHECKED attn_status attn_cache_get_stats(const attn_cache *c, attn_cache_stats *out);
 
 /* The positions that a layer keeps for queries to come, live(n - R) cut to [0, n), as sorted intervals lo, hi (both included); pages round
- * them out. Writes at most `max` of them and returns how many there are; -1: no such sequence or layer, no memory, or busy. */
+ * them out. Of all its KV heads together; the second one of KV head `kv_head` alone. What a layer shares with another, both keep. Writes at
+ * most `max` intervals and returns how many there are; -1: no such sequence, layer or head, no memory, or busy. */
 ATTN_API int64_t attn_cache_kept(const attn_cache *c, attn_seq_id s, uint32_t layer, int64_t (*intervals)[2], int64_t max);
+ATTN_API int64_t attn_cache_kept_by_head(const attn_cache *c, attn_seq_id s, uint32_t layer, uint32_t kv_head, int64_t (*intervals)[2],
+                                         int64_t max);
 
 /* Walks every invariant: reference counts, free lists, tables, sums, live sets. NULL when all hold, else a sentence. For tests. */
 ATTN_API const char *attn_cache_check(const attn_cache *c);
