@@ -48,6 +48,7 @@ typedef struct page_pool {
 
 typedef struct cache_layer {
     uint32_t owner; /* of its keys and values: itself, or the layer that it shares them with; CACHE_NO_LAYER: not of this cache */
+    uint32_t plan_layer; /* a step's plan for that layer is this one's too; CACHE_NO_LAYER: a plan of its own, made when it runs */
     uint32_t n_groups;
     uint32_t *pools;           /* [n_groups] */
     uint16_t *head_group;      /* per KV head: index into pools */
@@ -90,7 +91,7 @@ typedef struct step { /* all of it lives in mem */
     uint32_t n_seqs, layers_done;
     step_seq *seqs;
     attn_plan_config plan; /* lengths and positions of the sequences */
-    attn_plan **plans;     /* per kind; NULL where layers differ */
+    attn_plan **plans;     /* per layer: see cache_layer.plan_layer */
     uint8_t *done;         /* per layer */
     int64_t *need;         /* per pool: new pages */
 } step;

@@ -7,6 +7,8 @@
 
 #include "error.h"
 
+#include <string.h>
+
 #define MAX_PAGE_BYTES ((uint64_t)1 << 40)
 enum { BLOCK_ALIGN = 64 };
 
@@ -159,6 +161,31 @@ static attn_status size_pages(attn_cache *c, attn_error *err)
     return ATTN_OK;
 }
 
+/* ---- who shares a plan ----------------------------------------------------------------------------------------- */
+
+static bool same_pools(const cache_layer *a, const cache_layer *b, uint32_t heads)
+{
+    if (a->n_groups != b->n_groups) return false;
+    return !memcmp(a->pools, b->pools, a->n_groups * sizeof *a->pools) &&
+           !memcmp(a->head_group, b->head_group, heads * sizeof *a->head_group);
+}
+
+/* Layers of a kind whose heads lie in the same pages: two of them may differ in that only because others read one of
+ * them. */
+static void share_plans(attn_cache *c)
+{
+    const attn_module_desc *d = &c->module->desc;
+    for (uint32_t l = 0; l < d->n_layers; l++) {
+        const attn_kind_desc *kind = d->kinds[d->schedule[l]];
+        cache_layer *x = &c->layers[l];
+        x->plan_layer = kind->flags & ATTN_KIND_LAYERS_DIFFER ? CACHE_NO_LAYER : l;
+        for (uint32_t e = 0; e < l && x->plan_layer == l && x->owner != CACHE_NO_LAYER; e++)
+            if (d->schedule[e] == d->schedule[l] && c->layers[e].owner != CACHE_NO_LAYER &&
+                same_pools(&c->layers[e], x, kind->kv_heads))
+                x->plan_layer = e;
+    }
+}
+
 static attn_status place_all(attn_cache *c, memory *scratch, attn_error *err)
 {
     const uint32_t n_layers = c->module->desc.n_layers;
@@ -171,6 +198,7 @@ static attn_status place_all(attn_cache *c, memory *scratch, attn_error *err)
         if (owner == l || owner == CACHE_NO_LAYER) continue;
         c->layers[l] = c->layers[owner]; /* its owner is the owner */
     }
+    if (!c->mem.failed) share_plans(c);
     return c->mem.failed ? no_memory(err) : size_pages(c, err);
 }
 

@@ -157,7 +157,7 @@ static attn_status describe(attn_cache *c, attn_error *err)
     step *t = &c->step;
     const uint32_t n = t->n_seqs;
     int64_t *lens = attni_alloc(&t->mem, 3 * (size_t)n, sizeof *lens);
-    t->plans = attni_alloc(&t->mem, c->module->desc.n_kinds, sizeof *t->plans);
+    t->plans = attni_alloc(&t->mem, c->module->desc.n_layers, sizeof *t->plans);
     t->done = attni_alloc(&t->mem, c->module->desc.n_layers, 1);
     if (t->mem.failed) return no_memory(err);
     t->plan = (attn_plan_config){.size = sizeof t->plan,
@@ -208,12 +208,8 @@ static attn_status make_plans(attn_cache *c, attn_error *err)
 {
     const attn_module_desc *d = &c->module->desc;
     attn_status s = describe(c, err);
-    for (uint32_t l = 0; l < d->n_layers && !s; l++) {
-        const uint32_t k = d->schedule[l];
-        if (!attni_cache_has_layer(c, l)) continue;
-        if (!c->step.plans[k] && !(d->kinds[k]->flags & ATTN_KIND_LAYERS_DIFFER))
-            s = make_plan(c, l, &c->step.plans[k], err);
-    }
+    for (uint32_t l = 0; l < d->n_layers && !s; l++)
+        if (attni_cache_has_layer(c, l) && c->layers[l].plan_layer == l) s = make_plan(c, l, &c->step.plans[l], err);
     return s;
 }
 
@@ -248,7 +244,7 @@ static void take_pages(attn_cache *c)
 static void close_step(attn_cache *c)
 {
     step *t = &c->step;
-    for (uint32_t k = 0; t->plans && k < c->module->desc.n_kinds; k++) attn_plan_destroy(t->plans[k]);
+    for (uint32_t l = 0; t->plans && l < c->module->desc.n_layers; l++) attn_plan_destroy(t->plans[l]);
     for (uint32_t i = 0; i < t->n_seqs; i++) {
         t->seqs[i].seq->in_step = false;
         for (uint32_t k = 0; k < c->n_pools; k++) attni_spans_free(&t->seqs[i].tables[k].keep);
@@ -325,7 +321,8 @@ static attn_status run_layer(attn_cache *c, uint32_t layer, const attn_tensors *
     if (s) return s;
     t.layer = layer;
     t.size = sizeof t;
-    attn_plan *kept = c->step.plans[c->module->desc.schedule[layer]], *own = NULL;
+    const uint32_t plan_layer = c->layers[layer].plan_layer;
+    attn_plan *kept = plan_layer == CACHE_NO_LAYER ? NULL : c->step.plans[plan_layer], *own = NULL;
     if (!kept) s = make_plan(c, layer, &own, err);
     if (!s) s = run_plan(c, kept ? kept : own, &t, pool, err);
     attn_plan_destroy(own);
