@@ -2,7 +2,7 @@
  *
  * A token is a number; its query, keys and values in each layer are hashed from it. So a sequence is a list of numbers,
  * a fork a copy of it, and attention of the new tokens is computed over all tokens, in double, and compared with what
- * the cache gave. */
+ * the cache gave. Which pages it holds, and how many bytes they have, is counted the same way. */
 #ifndef ATTNC_TEST_CACHE_MODEL_H
 #define ATTNC_TEST_CACHE_MODEL_H
 
@@ -11,12 +11,14 @@
 
 #include <attn/cache.h>
 
-enum { MODEL_LAYERS = 3, MODEL_Q_HEADS = 4, MODEL_KV_HEADS = 2, MODEL_MAX_SEQS = 12, MODEL_MAX_STEP = 1024 };
+enum { MODEL_Q_HEADS = 4, MODEL_KV_HEADS = 2, MODEL_PER_KV = MODEL_Q_HEADS / MODEL_KV_HEADS };
+enum { MODEL_MAX_SEQS = 12, MODEL_MAX_STEP = 1024, MODEL_MAX_POOLS = 8 };
 
 typedef struct model_seq {
     attn_seq_id id; /* 0: none */
     int64_t n, furthest, cap;
     int32_t *token, *attr;
+    int64_t *page[MODEL_MAX_POOLS]; /* numbers of pages, by position / page_tokens: what is shared has the same */
 } model_seq;
 
 typedef struct model {
@@ -27,6 +29,8 @@ typedef struct model {
     attn_cache_config config;
     model_seq seqs[MODEL_MAX_SEQS];
     int32_t next_token;
+    int64_t next_page;
+    uint32_t n_pools; /* a kind has one for each of its groups of heads */
     int32_t table[64];
     int64_t table_shape[2];
     DLTensor input;
@@ -46,18 +50,13 @@ static inline float model_value(int32_t token, int64_t layer, int64_t part, int6
 /* ---- life
  * ------------------------------------------------------------------------------------------------------------------ */
 
-static inline const fake_mask *model_mask(const char *name)
-{
-    for (size_t i = 0; i < FAKE_MASKS; i++)
-        if (!strcmp(fake_masks[i].name, name)) return &fake_masks[i];
-    abort();
-}
-
 /* c.size, inputs and poison are set here. */
-static inline attn_status model_open(model *m, const fake_mask *mask, fake_shape shape, attn_cache_config c,
-                                     unsigned long long seed)
+static inline attn_status model_open_kinds(model *m, const fake_model *kinds, fake_shape shape, attn_cache_config c,
+                                           unsigned long long seed)
 {
-    *m = (model){.seed = seed, .next_token = 1, .table_shape = {8, 8}};
+    *m = (model){.seed = seed, .next_token = 1, .next_page = 1, .table_shape = {8, 8}};
+    for (uint32_t k = 0; k < kinds->n_kinds; k++) m->n_pools += kinds->kinds[k].n_groups ? kinds->kinds[k].n_groups : 1;
+    if (m->n_pools > MODEL_MAX_POOLS) abort();
     for (int i = 0; i < 64; i++) m->table[i] = model_below(m, 3) > 0;
     for (int i = 0; i < 8; i++)
         for (int j = i; j < 8; j++)
@@ -65,7 +64,7 @@ static inline attn_status model_open(model *m, const fake_mask *mask, fake_shape
     m->input = (DLTensor){
         .data = m->table, .device = {kDLCPU, 0}, .ndim = 2, .dtype = {kDLInt, 32, 1}, .shape = m->table_shape};
     m->inputs[0] = &m->input;
-    if (attn_module_open(fake_make(mask, shape), NULL, &m->module, NULL)) return ATTN_E_VERSION;
+    if (attn_module_open(fake_make_model(kinds, shape), NULL, &m->module, NULL)) return ATTN_E_VERSION;
     c.size = sizeof c;
     c.inputs = m->inputs;
     c.poison = 1;
@@ -74,52 +73,189 @@ static inline attn_status model_open(model *m, const fake_mask *mask, fake_shape
     return attn_cache_create(m->module, &c, &m->cache, NULL);
 }
 
+static inline attn_status model_open(model *m, const char *mask, fake_shape shape, attn_cache_config c,
+                                     unsigned long long seed)
+{
+    const fake_model plain = fake_plain(fake_mask_named(mask));
+    return model_open_kinds(m, &plain, shape, c, seed);
+}
+
 static inline void model_close(model *m)
 {
     CHECK(atomic_load(&fake.errors) == 0);
     attn_cache_destroy(m->cache);
     attn_module_destroy(m->module);
-    for (int i = 0; i < MODEL_MAX_SEQS; i++) free(m->seqs[i].token), free(m->seqs[i].attr);
+    for (int i = 0; i < MODEL_MAX_SEQS; i++) {
+        free(m->seqs[i].token), free(m->seqs[i].attr);
+        for (uint32_t p = 0; p < m->n_pools; p++) free(m->seqs[i].page[p]);
+    }
     *m = (model){0};
 }
 
-static inline void model_grow(model_seq *s, int64_t n)
+static inline void *model_widen(void *p, int64_t n, size_t size)
+{
+    p = realloc(p, (size_t)n * size);
+    if (!p) abort();
+    return p;
+}
+
+static inline void model_grow(const model *m, model_seq *s, int64_t n)
 {
     if (n <= s->cap) return;
     s->cap = 2 * n;
-    s->token = realloc(s->token, (size_t)s->cap * sizeof *s->token);
-    s->attr = realloc(s->attr, (size_t)s->cap * sizeof *s->attr);
-    if (!s->token || !s->attr) abort();
+    s->token = model_widen(s->token, s->cap, sizeof *s->token);
+    s->attr = model_widen(s->attr, s->cap, sizeof *s->attr);
+    for (uint32_t p = 0; p < m->n_pools; p++) s->page[p] = model_widen(s->page[p], s->cap, sizeof *s->page[p]);
 }
 
 /* ---- the definition
  * -------------------------------------------------------------------------------------------------------- */
 
+static inline uint32_t model_layers_of(const model *m) { return attn_module_describe(m->module)->n_layers; }
+
+/* The layer whose keys this one reads. */
+static inline int64_t model_owner(int64_t layer)
+{
+    const attn_kind_desc *k = fake_kind_of(layer);
+    return k->flags & ATTN_KIND_KV_SHARED ? k->kv_layer : layer;
+}
+
 static inline bool model_sees(const model *m, const model_seq *s, int64_t layer, int64_t h, int64_t q, int64_t k)
 {
     const fake_pair p = {
         .q = q, .k = k, .h = h, .layer = layer, .q_attr = s->attr[q], .k_attr = s->attr[k], .table = m->table};
-    return fake.mask->see(&p);
+    return fake_mask_of(layer)->see(&p);
 }
 
-/* One row: o and lse. */
+/* One row: o and lse. Where a key is its own value, there is no third part. */
 static inline void model_row(const model *m, const model_seq *s, int64_t total, int64_t layer, int64_t h, int64_t q,
-                             double o[FAKE_DIM_V], double *lse)
+                             double *o, double *lse)
 {
-    const int64_t g = h / (MODEL_Q_HEADS / MODEL_KV_HEADS);
+    const attn_kind_desc *kind = fake_kind_of(layer);
+    const int64_t g = h / MODEL_PER_KV, owner = model_owner(layer), part = kind->flags & ATTN_KIND_K_IS_V ? 1 : 2;
     double sum = 0;
-    for (int i = 0; i < FAKE_DIM_V; i++) o[i] = 0;
+    for (uint32_t i = 0; i < kind->dim_v; i++) o[i] = 0;
     for (int64_t k = 0; k < total; k++) {
         if (!model_sees(m, s, layer, h, q, k)) continue;
         double dot = 0;
-        for (int i = 0; i < FAKE_DIM; i++)
-            dot += (double)model_value(s->token[q], layer, 0, h, i) * (double)model_value(s->token[k], layer, 1, g, i);
+        for (uint32_t i = 0; i < kind->dim; i++)
+            dot += (double)model_value(s->token[q], layer, 0, h, i) * (double)model_value(s->token[k], owner, 1, g, i);
         const double w = exp(dot);
         sum += w;
-        for (int i = 0; i < FAKE_DIM_V; i++) o[i] += w * (double)model_value(s->token[k], layer, 2, g, i);
+        for (uint32_t i = 0; i < kind->dim_v; i++) o[i] += w * (double)model_value(s->token[k], owner, part, g, i);
     }
-    for (int i = 0; i < FAKE_DIM_V && sum > 0; i++) o[i] /= sum;
+    for (uint32_t i = 0; i < kind->dim_v && sum > 0; i++) o[i] /= sum;
     *lse = log(sum);
+}
+
+/* ---- what is kept, from the definition ------------------------------------------------------------------------- */
+
+/* Where this layer's keys of this KV head lie: a number for all that live together. */
+static inline uint32_t model_pool(int64_t layer, int64_t g)
+{
+    const int64_t owner = model_owner(layer);
+    uint32_t pool = 0;
+    for (uint32_t k = 0; k < fake.schedule[owner]; k++) pool += fake.kind[k].n_groups > 1 ? fake.kind[k].n_groups : 1;
+    const attn_kind_desc *kind = fake_kind_of(owner);
+    return pool + (kind->n_groups > 1 ? kind->groups[owner * MODEL_KV_HEADS + g] : 0u);
+}
+
+/* Can nobody say, because it depends on data? Then everything is kept. */
+static inline bool model_pool_reads_data(const model *m, uint32_t pool)
+{
+    for (uint32_t l = 0; l < model_layers_of(m); l++)
+        for (int64_t g = 0; g < MODEL_KV_HEADS; g++)
+            if (model_pool(l, g) == pool && (fake_mask_of(l)->attr || fake_mask_of(l)->table)) return true;
+    return false;
+}
+
+/* Does some query from R tokens before the furthest point on see position k? `far` queries are asked. */
+static inline bool model_alive(const model *m, const model_seq *s, uint32_t pool, int64_t k, int64_t far)
+{
+    const int64_t from = s->furthest > m->config.rollback ? s->furthest - m->config.rollback : 0;
+    if (k >= s->n) return false;
+    if (model_pool_reads_data(m, pool)) return true;
+    for (int64_t q = from; q < from + far; q++)
+        for (uint32_t l = 0; l < model_layers_of(m); l++)
+            for (int64_t h = 0; h < MODEL_Q_HEADS; h++)
+                if (model_pool(l, h / MODEL_PER_KV) == pool &&
+                    fake_mask_of(l)->see(&(fake_pair){.q = q, .k = k, .h = h, .layer = l}))
+                    return true;
+    return false;
+}
+
+static inline int64_t model_page_tokens(const model *m) { return m->config.page_tokens ? m->config.page_tokens : 64; }
+
+static inline bool model_holds(const model *m, const model_seq *s, uint32_t pool, int64_t page)
+{
+    const int64_t p = model_page_tokens(m);
+    bool alive = false;
+    for (int64_t k = page * p; k < (page + 1) * p && !alive; k++) alive = model_alive(m, s, pool, k, 32);
+    return alive;
+}
+
+/* Keys and values of all heads and layers of the pool, each block of them rounded up to 64 bytes. */
+static inline uint64_t model_page_bytes(const model *m, uint32_t pool)
+{
+    uint64_t bytes = 0;
+    for (uint32_t l = 0; l < model_layers_of(m); l++)
+        for (int64_t g = 0; g < MODEL_KV_HEADS; g++) {
+            const attn_kind_desc *k = fake_kind_of(l);
+            const uint64_t floats = k->dim + (k->flags & ATTN_KIND_K_IS_V ? 0 : k->dim_v);
+            if (model_owner(l) != l || model_pool(l, g) != pool) continue;
+            bytes += ((uint64_t)model_page_tokens(m) * floats * sizeof(float) + 63) / 64 * 64;
+        }
+    return bytes;
+}
+
+/* Does another sequence hold the same page? */
+static inline bool model_shares(const model *m, const model_seq *s, uint32_t pool, int64_t page)
+{
+    for (int i = 0; i < MODEL_MAX_SEQS; i++) {
+        const model_seq *x = &m->seqs[i];
+        if (x->id && x != s && page * model_page_tokens(m) < x->n && x->page[pool][page] == s->page[pool][page] &&
+            model_holds(m, x, pool, page))
+            return true;
+    }
+    return false;
+}
+
+/* Pages that a step of these counts writes: the first may be there already, and is replaced when others hold it. */
+static inline void model_write_pages(model *m, model_seq *const *seqs, const int64_t *counts, int n)
+{
+    const int64_t p = model_page_tokens(m);
+    bool shared[MODEL_MAX_SEQS][MODEL_MAX_POOLS] = {{false}};
+    for (int i = 0; i < n; i++)
+        for (uint32_t pool = 0; pool < m->n_pools && counts[i]; pool++) {
+            const int64_t first = seqs[i]->n / p;
+            shared[i][pool] = !model_holds(m, seqs[i], pool, first) || model_shares(m, seqs[i], pool, first);
+        }
+    for (int i = 0; i < n; i++)
+        for (uint32_t pool = 0; pool < m->n_pools; pool++)
+            for (int64_t j = seqs[i]->n / p; counts[i] && j <= (seqs[i]->n + counts[i] - 1) / p; j++)
+                if (j > seqs[i]->n / p || shared[i][pool]) seqs[i]->page[pool][j] = m->next_page++;
+}
+
+/* Bytes of all pages that are held, shared ones once; *shared: how many those are. */
+static inline uint64_t model_bytes(const model *m, int64_t *pages, int64_t *shared)
+{
+    uint64_t bytes = 0;
+    uint8_t *seen = calloc((size_t)m->next_page, 1);
+    if (!seen) abort();
+    *pages = *shared = 0;
+    for (int i = 0; i < MODEL_MAX_SEQS; i++)
+        for (uint32_t pool = 0; pool < m->n_pools && m->seqs[i].id; pool++) {
+            const model_seq *s = &m->seqs[i];
+            const uint64_t size = model_page_bytes(m, pool);
+            for (int64_t j = 0; size && j * model_page_tokens(m) < s->n; j++) {
+                uint8_t *count = &seen[s->page[pool][j]];
+                if (!model_holds(m, s, pool, j) || ++*count > 2) continue;
+                if (*count == 1) bytes += size, ++*pages;
+                *shared += *count == 2;
+            }
+        }
+    free(seen);
+    return bytes;
 }
 
 /* ---- steps
@@ -168,24 +304,25 @@ typedef struct model_step {
 /* Groups of a few tokens with one number. */
 static inline void model_new_tokens(model *m, model_seq *s, int64_t count)
 {
-    model_grow(s, s->n + count);
+    model_grow(m, s, s->n + count);
     for (int64_t i = s->n; i < s->n + count; i++) {
         s->token[i] = m->next_token++;
         const bool joins = i == s->n ? i && !model_below(m, 8) : model_below(m, 4) > 0;
-        s->attr[i] = joins                          ? s->attr[i - 1]
-                     : fake.mask->see == see_images ? (model_below(m, 3) ? m->next_token : -1)
-                                                    : (int32_t)model_below(m, 3);
+        s->attr[i] = joins                             ? s->attr[i - 1]
+                     : fake.mask[0]->see == see_images ? (model_below(m, 3) ? m->next_token : -1)
+                                                       : (int32_t)model_below(m, 3);
     }
 }
 
 static inline void model_compare(model *m, const model_seq *s, int64_t count, int64_t row0, int64_t layer,
                                  const model_tensor *o, const model_tensor *lse)
 {
+    const int dim_v = (int)fake_kind_of(layer)->dim_v;
     for (int64_t i = 0; i < count; i++)
         for (int64_t h = 0; h < MODEL_Q_HEADS; h++) {
-            double want[FAKE_DIM_V], want_lse;
+            double want[FAKE_MAX_DIM], want_lse;
             model_row(m, s, s->n + count, layer, h, s->n + i, want, &want_lse);
-            for (int d = 0; d < FAKE_DIM_V; d++)
+            for (int d = 0; d < dim_v; d++)
                 CHECK_MSG(fabs((double)model_element(o, row0 + i, h)[d] - want[d]) < 1e-5,
                           "layer %d, position %d of %d, head %d: %g is not %g", (int)layer, (int)(s->n + i),
                           (int)(s->n + count), (int)h, (double)model_element(o, row0 + i, h)[d], want[d]);
@@ -194,32 +331,55 @@ static inline void model_compare(model *m, const model_seq *s, int64_t count, in
         }
 }
 
-static inline void model_layer(model *m, const model_step *x, int64_t rows, uint32_t layer)
-{
+typedef struct model_tensors {
     model_tensor q, k, v, o, lse;
+    attn_tensors call;
+} model_tensors;
+
+/* What a step gives to a layer: no v where it is k, neither where another layer has them. */
+static inline void model_make_tensors(model *m, const model_step *x, int64_t rows, uint32_t layer, model_tensors *t)
+{
+    const attn_kind_desc *kind = fake_kind_of(layer);
+    const bool own = model_owner(layer) == layer;
     const int layout = (int)model_below(m, 3);
-    model_tensor_make(&q, rows, MODEL_Q_HEADS, FAKE_DIM, layout);
-    model_tensor_make(&k, rows, MODEL_KV_HEADS, FAKE_DIM, layout);
-    model_tensor_make(&v, rows, MODEL_KV_HEADS, FAKE_DIM_V, (layout + 1) % 3);
-    model_tensor_make(&o, rows, MODEL_Q_HEADS, FAKE_DIM_V, layout);
-    model_tensor_make(&lse, rows, MODEL_Q_HEADS, 0, layout);
+    model_tensor_make(&t->q, rows, MODEL_Q_HEADS, kind->dim, layout);
+    model_tensor_make(&t->k, rows, MODEL_KV_HEADS, kind->dim, layout);
+    model_tensor_make(&t->v, rows, MODEL_KV_HEADS, kind->dim_v, (layout + 1) % 3);
+    model_tensor_make(&t->o, rows, MODEL_Q_HEADS, kind->dim_v, layout);
+    model_tensor_make(&t->lse, rows, MODEL_Q_HEADS, 0, layout);
     int64_t row = 0;
     for (int i = 0; i < x->n; i++)
         for (int64_t j = 0; j < x->counts[i]; j++, row++) {
             const int32_t token = x->seqs[i]->token[x->seqs[i]->n + j];
-            model_fill(&q, row, layer, 0, token, MODEL_Q_HEADS, FAKE_DIM);
-            model_fill(&k, row, layer, 1, token, MODEL_KV_HEADS, FAKE_DIM);
-            model_fill(&v, row, layer, 2, token, MODEL_KV_HEADS, FAKE_DIM_V);
+            model_fill(&t->q, row, layer, 0, token, MODEL_Q_HEADS, kind->dim);
+            model_fill(&t->k, row, layer, 1, token, MODEL_KV_HEADS, kind->dim);
+            model_fill(&t->v, row, layer, 2, token, MODEL_KV_HEADS, kind->dim_v);
         }
-    const attn_tensors t = {.size = sizeof t, .q = &q.dl, .k = &k.dl, .v = &v.dl, .o = &o.dl, .lse = &lse.dl};
+    t->call = (attn_tensors){.size = sizeof t->call,
+                             .q = &t->q.dl,
+                             .k = own ? &t->k.dl : NULL,
+                             .v = own && !(kind->flags & ATTN_KIND_K_IS_V) ? &t->v.dl : NULL,
+                             .o = &t->o.dl,
+                             .lse = &t->lse.dl};
+}
+
+static inline void model_free_tensors(model_tensors *t)
+{
+    free(t->q.at), free(t->k.at), free(t->v.at), free(t->o.at), free(t->lse.at);
+}
+
+static inline void model_layer(model *m, const model_step *x, int64_t rows, uint32_t layer)
+{
+    model_tensors t;
     attn_error err = {""};
-    CHECK_MSG(!attn_step_layer(m->cache, layer, &t, m->pool, &err), "%s", err.text);
-    row = 0;
+    model_make_tensors(m, x, rows, layer, &t);
+    CHECK_MSG(!attn_step_layer(m->cache, layer, &t.call, m->pool, &err), "layer %u: %s", layer, err.text);
+    int64_t row = 0;
     for (int i = 0; i < x->n && !check_current; i++) {
-        model_compare(m, x->seqs[i], x->counts[i], row, layer, &o, &lse);
+        model_compare(m, x->seqs[i], x->counts[i], row, layer, &t.o, &t.lse);
         row += x->counts[i];
     }
-    free(q.at), free(k.at), free(v.at), free(o.at), free(lse.at);
+    model_free_tensors(&t);
 }
 
 /* Of the model's new tokens, which must be there. */
@@ -244,11 +404,16 @@ static inline void model_check(const model *m)
     CHECK_MSG(!wrong, "attn_cache_check: %s", wrong ? wrong : "");
 }
 
+/* All layers, in no order but that a layer comes before those that read its keys. */
 static inline void model_layers(model *m, const model_step *x)
 {
     int64_t rows = 0;
     for (int i = 0; i < x->n; i++) rows += x->counts[i];
-    for (uint32_t l = 0; l < MODEL_LAYERS; l++) model_layer(m, x, rows, (l + 1) % MODEL_LAYERS);
+    const uint32_t n = model_layers_of(m);
+    for (uint32_t l = 0; l < n; l++)
+        if (model_owner((l + 1) % n) == (l + 1) % n) model_layer(m, x, rows, (l + 1) % n);
+    for (uint32_t l = n; l-- > 0;)
+        if (model_owner(l) != l) model_layer(m, x, rows, l);
 }
 
 /* Would a past token see a new one? */
@@ -258,7 +423,7 @@ static inline bool model_splits(const model *m, const model_step *x)
         for (int64_t q = 0; q < x->seqs[i]->n; q++)
             for (int64_t k = x->seqs[i]->n; k < x->seqs[i]->n + x->counts[i]; k++)
                 for (int64_t h = 0; h < MODEL_Q_HEADS; h++)
-                    for (int64_t l = 0; l < MODEL_LAYERS; l++)
+                    for (int64_t l = 0; l < model_layers_of(m); l++)
                         if (model_sees(m, x->seqs[i], l, h, q, k)) return true;
     return false;
 }
@@ -279,6 +444,7 @@ static inline bool model_run(model *m, model_step *x)
     model_layers(m, x);
     model_check(m);
     CHECK(!attn_step_end(m->cache, &err));
+    model_write_pages(m, x->seqs, x->counts, x->n);
     for (int i = 0; i < x->n; i++) {
         model_seq *q = x->seqs[i];
         q->n += x->counts[i];
@@ -321,8 +487,11 @@ static inline model_seq *model_fork(model *m, const model_seq *s)
     while (to < m->seqs + MODEL_MAX_SEQS && to->id) to++;
     if (to == m->seqs + MODEL_MAX_SEQS) abort();
     CHECK(!attn_seq_fork(m->cache, s->id, &to->id, NULL));
-    model_grow(to, s->n + 1);
-    for (int64_t i = 0; i < s->n; i++) to->token[i] = s->token[i], to->attr[i] = s->attr[i];
+    model_grow(m, to, s->n + 1);
+    for (int64_t i = 0; i < s->n; i++) {
+        to->token[i] = s->token[i], to->attr[i] = s->attr[i];
+        for (uint32_t p = 0; p < m->n_pools; p++) to->page[p][i] = s->page[p][i]; /* more than there are */
+    }
     to->n = s->n, to->furthest = s->furthest;
     model_check(m);
     return to;
@@ -339,11 +508,12 @@ static inline void model_rollback(model *m, model_seq *s, int64_t r)
     model_check(m);
 }
 
-/* Is position k kept in this layer? */
-static inline bool model_keeps(const model *m, const model_seq *s, uint32_t layer, int64_t k)
+/* Is position k kept in this layer, for this KV head or (-1) any? */
+static inline bool model_keeps(const model *m, const model_seq *s, uint32_t layer, int64_t g, int64_t k)
 {
     int64_t at[64][2];
-    const int64_t n = attn_cache_kept(m->cache, s->id, layer, at, 64);
+    const int64_t n = g < 0 ? attn_cache_kept(m->cache, s->id, layer, at, 64)
+                            : attn_cache_kept_by_head(m->cache, s->id, layer, (uint32_t)g, at, 64);
     CHECK(n >= 0 && n <= 64);
     for (int64_t i = 0; i < n; i++)
         if (k >= at[i][0] && k <= at[i][1]) return true;
@@ -355,6 +525,18 @@ static inline attn_cache_stats model_stats(const model *m)
     attn_cache_stats s = {.size = sizeof s};
     CHECK(!attn_cache_get_stats(m->cache, &s));
     return s;
+}
+
+/* Pages and bytes of the cache against those counted here. */
+static inline void model_check_bytes(const model *m)
+{
+    int64_t pages, shared;
+    const uint64_t bytes = model_bytes(m, &pages, &shared);
+    const attn_cache_stats s = model_stats(m);
+    CHECK_MSG(s.bytes == bytes && s.pages == pages && s.pages_shared == shared,
+              "%llu bytes in %lld pages, %lld shared; not %llu in %lld, %lld", (unsigned long long)s.bytes,
+              (long long)s.pages, (long long)s.pages_shared, (unsigned long long)bytes, (long long)pages,
+              (long long)shared);
 }
 
 #endif

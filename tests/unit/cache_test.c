@@ -6,6 +6,78 @@
 
 static const fake_shape small_shape = {16, 8, 4, 2, MODEL_Q_HEADS, MODEL_KV_HEADS};
 
+/* ---- models of several kinds, groups of heads, shared keys ------------------------------------------------------ */
+
+/* What the compiler writes: a number for each layer and KV head, the same for those that are live together. */
+static const uint16_t by_head[] = {0, 1, 0, 1, 0, 1, 0, 1};
+static const uint16_t by_layer_and_head[] = {0, 1, 1, 0, 0, 1};
+static const uint16_t by_reader[] = {0, 1, 2, 1, 0, 0}; /* layer 0's first head has a reader that layer 1's has not */
+static const uint16_t in_the_middle[] = {0, 0, 0, 1, 0, 0, 0, 1, 0, 0};
+static const uint16_t all_differ[] = {2, 0, 1, 3, 0, 0};
+
+#define SHARED ATTN_KIND_KV_SHARED
+#define LATENT ATTN_KIND_K_IS_V
+
+static const fake_model models[] = {
+    {"groups by head", 3, 1, {0, 0, 0}, {{.mask = "heads", .n_groups = 2, .groups = by_head}}},
+    {"groups by layer and head", 3, 1, {0, 0, 0}, {{.mask = "duo", .n_groups = 2, .groups = by_layer_and_head}}},
+    {"groups that split what is alike",
+     3,
+     2,
+     {0, 0, 1},
+     {{.mask = "causal", .n_groups = 4, .groups = all_differ}, {.mask = "chunk"}}},
+    {"groups beside other kinds",
+     5,
+     3,
+     {2, 0, 1, 0, 2},
+     {{.mask = "heads", .n_groups = 2, .groups = in_the_middle},
+      {.mask = "chunk", .dim = 5, .dim_v = 7},
+      {.mask = "streaming", .dim = 2, .dim_v = 8}}},
+    {"shared", 3, 2, {0, 0, 1}, {{.mask = "chunk"}, {.mask = "streaming", .flags = SHARED, .kv_layer = 0}}},
+    {"shared, read twice",
+     5,
+     3,
+     {0, 1, 1, 0, 2},
+     {{.mask = "streaming", .dim = 4, .dim_v = 4},
+      {.mask = "chunk", .flags = SHARED, .dim = 4, .dim_v = 4},
+      {.mask = "heads", .flags = SHARED, .kv_layer = 3, .dim = 4, .dim_v = 4}}},
+    {"shared, by head",
+     3,
+     2,
+     {0, 0, 1},
+     {{.mask = "heads", .n_groups = 3, .groups = by_reader}, {.mask = "streaming", .flags = SHARED}}},
+    {"shared, by layer", 3, 2, {0, 0, 1}, {{.mask = "layers"}, {.mask = "duo", .flags = SHARED, .kv_layer = 1}}},
+    {"shared, with data", 3, 2, {0, 1, 0}, {{.mask = "streaming"}, {.mask = "documents", .flags = SHARED}}},
+    {"latent",
+     3,
+     2,
+     {0, 1, 0},
+     {{.mask = "streaming", .flags = LATENT, .dim = 6, .dim_v = 4},
+      {.mask = "causal", .flags = LATENT, .dim = 5, .dim_v = 5}}},
+    {"latent, shared, by head",
+     4,
+     3,
+     {0, 1, 2, 0},
+     {{.mask = "heads", .n_groups = 2, .groups = by_head, .flags = LATENT},
+      {.mask = "chunk", .flags = LATENT | SHARED},
+      {.mask = "layers", .dim = 8, .dim_v = 1}}},
+    {"three kinds",
+     4,
+     3,
+     {1, 0, 2, 1},
+     {{.mask = "causal", .dim = 8, .dim_v = 8},
+      {.mask = "chunk", .dim = 1, .dim_v = 1},
+      {.mask = "mixed", .dim = 4, .dim_v = 6, .max_len = 1000}}},
+};
+enum { MODELS = sizeof models / sizeof *models };
+
+static const fake_model *model_named(const char *name)
+{
+    for (size_t i = 0; i < MODELS; i++)
+        if (!strcmp(models[i].name, name)) return &models[i];
+    abort();
+}
+
 /* ---- random walks
  * ---------------------------------------------------------------------------------------------------------- */
 
@@ -45,9 +117,10 @@ static void cancelled_step(model *m)
     model_new_tokens(m, x.seqs[0], x.counts[0]);
     const attn_cache_stats old = model_stats(m);
     if (model_step_begin(m, &x, NULL)) return;
-    model_layer(m, &x, x.counts[0], 1);
+    if (model_owner(1) == 1) model_layer(m, &x, x.counts[0], 1);
     attn_step_cancel(m->cache);
     model_check(m);
+    model_check_bytes(m);
     const attn_cache_stats now = model_stats(m);
     CHECK(now.bytes == old.bytes && now.pages == old.pages && now.pages_shared == old.pages_shared &&
           now.pages_evicted == old.pages_evicted);
@@ -78,19 +151,19 @@ static void random_operation(model *m)
     }
 }
 
-/* Every key that some query to come may see, from R tokens back on, is kept. */
+/* Every key that some query to come may see, from R tokens back on, is kept, and no other: by head, and by layer. */
 static void check_kept(const model *m, const model_seq *s)
 {
-    const int64_t from = s->furthest > m->config.rollback ? s->furthest - m->config.rollback : 0;
-    if (fake.mask->attr || fake.mask->table) return; /* whatever they may be */
-    for (uint32_t l = 0; l < MODEL_LAYERS; l++)
+    for (uint32_t l = 0; l < model_layers_of(m); l++)
         for (int64_t k = 0; k < s->n; k++) {
-            bool alive = false;
-            for (int64_t q = from; q < from + 130 && !alive; q++)
-                for (int64_t h = 0; h < MODEL_Q_HEADS && !alive; h++)
-                    for (int64_t layer = 0; layer < MODEL_LAYERS && !alive; layer++)
-                        alive = fake.mask->see(&(fake_pair){.q = q, .k = k, .h = h, .layer = layer});
-            CHECK(model_keeps(m, s, l, k) == alive);
+            bool any = false;
+            for (int64_t g = 0; g < MODEL_KV_HEADS; g++) {
+                const bool alive = model_alive(m, s, model_pool(l, g), k, 130);
+                CHECK_MSG(model_keeps(m, s, l, g, k) == alive, "layer %u, KV head %d, key %d of %d", l, (int)g, (int)k,
+                          (int)s->n);
+                any |= alive;
+            }
+            CHECK(model_keeps(m, s, l, -1, k) == any);
         }
 }
 
@@ -98,18 +171,22 @@ static void walk(unsigned long long seed)
 {
     static const uint32_t page_sizes[] = {1, 4, 16, 64}, rollbacks[] = {0, 1, 5, 21}, key_steps[] = {1, 4, 12};
     unsigned long long r = seed * 977 + 5;
-    const fake_mask *mask = &fake_masks[check_random(&r) % FAKE_MASKS];
+    const uint64_t which = check_random(&r) % (FAKE_MASKS + MODELS);
+    const fake_model what = which < FAKE_MASKS ? fake_plain(&fake_masks[which]) : models[which - FAKE_MASKS];
     const fake_shape shape = {16, 8, key_steps[check_random(&r) % 3], 2, MODEL_Q_HEADS, MODEL_KV_HEADS};
     const attn_cache_config c = {.page_tokens = page_sizes[check_random(&r) % 4],
                                  .rollback = rollbacks[check_random(&r) % 4],
                                  .workers = 1 + (uint32_t)(check_random(&r) % 3),
                                  .budget = check_random(&r) % 3 ? 0 : 60000};
     model m;
-    CHECK(!model_open(&m, mask, shape, c, seed));
-    for (int i = 0; i < 30 && !check_current; i++) random_operation(&m);
+    CHECK(!model_open_kinds(&m, &what, shape, c, seed));
+    for (int i = 0; i < 30 && !check_current; i++) {
+        random_operation(&m);
+        if (i % 6 == 5) model_check_bytes(&m);
+    }
     if (!check_current) check_kept(&m, pick(&m));
     if (check_current)
-        printf("walk %llu: %s, pages of %u, R %u, budget %d\n", seed, mask->name, c.page_tokens, c.rollback,
+        printf("walk %llu: %s, pages of %u, R %u, budget %d\n", seed, what.name, c.page_tokens, c.rollback,
                (int)c.budget);
     model_close(&m);
 }
@@ -197,42 +274,50 @@ static void fail_each(model *m, meter *count, operation *what, model_step *x)
     }
 }
 
+static void fail_allocations(const fake_model *what)
+{
+    meter count = {0};
+    const attn_allocator a = {&count, meter_alloc, meter_free};
+    model m;
+    CHECK(!model_open_kinds(&m, what, small_shape,
+                            (attn_cache_config){.page_tokens = 4, .rollback = 3, .workers = 2, .allocator = &a}, 7));
+    model_seq *s = model_begin(&m), *other = model_begin(&m);
+    model_feed(&m, s, 50);
+    model_feed(&m, other, 9);
+    model_seq *fork = model_fork(&m, s); /* pages to be copied */
+    model_step x = {.n = 3, .seqs = {s, other, fork}, .counts = {70, 1, 2}};
+    for (int j = 0; j < 3; j++) model_new_tokens(&m, x.seqs[j], x.counts[j]);
+    fail_each(&m, &count, do_step, &x);
+    fail_each(&m, &count, do_fork, &x);
+    fail_each(&m, &count, do_begin, &x);
+    fail_each(&m, &count, do_rollback, &x);
+    CHECK(model_run(&m, &x));
+    model_check_bytes(&m);
+    model_close(&m);
+    CHECK(count.live == 0);
+}
+
 static void test_failing_allocations(void)
 {
     for (size_t i = 0; i < FAKE_MASKS; i++) {
         if (fake_masks[i].see == see_all || fake_masks[i].see == see_blocks)
             continue; /* steps are not legal anywhere */
-        meter count = {0};
-        const attn_allocator a = {&count, meter_alloc, meter_free};
-        model m;
-        CHECK(!model_open(&m, &fake_masks[i], small_shape,
-                          (attn_cache_config){.page_tokens = 4, .rollback = 3, .workers = 2, .allocator = &a}, 7));
-        model_seq *s = model_begin(&m), *other = model_begin(&m);
-        model_feed(&m, s, 50);
-        model_feed(&m, other, 9);
-        model_seq *fork = model_fork(&m, s); /* pages to be copied */
-        model_step x = {.n = 3, .seqs = {s, other, fork}, .counts = {70, 1, 2}};
-        for (int j = 0; j < 3; j++) model_new_tokens(&m, x.seqs[j], x.counts[j]);
-        fail_each(&m, &count, do_step, &x);
-        fail_each(&m, &count, do_fork, &x);
-        fail_each(&m, &count, do_begin, &x);
-        fail_each(&m, &count, do_rollback, &x);
-        CHECK(model_run(&m, &x));
-        model_close(&m);
-        CHECK(count.live == 0);
+        const fake_model plain = fake_plain(&fake_masks[i]);
+        fail_allocations(&plain);
     }
+    for (size_t i = 0; i < MODELS; i++) fail_allocations(&models[i]);
 }
 
-static void test_failing_create(void)
+static void fail_create(const fake_model *what)
 {
     meter count = {0};
     const attn_allocator a = {&count, meter_alloc, meter_free};
     model m;
-    CHECK(!model_open(&m, model_mask("blocks"), small_shape, (attn_cache_config){0}, 1));
+    CHECK(!model_open_kinds(&m, what, small_shape, (attn_cache_config){0}, 1));
     attn_cache_config c = m.config;
     c.allocator = &a;
     attn_status s = ATTN_E_MEMORY;
-    for (long n = 1; s == ATTN_E_MEMORY && n < 100; n++) {
+    for (long n = 1; s == ATTN_E_MEMORY && n < 200; n++) {
         attn_cache *cache;
         count.until = n;
         s = attn_cache_create(m.module, &c, &cache, NULL);
@@ -243,16 +328,22 @@ static void test_failing_create(void)
     model_close(&m);
 }
 
+static void test_failing_create(void)
+{
+    const fake_model plain = fake_plain(fake_mask_named("blocks"));
+    fail_create(&plain);
+    for (size_t i = 0; i < MODELS; i++) fail_create(&models[i]);
+}
+
 /* ---- budget
  * ---------------------------------------------------------------------------------------------------------------- */
 
 static void test_budget(void)
 {
     model m;
-    /* a page: 3 layers, 2 heads, 4 tokens, 5 floats: 480 bytes, 512 a layer with alignment */
-    const uint64_t page = 3 * 192;
-    CHECK(!model_open(&m, model_mask("causal"), small_shape,
-                      (attn_cache_config){.page_tokens = 4, .budget = 10 * page + 5}, 1));
+    /* a page: 3 layers, 2 heads, for each 4 tokens of 5 floats: 80 bytes, 128 with alignment */
+    const uint64_t page = 3 * 2 * 128;
+    CHECK(!model_open(&m, "causal", small_shape, (attn_cache_config){.page_tokens = 4, .budget = 10 * page + 5}, 1));
     model_seq *a = model_begin(&m), *b = model_begin(&m);
     CHECK(model_feed(&m, a, 20));
     CHECK(model_stats(&m).bytes == 5 * page && model_stats(&m).pages == 5);
@@ -295,7 +386,7 @@ static void test_wrong_calls(void)
 {
     model m;
     attn_error err = {""};
-    CHECK(!model_open(&m, model_mask("documents"), small_shape, (attn_cache_config){.page_tokens = 4}, 1));
+    CHECK(!model_open(&m, "documents", small_shape, (attn_cache_config){.page_tokens = 4}, 1));
     model_seq *s = model_begin(&m);
     const attn_seq_id id = s->id;
     attn_seq_id other;
@@ -356,7 +447,7 @@ static void test_wrong_configs(void)
     model m;
     attn_error err = {""};
     attn_cache *cache = NULL;
-    CHECK(!model_open(&m, model_mask("blocks"), small_shape, (attn_cache_config){0}, 1));
+    CHECK(!model_open(&m, "blocks", small_shape, (attn_cache_config){0}, 1));
     attn_cache_config c = m.config;
     c.inputs = NULL;
     expect(attn_cache_create(m.module, &c, &cache, &err), ATTN_E_MISSING, &err, "reads run-time inputs");
@@ -379,8 +470,8 @@ static void test_wrong_configs(void)
     CHECK(!cache);
     attn_cache_destroy(NULL);
     model_close(&m);
-    CHECK(!model_open(&m, model_mask("causal"), small_shape, (attn_cache_config){0}, 1));
-    fake.kind.live = NULL;
+    CHECK(!model_open(&m, "causal", small_shape, (attn_cache_config){0}, 1));
+    fake.kind[0].live = NULL;
     attn_module *old;
     CHECK(!attn_module_open(&fake.module, NULL, &old, NULL));
     expect(attn_cache_create(old, &m.config, &cache, &err), ATTN_E_VERSION, &err, "compile the pattern again");
@@ -393,7 +484,7 @@ static void test_some_layers(void)
 {
     model m;
     attn_error err = {""};
-    CHECK(!model_open(&m, model_mask("layers"), small_shape,
+    CHECK(!model_open(&m, "layers", small_shape,
                       (attn_cache_config){.n_layers = 1, .layers = (uint32_t[]){1}, .page_tokens = 1}, 1));
     model_seq *s = model_begin(&m);
     model_step x = {.n = 1, .seqs = {s}, .counts = {90}};
@@ -409,12 +500,133 @@ static void test_some_layers(void)
     model_close(&m);
 }
 
+/* ---- groups, shared keys, keys that are values
+ * --------------------------------------------------------------------------------------------- */
+
+static attn_status try_layer(model *m, uint32_t layer, const DLTensor *k, const DLTensor *v, attn_tensors t,
+                             attn_error *err)
+{
+    t.k = k, t.v = v;
+    return attn_step_layer(m->cache, layer, &t, NULL, err);
+}
+
+/* Layer 2 has no keys of its own. Everything that is refused leaves the step as it was. */
+static void test_shared_calls(void)
+{
+    model m;
+    model_tensors t;
+    attn_error err = {""};
+    CHECK(!model_open_kinds(&m, model_named("shared"), small_shape, (attn_cache_config){.page_tokens = 4}, 1));
+    model_seq *s = model_begin(&m);
+    model_step x = {.n = 1, .seqs = {s}, .counts = {5}};
+    model_new_tokens(&m, s, 5);
+    CHECK(!model_step_begin(&m, &x, NULL));
+    model_make_tensors(&m, &x, 5, 2, &t);
+    expect(try_layer(&m, 2, NULL, NULL, t.call, &err), ATTN_E_STATE, &err,
+           "layer 2 reads the keys and values of layer 0, which has not been run");
+    model_layer(&m, &x, 5, 1);
+    expect(try_layer(&m, 2, NULL, NULL, t.call, &err), ATTN_E_STATE, &err, "layer 0, which has not been run");
+    expect(try_layer(&m, 0, NULL, NULL, t.call, &err), ATTN_E_ARGUMENT, &err, "k is NULL");
+    model_layer(&m, &x, 5, 0);
+    expect(try_layer(&m, 2, &t.k.dl, NULL, t.call, &err), ATTN_E_ARGUMENT, &err, "k and v must be NULL");
+    expect(try_layer(&m, 2, NULL, &t.v.dl, t.call, &err), ATTN_E_ARGUMENT, &err, "k and v must be NULL");
+    expect(attn_step_end(m.cache, &err), ATTN_E_STATE, &err, "2 of 3 layers have been run; layer 2 has not");
+    model_check(&m);
+    model_layer(&m, &x, 5, 2);
+    CHECK(!attn_step_end(m.cache, NULL));
+    model_free_tensors(&t);
+    model_close(&m);
+}
+
+static void test_latent_calls(void)
+{
+    model m;
+    model_tensors t;
+    attn_error err = {""};
+    CHECK(!model_open_kinds(&m, model_named("latent"), small_shape, (attn_cache_config){.page_tokens = 4}, 1));
+    model_seq *s = model_begin(&m);
+    model_step x = {.n = 1, .seqs = {s}, .counts = {5}};
+    model_new_tokens(&m, s, 5);
+    CHECK(!model_step_begin(&m, &x, NULL));
+    model_make_tensors(&m, &x, 5, 1, &t);
+    expect(try_layer(&m, 1, &t.k.dl, &t.v.dl, t.call, &err), ATTN_E_ARGUMENT, &err, "v must be NULL");
+    expect(try_layer(&m, 1, NULL, NULL, t.call, &err), ATTN_E_ARGUMENT, &err, "k is NULL");
+    model_layers(&m, &x);
+    CHECK(!attn_step_end(m.cache, NULL));
+    CHECK(model_stats(&m).bytes == 2 * (4 * 128 + 2 * 128)); /* 4 tokens of 6 floats, of 5; no values */
+    model_free_tensors(&t);
+    model_close(&m);
+}
+
+/* A stage of a pipeline has the layers whose keys its layers read. */
+static void test_some_shared_layers(void)
+{
+    model m;
+    attn_error err = {""};
+    attn_cache *cache = NULL;
+    CHECK(!model_open_kinds(&m, model_named("shared"), small_shape,
+                            (attn_cache_config){.n_layers = 2, .layers = (uint32_t[]){2, 0}, .page_tokens = 1}, 1));
+    attn_cache_config c = m.config;
+    c.layers = (uint32_t[]){1, 2};
+    expect(attn_cache_create(m.module, &c, &cache, &err), ATTN_E_ARGUMENT, &err,
+           "layer 2 reads the keys of layer 0, which is not of this cache");
+    CHECK(!cache);
+    model_seq *s = model_begin(&m);
+    model_step x = {.n = 1, .seqs = {s}, .counts = {60}};
+    model_new_tokens(&m, s, 60);
+    CHECK(!model_step_begin(&m, &x, NULL));
+    model_layer(&m, &x, 60, 0);
+    model_layer(&m, &x, 60, 2);
+    CHECK(!attn_step_end(m.cache, NULL));
+    model_check(&m);
+    CHECK(model_stats(&m).pages == 3 + 20); /* the chunk, 48 to 59, lies in the window */
+    model_close(&m);
+}
+
+static void test_max_len(void)
+{
+    static const fake_model limited = {
+        "limited", 3, 2, {0, 1, 0}, {{.mask = "streaming", .max_len = 40}, {.mask = "causal", .max_len = 50}}};
+    model m;
+    attn_error err = {""};
+    CHECK(!model_open_kinds(&m, &limited, small_shape, (attn_cache_config){.rollback = 5}, 1));
+    model_seq *s = model_begin(&m);
+    const int64_t too_many[] = {41, 1}, one = 1;
+    expect(begin_raw(&m, 1, &s->id, too_many, &err), ATTN_E_ARGUMENT, &err, "may grow from 0 to 40 tokens");
+    CHECK(model_feed(&m, s, 39) && model_feed(&m, s, 1));
+    expect(begin_raw(&m, 1, &s->id, &one, &err), ATTN_E_ARGUMENT, &err, "may grow from 40 to 40 tokens");
+    model_rollback(&m, s, 1);
+    CHECK(model_feed(&m, s, 1));
+    model_close(&m);
+}
+
+/* Groups by hand: the heads that see all hold everything, those with a window of 4 four tokens. */
+static void test_group_bytes(void)
+{
+    model m;
+    CHECK(!model_open_kinds(&m, model_named("groups by head"), small_shape, (attn_cache_config){.page_tokens = 16}, 1));
+    model_seq *s = model_begin(&m);
+    CHECK(model_feed(&m, s, 160));
+    const uint64_t page = 3 * 16 * 20; /* 3 layers, one head of them, 5 floats */
+    CHECK(model_stats(&m).pages == 10 + 1 && model_stats(&m).bytes == 11 * page &&
+          model_stats(&m).bytes_full == 20 * page);
+    int64_t at[2][2];
+    CHECK(attn_cache_kept_by_head(m.cache, s->id, 1, 0, at, 2) == 1 && at[0][0] == 157 && at[0][1] == 159);
+    CHECK(attn_cache_kept_by_head(m.cache, s->id, 1, 1, at, 2) == 1 && at[0][0] == 0 && at[0][1] == 159);
+    CHECK(attn_cache_kept_by_head(m.cache, s->id, 1, 2, at, 2) == -1);
+    CHECK(attn_cache_kept_by_head(m.cache, s->id, 1, UINT32_MAX, at, 2) == -1);
+    CHECK(attn_cache_kept_by_head(m.cache, s->id, 3, 0, at, 2) == -1);
+    CHECK(attn_cache_kept_by_head(m.cache, s->id + 1, 1, 0, at, 2) == -1);
+    CHECK(attn_cache_kept_by_head(m.cache, s->id, 1, 0, NULL, 1) == -1);
+    model_close(&m);
+}
+
 /* A past token would see a new one: images in both directions, cut in the middle. */
 static void test_splits(void)
 {
     model m;
     attn_error err = {""};
-    CHECK(!model_open(&m, model_mask("images"), small_shape, (attn_cache_config){.page_tokens = 4}, 1));
+    CHECK(!model_open(&m, "images", small_shape, (attn_cache_config){.page_tokens = 4}, 1));
     model_seq *s = model_begin(&m);
     model_step x = {.n = 1, .seqs = {s}, .counts = {6}};
     model_new_tokens(&m, s, 20);
@@ -458,24 +670,31 @@ static void meddle(void)
     if (busy == 6) atomic_store(&refused, 1);
 }
 
-static void test_pool_and_busy(void)
+static void run_in_pool(const fake_model *what, attn_pool *pool)
 {
     model m;
+    CHECK(!model_open_kinds(&m, what, small_shape, (attn_cache_config){.page_tokens = 16, .workers = 3, .rollback = 2},
+                            3));
+    m.pool = pool;
+    model_seq *s = model_begin(&m);
+    watched = m.cache;
+    atomic_store(&refused, 0);
+    fake.on_item = meddle;
+    CHECK(model_feed(&m, s, 300));
+    CHECK(atomic_load(&refused));
+    fake.on_item = NULL;
+    model_close(&m);
+}
+
+static void test_pool_and_busy(void)
+{
     attn_pool *pool;
     CHECK(!attn_pool_create(3, NULL, &pool, NULL));
     for (size_t i = 1; i < FAKE_MASKS; i++) {
-        CHECK(!model_open(&m, &fake_masks[i], small_shape,
-                          (attn_cache_config){.page_tokens = 16, .workers = 3, .rollback = 2}, 3));
-        m.pool = pool;
-        model_seq *s = model_begin(&m);
-        watched = m.cache;
-        atomic_store(&refused, 0);
-        fake.on_item = meddle;
-        CHECK(model_feed(&m, s, 300));
-        CHECK(atomic_load(&refused));
-        fake.on_item = NULL;
-        model_close(&m);
+        const fake_model plain = fake_plain(&fake_masks[i]);
+        run_in_pool(&plain, pool);
     }
+    for (size_t i = 0; i < MODELS; i++) run_in_pool(&models[i], pool);
     attn_pool_destroy(pool);
 }
 
@@ -487,6 +706,11 @@ int main(int argc, char **argv)
     RUN(test_wrong_calls);
     RUN(test_budget);
     RUN(test_some_layers);
+    RUN(test_group_bytes);
+    RUN(test_shared_calls);
+    RUN(test_latent_calls);
+    RUN(test_some_shared_layers);
+    RUN(test_max_len);
     RUN(test_splits);
     RUN(test_failing_create);
     RUN(test_failing_allocations);

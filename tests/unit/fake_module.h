@@ -1,5 +1,5 @@
-/* fake_module.h - a module written by hand in C: masks with their ranges, and a kernel that checks what the plan asks
- * of it.
+/* fake_module.h - modules written by hand in C: masks with their ranges, kinds and layers made of them, and a kernel
+ * that checks what the plan asks of it.
  *
  * The masks' `see` functions are the definition; ranges, bounds and visible are what a compiler would have proved. The
  * kernel walks segments exactly as docs/kernel-abi.md says, counts its visits of every (row, head, key), and computes
@@ -122,6 +122,15 @@ static void ranges_layers(const attn_range_args *a, int64_t *out)
     put(out, 1, a->q1 - 2 - 30 * a->layer, a->q0);
 }
 
+/* By layer and KV head (of two query heads): a window of 9, or all. */
+static bool see_duo(const fake_pair *p) { return p->k <= p->q && (p->q - p->k < 9 || (p->layer + p->h / 2) % 2); }
+static int64_t duo_first(const attn_range_args *a, int64_t q) { return (a->layer + a->h / 2) % 2 ? -FAKE_FAR : q - 8; }
+static void ranges_duo(const attn_range_args *a, int64_t *out)
+{
+    put(out, 0, duo_first(a, a->q0), a->q1);
+    put(out, 1, duo_first(a, a->q1), a->q0);
+}
+
 /* Heads and data at once: the head's window, or the same document. */
 static bool see_mixed(const fake_pair *p) { return see_heads(p) || see_documents(p); }
 static void ranges_mixed(const attn_range_args *a, int64_t *out)
@@ -165,12 +174,15 @@ static void live_chunk(const attn_range_args *a, int64_t *out) { put(out, 0, a->
 static void live_heads(const attn_range_args *a, int64_t *out) { put(out, 0, a->q0 - head_window(a->h) + 1, FAKE_FAR); }
 static void live_layers(const attn_range_args *a, int64_t *out) { put(out, 0, a->q0 - 2 - 30 * a->layer, FAKE_FAR); }
 
+static void live_duo(const attn_range_args *a, int64_t *out) { put(out, 0, duo_first(a, a->q0), FAKE_FAR); }
+
 static attn_live_fn *fake_live(const fake_mask *m)
 {
     return m->ranges == ranges_streaming ? live_streaming
            : m->ranges == ranges_chunk   ? live_chunk
            : m->ranges == ranges_heads   ? live_heads
            : m->ranges == ranges_layers  ? live_layers
+           : m->ranges == ranges_duo     ? live_duo
                                          : live_all;
 }
 
@@ -184,27 +196,59 @@ static const fake_mask fake_masks[] = {
     {"images", 0, 2, 2, 1, true, false, ranges_images, bounds_images, see_images},
     {"heads", ATTN_KIND_EXACT_ROWS | ATTN_KIND_HEADS_DIFFER, 1, 1, 0, false, false, ranges_heads, NULL, see_heads},
     {"layers", ATTN_KIND_EXACT_ROWS | ATTN_KIND_LAYERS_DIFFER, 1, 1, 0, false, false, ranges_layers, NULL, see_layers},
+    {"duo", ATTN_KIND_EXACT_ROWS | ATTN_KIND_HEADS_DIFFER | ATTN_KIND_LAYERS_DIFFER, 1, 1, 0, false, false, ranges_duo,
+     NULL, see_duo},
     {"mixed", ATTN_KIND_HEADS_DIFFER, 2, 2, 1, true, false, ranges_mixed, bounds_equal, see_mixed},
     {"blocks", ATTN_KIND_MASK_INPUTS, 1, 1, 1, false, true, ranges_blocks, bounds_blocks, see_blocks},
 };
 enum { FAKE_MASKS = sizeof fake_masks / sizeof *fake_masks };
 
+static const fake_mask *fake_mask_named(const char *name)
+{
+    for (size_t i = 0; i < FAKE_MASKS; i++)
+        if (!strcmp(fake_masks[i].name, name)) return &fake_masks[i];
+    printf("there is no mask '%s'\n", name);
+    abort();
+}
+
 /* ---- the module and what its kernel saw ----------------------------------------------------------------------- */
 
-enum { FAKE_DIM = 3, FAKE_DIM_V = 2, FAKE_LOG = 1 << 15, FAKE_WORKSPACE = 200 };
+enum { FAKE_DIM = 3, FAKE_DIM_V = 2, FAKE_MAX_DIM = 8, FAKE_LOG = 1 << 15, FAKE_WORKSPACE = 200 };
+enum { FAKE_KINDS = 3, FAKE_LAYERS = 5 };
+
+typedef struct fake_kind {
+    const char *mask;    /* a name, or */
+    const fake_mask *at; /* not NULL: the mask itself */
+    uint32_t dim, dim_v; /* 0: FAKE_DIM, FAKE_DIM_V */
+    uint32_t flags;      /* beside the mask's */
+    uint32_t kv_layer, n_groups;
+    const uint16_t *groups;
+    int64_t max_len;
+} fake_kind;
+
+typedef struct fake_model {
+    const char *name;
+    uint32_t n_layers, n_kinds;
+    uint32_t schedule[FAKE_LAYERS];
+    fake_kind kinds[FAKE_KINDS];
+} fake_model;
+
+typedef struct fake_shape {
+    uint32_t lanes, vector, key_step, max_group, q_heads, kv_heads;
+} fake_shape;
 
 /* One at a time: kernels get no user data, so this is the test's own global. */
 static struct fake {
-    const fake_mask *mask;
-    attn_kernel_desc kernel;
-    attn_kind_desc kind;
+    const fake_mask *mask[FAKE_KINDS];
+    attn_kernel_desc kernel; /* of all kinds */
+    attn_kind_desc kind[FAKE_KINDS];
     attn_module_desc module;
     attn_input_desc input;
     const attn_kernel_desc *kernels[1];
-    const attn_kind_desc *kinds[1];
+    const attn_kind_desc *kinds[FAKE_KINDS];
     const attn_input_desc *inputs[1];
     const char *attrs[1];
-    uint32_t schedule[3];
+    uint32_t schedule[FAKE_LAYERS];
     uint8_t **visits;        /* per sequence: [row][head][key]; NULL: not recorded */
     attn_item log[FAKE_LOG]; /* items in the order of their start */
     int64_t cost[FAKE_LOG];
@@ -219,30 +263,35 @@ static struct fake {
             printf("%s:%d: the kernel's contract is broken: %s\n", __FILE__, __LINE__, #cond);                         \
     } while (0)
 
+static const attn_kind_desc *fake_kind_of(int64_t layer) { return &fake.kind[fake.schedule[layer]]; }
+static const fake_mask *fake_mask_of(int64_t layer) { return fake.mask[fake.schedule[layer]]; }
+
 static bool fake_sees(const attn_seq *seq, const void *const *inputs, int64_t layer, int64_t row, int64_t h,
                       int64_t key)
 {
     fake_pair p = {.q = seq->pos + row, .k = key, .h = h, .layer = layer};
-    if (fake.mask->attr) p.q_attr = seq->q_attr[0][row], p.k_attr = seq->k_attr[0][key];
-    if (fake.mask->table) p.table = inputs[0];
-    return fake.mask->see(&p);
+    const fake_mask *mask = fake_mask_of(layer);
+    if (mask->attr) p.q_attr = seq->q_attr[0][row], p.k_attr = seq->k_attr[0][key];
+    if (mask->table) p.table = inputs[0];
+    return mask->see(&p);
 }
 
 static int32_t fake_visible(const attn_range_args *a)
 {
     fake_pair p = {.q = a->q0, .k = a->k0, .h = a->h, .layer = a->layer};
-    if (fake.mask->attr) {
+    const fake_mask *mask = fake_mask_of(a->layer);
+    if (mask->attr) {
         FAKE_CHECK(a->attr[0] == a->attr[1] && a->attr[2] == a->attr[3]);
         p.q_attr = (int32_t)a->attr[0], p.k_attr = (int32_t)a->attr[2];
     }
-    if (fake.mask->table) p.table = a->inputs[0];
-    return fake.mask->see(&p);
+    if (mask->table) p.table = a->inputs[0];
+    return mask->see(&p);
 }
 
 /* ---- the kernel ----------------------------------------------------------------------------------------------- */
 
 typedef struct fake_lane { /* running sums of one lane */
-    float m, l, o[FAKE_DIM_V];
+    float m, l, o[FAKE_MAX_DIM];
 } fake_lane;
 
 static float load_f32(const char *p)
@@ -252,11 +301,11 @@ static float load_f32(const char *p)
     return x;
 }
 
-static void fake_add(fake_lane *lane, float s, const float *v)
+static void fake_add(fake_lane *lane, float s, const float *v, uint32_t dim_v)
 {
     float m = fmaxf(lane->m, s), old = lane->m == -INFINITY ? 0 : expf(lane->m - m), p = expf(s - m);
     lane->l = lane->l * old + p;
-    for (int i = 0; i < FAKE_DIM_V; i++) lane->o[i] = lane->o[i] * old + p * v[i];
+    for (uint32_t i = 0; i < dim_v; i++) lane->o[i] = lane->o[i] * old + p * v[i];
     lane->m = m;
 }
 
@@ -264,7 +313,7 @@ static void fake_store(const attn_kernel_args *a, const attn_item *item, int lan
 {
     const attn_seq *seq = &a->seqs[item->seq];
     const int64_t row = item->row + lane / item->heads, h = item->head + lane % item->heads;
-    for (int i = 0; i < FAKE_DIM_V; i++) {
+    for (uint32_t i = 0; i < fake_kind_of(a->layer)->dim_v; i++) {
         float o = x->l > 0 ? x->o[i] / x->l : 0;
         memcpy(a->o + seq->o_offset + row * a->o_row_stride + h * a->o_head_stride + 4 * i, &o, 4);
     }
@@ -275,7 +324,8 @@ static void fake_store(const attn_kernel_args *a, const attn_item *item, int lan
 static void fake_check_item(const attn_kernel_args *a, const attn_item *item)
 {
     const attn_kernel_desc *k = &fake.kernel;
-    const int32_t group = (int32_t)(fake.kind.q_heads / fake.kind.kv_heads);
+    const attn_kind_desc *kind = fake_kind_of(a->layer);
+    const int32_t group = (int32_t)(kind->q_heads / kind->kv_heads);
     FAKE_CHECK(a->size == sizeof *a && a->abi == ATTN_ABI_VERSION);
     FAKE_CHECK(item->heads >= 1 && item->heads <= (int32_t)k->max_group && item->rows >= 1);
     FAKE_CHECK(item->rows * item->heads <= (int32_t)k->lanes);
@@ -300,12 +350,13 @@ static void fake_visit(const attn_kernel_args *a, const attn_item *item, const a
 {
     const attn_seq *seq = &a->seqs[item->seq];
     const int64_t row = item->row + lane / item->heads, h = item->head + lane % item->heads;
-    const int64_t g = h / (fake.kind.q_heads / fake.kind.kv_heads);
+    const attn_kind_desc *kind = fake_kind_of(a->layer);
+    const int64_t g = h / (kind->q_heads / kind->kv_heads);
     const char *q = a->q + seq->q_offset + row * a->q_row_stride + h * a->q_head_stride;
     for (int64_t key = s->k0; key < s->k1; key++) {
         bool sees = fake_sees(seq, a->inputs, a->layer, row, h, key);
         if (fake.visits) {
-            uint8_t *seen = &fake.visits[item->seq][(row * fake.kind.q_heads + h) * seq->n_keys + key];
+            uint8_t *seen = &fake.visits[item->seq][(row * kind->q_heads + h) * seq->n_keys + key];
             FAKE_CHECK(!*seen);
             *seen = 1;
         }
@@ -314,10 +365,10 @@ static void fake_visit(const attn_kernel_args *a, const attn_item *item, const a
         const int64_t slot = key % a->page_tokens;
         const char *k = seq->k_pages[key / a->page_tokens] + a->k_heads[g] + slot * a->k_token_stride;
         const char *v = seq->v_pages[key / a->page_tokens] + a->v_heads[g] + slot * a->v_token_stride;
-        float dot = 0, values[FAKE_DIM_V];
-        for (int i = 0; i < FAKE_DIM; i++) dot += load_f32(q + 4 * i) * load_f32(k + 4 * i);
-        for (int i = 0; i < FAKE_DIM_V; i++) values[i] = load_f32(v + 4 * i);
-        fake_add(x, dot, values);
+        float dot = 0, values[FAKE_MAX_DIM];
+        for (uint32_t i = 0; i < kind->dim; i++) dot += load_f32(q + 4 * i) * load_f32(k + 4 * i);
+        for (uint32_t i = 0; i < kind->dim_v; i++) values[i] = load_f32(v + 4 * i);
+        fake_add(x, dot, values, kind->dim_v);
     }
 }
 
@@ -367,7 +418,7 @@ static void fake_merge(const attn_kernel_args *a, const attn_item *item, void *w
             if (x.m == -INFINITY) continue;
             float m = fmaxf(sum.m, x.m), s0 = sum.m == -INFINITY ? 0 : expf(sum.m - m), s1 = expf(x.m - m);
             sum.l = sum.l * s0 + x.l * s1;
-            for (int d = 0; d < FAKE_DIM_V; d++) sum.o[d] = sum.o[d] * s0 + x.o[d] * s1;
+            for (int d = 0; d < FAKE_MAX_DIM; d++) sum.o[d] = sum.o[d] * s0 + x.o[d] * s1;
             sum.m = m;
         }
         fake_store(a, item, i, &sum);
@@ -376,13 +427,38 @@ static void fake_merge(const attn_kernel_args *a, const attn_item *item, void *w
 
 /* ---- assembly ------------------------------------------------------------------------------------------------- */
 
-typedef struct fake_shape {
-    uint32_t lanes, vector, key_step, max_group, q_heads, kv_heads;
-} fake_shape;
-
-static const attn_module_desc *fake_make(const fake_mask *mask, fake_shape s)
+static void fake_make_kind(uint32_t i, const fake_kind *from, fake_shape s)
 {
-    fake.mask = mask;
+    const fake_mask *mask = fake.mask[i] = from->at ? from->at : fake_mask_named(from->mask);
+    fake.kind[i] = (attn_kind_desc){.size = sizeof fake.kind[i],
+                                    .flags = mask->flags | from->flags,
+                                    .name = mask->name,
+                                    .q_heads = s.q_heads,
+                                    .kv_heads = s.kv_heads,
+                                    .dim = from->dim ? from->dim : FAKE_DIM,
+                                    .dim_v = from->dim_v ? from->dim_v : FAKE_DIM_V,
+                                    .dtype = ATTN_F32,
+                                    .n_may = mask->n_may,
+                                    .n_must = mask->n_must,
+                                    .n_data = mask->n_data,
+                                    .n_live = mask->ranges == ranges_streaming ? 2 : 1,
+                                    .live = fake_live(mask),
+                                    .n_kernels = 1,
+                                    .ranges = mask->ranges,
+                                    .bounds = mask->bounds,
+                                    .visible = fake_visible,
+                                    .kernels = fake.kernels,
+                                    .kv_layer = from->kv_layer,
+                                    .n_groups = from->n_groups,
+                                    .groups = from->groups,
+                                    .max_len = from->max_len};
+    fake.kinds[i] = &fake.kind[i];
+    fake.module.n_inputs |= mask->table;
+    fake.module.n_attrs |= mask->attr;
+}
+
+static const attn_module_desc *fake_make_model(const fake_model *from, fake_shape s)
+{
     fake.kernel = (attn_kernel_desc){.size = sizeof fake.kernel,
                                      .isa = ATTN_ISA_BASELINE,
                                      .lanes = s.lanes,
@@ -396,46 +472,39 @@ static const attn_module_desc *fake_make(const fake_mask *mask, fake_shape s)
                                      .name = "fake_f32",
                                      .schedule = "none"};
     fake.kernels[0] = &fake.kernel;
-    fake.kind = (attn_kind_desc){.size = sizeof fake.kind,
-                                 .flags = mask->flags,
-                                 .name = mask->name,
-                                 .q_heads = s.q_heads,
-                                 .kv_heads = s.kv_heads,
-                                 .dim = FAKE_DIM,
-                                 .dim_v = FAKE_DIM_V,
-                                 .dtype = ATTN_F32,
-                                 .n_may = mask->n_may,
-                                 .n_must = mask->n_must,
-                                 .n_data = mask->n_data,
-                                 .n_live = mask->ranges == ranges_streaming ? 2 : 1,
-                                 .live = fake_live(mask),
-                                 .n_kernels = 1,
-                                 .ranges = mask->ranges,
-                                 .bounds = mask->bounds,
-                                 .visible = fake_visible,
-                                 .kernels = fake.kernels};
-    fake.kinds[0] = &fake.kind;
     fake.input =
         (attn_input_desc){.size = sizeof fake.input, .is_int = 1, .name = "blocks", .rank = 2, .extent = {8, 8}};
     fake.inputs[0] = &fake.input;
     fake.attrs[0] = "doc";
+    memcpy(fake.schedule, from->schedule, sizeof fake.schedule);
     fake.module = (attn_module_desc){.size = sizeof fake.module,
                                      .abi = ATTN_ABI_VERSION,
                                      .name = "fake",
                                      .compiler = "by hand",
-                                     .n_layers = 3,
-                                     .n_kinds = 1,
-                                     .n_inputs = mask->table,
-                                     .n_attrs = mask->attr,
+                                     .n_layers = from->n_layers,
+                                     .n_kinds = from->n_kinds,
                                      .schedule = fake.schedule,
                                      .kinds = fake.kinds,
                                      .inputs = fake.inputs,
                                      .attrs = fake.attrs};
+    for (uint32_t i = 0; i < from->n_kinds; i++) fake_make_kind(i, &from->kinds[i], s);
     fake.items = fake.errors = 0;
     fake.segments = fake.pairs = fake.masked = 0;
     fake.visits = NULL;
     fake.on_item = NULL;
     return &fake.module;
+}
+
+/* Three layers of one kind. */
+static inline fake_model fake_plain(const fake_mask *mask)
+{
+    return (fake_model){.name = mask->name, .n_layers = 3, .n_kinds = 1, .kinds = {{.at = mask}}};
+}
+
+static inline const attn_module_desc *fake_make(const fake_mask *mask, fake_shape s)
+{
+    const fake_model m = fake_plain(mask);
+    return fake_make_model(&m, s);
 }
 
 #endif

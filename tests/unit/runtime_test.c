@@ -9,14 +9,6 @@
 #include <stddef.h>
 
 static const fake_shape small = {16, 4, 8, 4, 4, 2};
-static const fake_mask *mask_named(const char *name)
-{
-    for (int i = 0; i < FAKE_MASKS; i++)
-        if (!strcmp(fake_masks[i].name, name)) return &fake_masks[i];
-    printf("no mask %s\n", name);
-    exit(1);
-}
-
 /* ---- an allocator that counts and fails on demand ------------------------------------------------------------- */
 
 typedef struct meter {
@@ -179,7 +171,7 @@ static void wrong_plans_are_refused(void)
 {
     for (size_t i = 0; i < sizeof wrong_plans / sizeof *wrong_plans; i++) {
         const struct wrong_plan *w = &wrong_plans[i];
-        attn_module *m = open_fake(mask_named(w->mask), NULL);
+        attn_module *m = open_fake(fake_mask_named(w->mask), NULL);
         attn_plan *none = (attn_plan *)&g, *p = none;
         attn_error err = {""};
         w->spoil();
@@ -190,7 +182,7 @@ static void wrong_plans_are_refused(void)
         CHECK(attn_plan_create(m, &g.config, &p, NULL) == w->status);
         attn_module_destroy(m);
     }
-    attn_module *m = open_fake(mask_named("causal"), NULL);
+    attn_module *m = open_fake(fake_mask_named("causal"), NULL);
     attn_plan *p;
     attn_error err = {""};
     CHECK(attn_plan_create(NULL, &g.config, &p, &err) == ATTN_E_ARGUMENT && err.text[0]);
@@ -295,7 +287,7 @@ static void wrong_calls_are_refused(void)
 {
     for (size_t i = 0; i < sizeof wrong_calls / sizeof *wrong_calls; i++) {
         const struct wrong_plan *w = &wrong_calls[i];
-        attn_module *m = open_fake(mask_named(w->mask), NULL);
+        attn_module *m = open_fake(fake_mask_named(w->mask), NULL);
         attn_plan *p = NULL;
         attn_error err = {""};
         CHECK(attn_plan_create(m, &g.config, &p, &err) == ATTN_OK);
@@ -322,7 +314,7 @@ static void wrong_calls_are_refused(void)
 static void inputs_of_the_call(void)
 {
     static fake_mask mask;
-    mask = *mask_named("causal");
+    mask = *fake_mask_named("causal");
     mask.table = true; /* an input that only scores would read */
     attn_module *m = open_fake(&mask, NULL);
     attn_plan *p = NULL;
@@ -369,8 +361,8 @@ static void nothing_leaks(void)
 {
     static const char *const names[] = {"causal", "documents", "blocks", "heads"};
     for (int i = 0; i < 4; i++) {
-        const attn_module_desc *desc = fake_make(mask_named(names[i]), small);
-        set_good(mask_named(names[i]));
+        const attn_module_desc *desc = fake_make(fake_mask_named(names[i]), small);
+        set_good(fake_mask_named(names[i]));
         g.config.max_parts = 3;
         meter count = {0};
         const attn_allocator a = {&count, meter_alloc, meter_free};
@@ -393,7 +385,7 @@ static void other_versions(void)
 {
     attn_module *m = NULL;
     attn_error err = {""};
-    attn_module_desc *d = (attn_module_desc *)fake_make(mask_named("causal"), small);
+    attn_module_desc *d = (attn_module_desc *)fake_make(fake_mask_named("causal"), small);
     d->size =
         offsetof(attn_module_desc, attrs); /* an older attnc, whose structs end here: the rest is not to be looked at */
     d->attrs = (const char *const *)1;
@@ -406,7 +398,7 @@ static void other_versions(void)
     struct {
         attn_module_desc d;
         int64_t more;
-    } newer = {*fake_make(mask_named("causal"), small), 5};
+    } newer = {*fake_make(fake_mask_named("causal"), small), 5};
     newer.d.size = sizeof newer;
     CHECK(attn_module_open(&newer.d, NULL, &m, &err) == ATTN_OK);
     CHECK(attn_module_kernel(m, 2) != NULL && attn_module_kernel(m, 3) == NULL);
@@ -415,17 +407,18 @@ static void other_versions(void)
 
 static void broken_descriptors(void)
 {
+    static const uint16_t wrong_groups[] = {0, 1, 1, 0, 0, 2}; /* of 3 layers, 2 heads */
     attn_module *m = (attn_module *)&g;
     attn_error err;
 #define BROKEN(change, status)                                                                                         \
     do {                                                                                                               \
-        attn_module_desc *d = (attn_module_desc *)fake_make(mask_named("documents"), small);                           \
+        attn_module_desc *d = (attn_module_desc *)fake_make(fake_mask_named("documents"), small);                      \
         change;                                                                                                        \
         err.text[0] = 0;                                                                                               \
         CHECK(attn_module_open(d, NULL, &m, &err) == (status));                                                        \
         CHECK(err.text[0] && m == (attn_module *)&g);                                                                  \
     } while (0)
-    BROKEN(d->abi = 2, ATTN_E_VERSION);
+    BROKEN(d->abi = ATTN_ABI_VERSION + 1, ATTN_E_VERSION);
     BROKEN(d->size = 0, ATTN_E_VERSION);
     BROKEN(d->size = offsetof(attn_module_desc, kinds), ATTN_E_VERSION);
     BROKEN(d->name = NULL, ATTN_E_VERSION);
@@ -434,12 +427,16 @@ static void broken_descriptors(void)
     fake.schedule[2] = 0;
     BROKEN(fake.kinds[0] = NULL, ATTN_E_VERSION);
     BROKEN(fake.kernels[0] = NULL, ATTN_E_VERSION);
-    BROKEN(fake.kind.bounds = NULL, ATTN_E_VERSION);
-    BROKEN(fake.kind.ranges = NULL, ATTN_E_VERSION);
-    BROKEN(fake.kind.visible = NULL, ATTN_E_VERSION);
-    BROKEN(fake.kind.kv_heads = 3, ATTN_E_VERSION);
-    BROKEN(fake.kind.dtype = 9, ATTN_E_VERSION);
-    BROKEN(fake.kind.n_kernels = 0, ATTN_E_VERSION);
+    BROKEN(fake.kind[0].bounds = NULL, ATTN_E_VERSION);
+    BROKEN(fake.kind[0].ranges = NULL, ATTN_E_VERSION);
+    BROKEN(fake.kind[0].visible = NULL, ATTN_E_VERSION);
+    BROKEN(fake.kind[0].kv_heads = 3, ATTN_E_VERSION);
+    BROKEN(fake.kind[0].dtype = 9, ATTN_E_VERSION);
+    BROKEN(fake.kind[0].n_kernels = 0, ATTN_E_VERSION);
+    BROKEN(fake.kind[0].n_groups = 2, ATTN_E_VERSION);
+    BROKEN((fake.kind[0].n_groups = 2, fake.kind[0].groups = wrong_groups), ATTN_E_VERSION);
+    BROKEN((fake.kind[0].flags |= ATTN_KIND_K_IS_V, fake.kind[0].dim_v = FAKE_DIM + 1), ATTN_E_VERSION);
+    BROKEN(fake.kind[0].flags |= ATTN_KIND_KV_SHARED, ATTN_E_VERSION);
     BROKEN(fake.kernel.run = NULL, ATTN_E_VERSION);
     BROKEN(fake.kernel.vector = 3, ATTN_E_VERSION);
     BROKEN(fake.kernel.lanes = 0, ATTN_E_VERSION);
@@ -447,6 +444,37 @@ static void broken_descriptors(void)
     BROKEN(fake.kernel.isa = 77, ATTN_E_ISA);
 #undef BROKEN
     CHECK(attn_module_open(NULL, NULL, &m, &err) == ATTN_E_ARGUMENT);
+}
+
+/* Layer 2 reads the keys of a layer that must be there before it, have its own, and be of the same shape. */
+static void broken_sharing(void)
+{
+    static const fake_model good = {"shared", 3, 2, {0, 0, 1}, {{.mask = "causal"}, {.mask = "chunk"}}};
+    attn_module *m = NULL;
+    attn_error err;
+#define SHARED(change, status)                                                                                         \
+    do {                                                                                                               \
+        attn_module_desc *d = (attn_module_desc *)fake_make_model(&good, small);                                       \
+        fake.kind[1].flags |= ATTN_KIND_KV_SHARED;                                                                     \
+        change;                                                                                                        \
+        const attn_status got = attn_module_open(d, NULL, &m, &err);                                                   \
+        CHECK_MSG(got == (status) && (!got || strstr(err.text, "cannot read the keys and values of layer")), "%s",     \
+                  err.text);                                                                                           \
+        if (!got) attn_module_destroy(m);                                                                              \
+    } while (0)
+    SHARED(fake.kind[1].kv_layer = 1, ATTN_OK);
+    SHARED(fake.kind[1].kv_layer = 2, ATTN_E_VERSION);
+    SHARED(fake.kind[1].kv_layer = 3, ATTN_E_VERSION);
+    SHARED(fake.schedule[1] = 1, ATTN_OK);
+    SHARED((fake.schedule[1] = 1, fake.kind[1].kv_layer = 1), ATTN_E_VERSION);
+    SHARED(fake.schedule[0] = 1, ATTN_E_VERSION);
+    SHARED(fake.kind[1].dim = 5, ATTN_E_VERSION);
+    SHARED(fake.kind[1].dim_v = 1, ATTN_E_VERSION);
+    SHARED(fake.kind[1].kv_heads = 1, ATTN_E_VERSION);
+    SHARED(fake.kind[1].dtype = ATTN_BF16, ATTN_E_VERSION);
+    SHARED(fake.kind[1].flags |= ATTN_KIND_K_IS_V, ATTN_E_VERSION);
+    SHARED((fake.kind[0].flags |= ATTN_KIND_K_IS_V, fake.kind[1].flags |= ATTN_KIND_K_IS_V), ATTN_OK);
+#undef SHARED
 }
 
 static void instruction_sets(void)
@@ -458,19 +486,19 @@ static void instruction_sets(void)
     CHECK(attn_isa_available(ATTN_ISA_AVX2) >= attn_isa_available(ATTN_ISA_AVX512));
     CHECK(attn_isa_available(ATTN_ISA_AVX512) >= attn_isa_available(ATTN_ISA_AVX512BF16));
 
-    const attn_module_desc *d = fake_make(mask_named("causal"), small);
+    const attn_module_desc *d = fake_make(fake_mask_named("causal"), small);
     static attn_kernel_desc kernels[3];
     static const attn_kernel_desc *list[3] = {&kernels[0], &kernels[1], &kernels[2]};
     static const uint32_t isas[] = {ATTN_ISA_NATIVE, ATTN_ISA_BASELINE, 77};
     for (int i = 0; i < 3; i++) kernels[i] = fake.kernel, kernels[i].isa = isas[i];
-    fake.kind.kernels = list;
-    fake.kind.n_kernels = 3;
+    fake.kind[0].kernels = list;
+    fake.kind[0].n_kernels = 3;
     attn_module *m;
     attn_error err;
     CHECK(attn_module_open(d, NULL, &m, &err) == ATTN_OK); /* native is the last resort */
     CHECK(attn_module_kernel(m, 0)->isa == ATTN_ISA_BASELINE);
     attn_module_destroy(m);
-    fake.kind.n_kernels = 1;
+    fake.kind[0].n_kernels = 1;
     CHECK(attn_module_open(d, NULL, &m, &err) == ATTN_OK);
     CHECK(attn_module_kernel(m, 0)->isa == ATTN_ISA_NATIVE);
     attn_module_destroy(m);
@@ -526,7 +554,7 @@ static void *own_thread(void *arg)
 /* The same bits whoever computes: pools of 1 to 4 and an engine's own threads, many times. */
 static void same_bits(void)
 {
-    attn_module *m = open_fake(mask_named("documents"), NULL);
+    attn_module *m = open_fake(fake_mask_named("documents"), NULL);
     attn_plan *p = NULL;
     attn_error err = {""};
     static float first[TOKENS * 4 * FAKE_DIM_V];
@@ -570,7 +598,7 @@ static void call_while_running(void)
 
 static void objects_in_use(void)
 {
-    attn_module *m = open_fake(mask_named("causal"), NULL);
+    attn_module *m = open_fake(fake_mask_named("causal"), NULL);
     attn_plan *p = NULL, *other = NULL;
     attn_error err = {""};
     CHECK(attn_plan_create(m, &g.config, &p, &err) == ATTN_OK &&
@@ -601,7 +629,7 @@ static void objects_in_use(void)
 
 static void empty_batches(void)
 {
-    attn_module *m = open_fake(mask_named("causal"), NULL);
+    attn_module *m = open_fake(fake_mask_named("causal"), NULL);
     attn_plan *p = NULL;
     attn_error err = {""};
     g.config.n_seqs = 0;
@@ -657,6 +685,7 @@ int main(void)
     RUN(files);
     RUN(other_versions);
     RUN(broken_descriptors);
+    RUN(broken_sharing);
     RUN(wrong_plans_are_refused);
     RUN(wrong_calls_are_refused);
     RUN(inputs_of_the_call);
