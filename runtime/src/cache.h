@@ -8,6 +8,7 @@
  *     cache_step.c    a step: begin, layer, end, cancel
  *     cache_append.c  rows of K and V into pages
  *     cache_stats.c   counts, kept positions
+ *     cache_bound.c   the most that can ever be held
  *     cache_check.c   the invariants
  *
  * A step decides everything before it changes anything: what must not fail later is computed and taken in its begin. */
@@ -104,7 +105,7 @@ struct attn_cache {
     int32_t isa;
     bool poison;
     int64_t page_tokens, max_tokens; /* max_tokens: of a sequence */
-    uint64_t budget, bytes, bytes_reserved, bytes_most;
+    uint64_t budget, bytes, bytes_reserved, bytes_most, bytes_bound;
     const void **inputs; /* per input of the module; entries NULL when not given */
     int64_t *pairs;      /* what a kind's `live` or `ranges` writes */
     page_pool *pools;

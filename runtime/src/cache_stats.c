@@ -25,7 +25,8 @@ attn_status attn_cache_get_stats(const attn_cache *c, attn_cache_stats *out)
                            .bytes = c->bytes,
                            .bytes_reserved = c->bytes_reserved,
                            .bytes_full = full_bytes(c),
-                           .bytes_most = c->bytes_most};
+                           .bytes_most = c->bytes_most,
+                           .bytes_bound = c->bytes_bound};
     for (uint32_t k = 0; k < c->n_pools; k++) {
         s.pages += c->pools[k].pages;
         s.pages_free += c->pools[k].n_free;

@@ -92,6 +92,10 @@ static void print_cache(void)
     AT(attn_cache_stats, size), AT(attn_cache_stats, bytes), AT(attn_cache_stats, bytes_reserved);
     AT(attn_cache_stats, bytes_full), AT(attn_cache_stats, bytes_most), AT(attn_cache_stats, pages);
     AT(attn_cache_stats, pages_free), AT(attn_cache_stats, pages_shared), AT(attn_cache_stats, pages_evicted);
+    AT(attn_cache_stats, bytes_bound);
+    STRUCT(attn_cache_limits);
+    AT(attn_cache_limits, size), AT(attn_cache_limits, n_seqs), AT(attn_cache_limits, max_tokens);
+    AT(attn_cache_limits, max_step);
 }
 
 int main(void)

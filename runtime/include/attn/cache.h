@@ -99,8 +99,23 @@ typedef struct attn_cache_stats {
     int64_t pages, pages_free; /* in use; kept for later */
     int64_t pages_shared;    /* in use by more than one sequence */
     int64_t pages_evicted;   /* so far: let go by a sequence because the mask is past them */
+    uint64_t bytes_bound;    /* what attn_cache_bound said last; 0: not asked */
 } attn_cache_stats;
 ATTN_API ATTN_CHECKED attn_status attn_cache_get_stats(const attn_cache *c, attn_cache_stats *out);
+
+typedef struct attn_cache_limits {
+    size_t size;             /* sizeof(attn_cache_limits) */
+    uint32_t n_seqs;         /* that live at the same time, forks included */
+    uint32_t reserved;       /* 0 */
+    int64_t max_tokens;      /* of a sequence, at least 1 */
+    int64_t max_step;        /* most tokens that a step brings to one sequence; 0: any number */
+} attn_cache_limits;
+
+/* The most that `bytes` can be, at rest or while a step runs, as long as nobody goes beyond these limits: from the module's live rules, the
+ * page size and R alone, before anything has run. With it as the budget, no step is ever refused for want of pages. Sequences may
+ * share whatever forks share, or nothing; copies of pages that forks write into are counted. It is reached where every step boundary is
+ * legal. Asks the live rules max_tokens times: tens of milliseconds for 2^20 tokens where heads and layers do not differ. */
+ATTN_API ATTN_CHECKED attn_status attn_cache_bound(attn_cache *c, const attn_cache_limits *given, uint64_t *bytes, attn_error *err);
 
 /* The positions that a layer keeps for queries to come, live(n - R) cut to [0, n), as sorted intervals lo, hi (both included); pages round
  * them out. Of all its KV heads together; the second one of KV head `kv_head` alone. What a layer shares with another, both keep. Writes at
