@@ -1,13 +1,8 @@
 /* cache_bound.c - the most bytes of pages that sequences within given limits can ever hold, from the live rule alone.
  *
- * A sequence that has reached f tokens and has n of them, f - R <= n <= f, holds the pages of live(f - R) below n; a
- * step of m tokens writes those of n .. n + m - 1 beside them, and nothing goes before it ends. So the bound is a
- * maximum over f, n and m, of all pools together. Few n have to be looked at:
- *
- *   m   as large as it may be: more tokens write more pages.
- *   n   P tokens later at the same place of a page is never less, as long as m need not shrink, so the last P places
- *       that leave room for a whole step are enough; and of those in one page the last, from where a step reaches
- *       furthest. Where m has to shrink, the step ends at the same place wherever it begins: sooner is never less.
+ * A sequence of n tokens holds the pages of live(n - R) below n; a step of m tokens writes those of n .. n + m - 1
+ * beside them, and nothing goes before it ends. So the bound is a maximum over n, of all pools together, with m as
+ * large as it may be. Who has been further and went back to n has no more: what is dead stays dead.
  *
  * Forks share pages, which is less than each its own, but for one thing: who writes into a page that others hold gets a
  * copy, and the old one is there until the step ends. Two that both write have what one held, and twice what one
@@ -64,31 +59,16 @@ static void add_pool(const attn_cache *c, const page_pool *pool, const spans *al
 
 /* ---- all places -------------------------------------------------------------------------------------------------- */
 
-/* The lengths that need to be looked at when a sequence has reached `furthest`; two at most. */
-static uint32_t choose_places(const attn_cache *c, int64_t furthest, const limits *l, int64_t at[2])
+static void look(const attn_cache *c, int64_t n, const limits *l, spans *alive, load *most)
 {
-    const int64_t p = c->page_tokens, least = attni_live_from(c, furthest);
-    const int64_t whole = max64(least, min64(furthest, l->tokens - l->step)); /* as far as a whole step has room */
-    const int64_t start = whole / p * p;                                      /* of the page that it goes on in */
-    at[0] = min64(furthest, whole < furthest ? start + p - 1 : whole);
-    at[1] = start - 1;
-    return at[1] >= least ? 2 : 1;
-}
-
-static void look(const attn_cache *c, int64_t furthest, const limits *l, spans *alive, load *out)
-{
-    int64_t at[2];
-    load sum[2] = {{0}};
-    const uint32_t n = choose_places(c, furthest, l, at);
+    load sum = {0};
     for (uint32_t k = 0; k < c->n_pools; k++) {
         if (!c->pools[k].n_blocks) continue;
-        attni_live(c, k, attni_live_from(c, furthest), furthest, alive);
-        for (uint32_t i = 0; i < n; i++) add_pool(c, &c->pools[k], alive, at[i], l, &sum[i]);
+        attni_live(c, k, attni_live_from(c, n), n, alive);
+        add_pool(c, &c->pools[k], alive, n, l, &sum);
     }
-    for (uint32_t i = 0; i < n; i++) {
-        out->alone = max_of(out->alone, sum[i].alone);
-        out->pair = max_of(out->pair, sum[i].pair);
-    }
+    most->alone = max_of(most->alone, sum.alone);
+    most->pair = max_of(most->pair, sum.pair);
 }
 
 static attn_status bound(attn_cache *c, const limits *l, uint64_t *bytes, attn_error *err)
@@ -98,7 +78,7 @@ static attn_status bound(attn_cache *c, const limits *l, uint64_t *bytes, attn_e
     attn_status s = attni_memory_open(&scratch, &c->mem.a, err);
     if (s) return s;
     spans alive = {.mem = &scratch};
-    for (int64_t f = 0; f <= l->tokens && !scratch.failed; f++) look(c, f, l, &alive, &most);
+    for (int64_t n = 0; n <= l->tokens && !scratch.failed; n++) look(c, n, l, &alive, &most);
     if (scratch.failed) s = attni_fail(err, ATTN_E_MEMORY, "out of memory");
     attni_memory_close(&scratch);
     if (s) return s;
