@@ -145,6 +145,17 @@ option *ast_option(parse_context *c, span where, const char *name, node *value)
     return o;
 }
 
+option *ast_reverse_options(option *o)
+{
+    option *list = NULL;
+    while (o) {
+        option *rest = o->next;
+        o->next = list;
+        list = o, o = rest;
+    }
+    return list;
+}
+
 plan *ast_plan(parse_context *c, plan_kind kind, span where)
 {
     plan *p = ARENA_NEW(c->arena, plan);

@@ -120,10 +120,10 @@ typedef struct requirement {
     struct requirement *next;
 } requirement;
 
-typedef struct option { /* `sink: expr` of a row function */
+typedef struct option { /* `sink: expr` of a row function, `shared(expr, ...)` of a cache */
     const char *name;
     span where;
-    node *value;
+    node *value; /* the first of those in parentheses; NULL: none */
     struct option *next;
 } option;
 
@@ -137,7 +137,7 @@ struct decl {
     span where;      /* keyword to `;` */
     span name_where; /* the name, or the keyword where there is none */
     const char *name;
-    const char *text; /* IMPORT: the file; clauses DTYPE, ROW, KV: the word */
+    const char *text; /* IMPORT: the file; clauses DTYPE, ROW: the word */
     type_name type;
     bool is_array;
     node_list extents;
@@ -145,8 +145,7 @@ struct decl {
     node_list values; /* clause: expressions */
     node *value;
     requirement *requires;
-    option *options;
-    bool has_arguments; /* ROW, KV: parentheses were written */
+    option *options; /* ROW, KV */
     define_kind define;
     clause_kind clause;
     plan *plan;

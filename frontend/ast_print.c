@@ -200,12 +200,29 @@ static void print_define(text *to, const decl *d)
     }
 }
 
+static void print_policies(text *to, const option *o)
+{
+    for (; o; o = o->next) {
+        text_add(to, o->name);
+        if (o->value) text_add(to, "(");
+        for (const node *n = o->value; n; n = n->next) {
+            print_node(to, n);
+            text_add(to, n->next ? ", " : ")");
+        }
+        if (o->next) text_add(to, ", ");
+    }
+}
+
 static void print_clause(text *to, const decl *d)
 {
     static const char *const word[CLAUSE_COUNT] = {"layers", "heads", "dim",   "dim_v", "dtype",
                                                    "mask",   "score", "scale", "row",   "kv"};
     text_printf(to, "%s %s", word[d->clause], d->text ? d->text : "");
-    bool parens = d->options || d->has_arguments;
+    if (d->clause == CLAUSE_KV) {
+        print_policies(to, d->options);
+        return;
+    }
+    bool parens = d->options;
     if (parens) text_add(to, "(");
     for (const option *o = d->options; o; o = o->next) {
         text_printf(to, "%s: ", o->name);

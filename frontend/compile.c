@@ -38,10 +38,12 @@ static ir_module *check_and_lower(frontend *f)
     bool scheduled = expand_schedule(f);
     if (!scheduled)
         for (size_t i = 0; i < f->patterns.n; i++) f->patterns.at[i]->index = (uint32_t)i;
-    if (!compute_shapes(f) || !scheduled) assume_sizes(f);
+    const bool known = compute_shapes(f) && scheduled;
+    if (!known) assume_sizes(f);
     declare_symbols(f);
     for (size_t i = 0; i < f->patterns.n; i++)
         if (f->patterns.at[i]->index != UINT32_MAX) lower_pattern(f, f->patterns.at[i]);
+    if (known) check_shared(f);
     if (f->diags->errors) return NULL;
     warn_unused(f);
     return f->module;

@@ -4,6 +4,7 @@
  *   resolve.c   every name means something; definitions do not use themselves
  *   shape.c     clauses to sizes;   schedule.c  patterns to layers;   symbols.c  inputs, attributes, params
  *   lower_*.c   expressions to the pattern IR, definitions expanded
+ *   kv.c        what the cache is told: whose keys a layer reads, and whether they are its values too
  *   tabulate.c  what needs no run time becomes a table
  *   compile.c   the order of all this */
 #ifndef ATTNC_FRONTEND_INTERNAL_H
@@ -72,6 +73,8 @@ typedef struct source_pattern {
     decl *clause[CLAUSE_COUNT];
     sizes sizes;
     dtype type;
+    const option *shared, *k_is_v; /* of the clause kv; NULL: not there */
+    uint32_t kv_layer;
     uint32_t index; /* in the module; UINT32_MAX: no layer uses it */
     VEC(uint32_t) layers;
 } source_pattern;
@@ -166,6 +169,10 @@ int find_variable(const char *name); /* expr_var, or -1 */
 
 /* ---- tabulate.c ------------------------------------------------------------------------------------------------- */
 expr tabulate(frontend *f, expr e, const source_pattern *p);
+
+/* ---- kv.c ------------------------------------------------------------------------------------------------------- */
+bool read_policies(frontend *f, source_pattern *p);
+bool check_shared(frontend *f); /* behind read_policies of all patterns, when schedule and sizes are known */
 
 /* ---- prelude_print.c -------------------------------------------------------------------------------------------- */
 void print_definitions(const frontend *f, const scope *s, text *to);

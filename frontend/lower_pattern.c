@@ -83,16 +83,6 @@ static bool lower_row(frontend *f, const source_pattern *p, pattern *to)
     return to->sink != 0;
 }
 
-static bool check_kv(frontend *f, const source_pattern *p)
-{
-    const decl *d = p->clause[CLAUSE_KV];
-    if (!d || (!strcmp(d->text, "derived") && !d->has_arguments)) return true;
-    diag_report(f->diags, DIAG_ID_UNSUPPORTED, d->name_where, "the cache policy '%.64s' is unsupported in this version",
-                d->text);
-    diag_add_hint(f->diags, "kv derived; (the default) keeps exactly what the mask can still see");
-    return false;
-}
-
 /* ---- what the analysis says ------------------------------------------------------------------------------------- */
 static void remark_undecided(frontend *f, const source_pattern *p, const ranges *r)
 {
@@ -165,7 +155,8 @@ bool lower_pattern(frontend *f, source_pattern *p)
     x->scale = lower_scale(f, p);
     bool good = lower_scores(f, p, x); /* each part is looked at, for all its mistakes */
     good &= lower_row(f, p, x);
-    good &= check_kv(f, p);
+    good &= read_policies(f, p);
+    x->kv_shared = p->shared, x->kv_layer = p->kv_layer, x->k_is_v = p->k_is_v;
     f->now = NULL;
     if (!good || !x->mask || !x->scale || f->diags->errors) return false;
     analyse(f, p, x);

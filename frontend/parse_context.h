@@ -47,6 +47,7 @@ decl *ast_define(parse_context *c, define_kind kind, span where, node *header, n
 decl_list ast_append_decl(decl_list list, decl *d);
 requirement *ast_require(parse_context *c, requirement *before, span where, node *condition, const char *text);
 option *ast_option(parse_context *c, span where, const char *name, node *value);
+option *ast_reverse_options(option *o);
 
 plan *ast_plan(parse_context *c, plan_kind kind, span where);
 plan_list ast_append_plan(plan_list list, plan *p);

@@ -171,7 +171,8 @@ static void walk_clause(resolver *r, const scope *names, const decl *d)
 {
     if (!d) return;
     for (const node *n = d->values.first; n; n = n->next) walk_node(r, names, NULL, n);
-    for (const option *o = d->options; o; o = o->next) walk_node(r, names, NULL, o->value);
+    for (const option *o = d->options; o; o = o->next)
+        for (const node *n = o->value; n; n = n->next) walk_node(r, names, NULL, n);
 }
 
 static void walk_plan(resolver *r, const scope *names, const plan *p)

@@ -1,6 +1,8 @@
 /* module_desc.c - the module's descriptor (attn/abi.h) as constant data. */
 #include "backends/cpu/internal.h"
 
+#include "ir/pattern/live_groups.h"
+
 #include <attn/abi.h>
 #include <string.h>
 
@@ -62,11 +64,28 @@ static Val kernel_desc(gen *g, const kernel_code *k)
     return record(g, f, ATTNC_COUNT(f), sizeof(attn_kernel_desc), "kernel");
 }
 
-static Val kind_desc(gen *g, const kind_code *c, const kernel_code *kernels, size_t n_variants, size_t n_kinds)
+/* Which KV heads are live together; 0 groups where all are, or where nobody can say. */
+static Val groups_list(gen *g, const kernel *k, const kernel_code *kernels, size_t n_kinds, uint32_t *n)
 {
-    const kernel *k = kernels[0].kernel;
+    const ranges **by_kind = ARENA_ARRAY(g->arena, const ranges *, n_kinds);
+    *n = 0;
+    if (g->ir->patterns.at[k->pattern]->kv_shared) return null_of(g);
+    for (size_t i = 0; i < n_kinds; i++) by_kind[kernels[i].kernel->pattern] = kernels[i].kernel->ranges;
+    const live_groups groups = live_groups_compute(g->ir, by_kind, k->pattern);
+    if (groups.n <= 1) return null_of(g);
+    *n = groups.n;
+    const size_t count = g->ir->layers * (size_t)k->shape.kv_heads;
+    return global(g, LLVMConstDataArray(g->i16, (const char *)groups.of, count * sizeof *groups.of), "groups");
+}
+
+static Val kind_desc(gen *g, const kind_code *c, const kernel_code *kernels, size_t kind, size_t n_variants, size_t n_kinds)
+{
+    const kernel *k = kernels[kind].kernel;
+    const pattern *p = g->ir->patterns.at[k->pattern];
+    uint32_t n_groups;
+    Val groups = groups_list(g, k, kernels, n_kinds, &n_groups);
     Val *list = ARENA_ARRAY(g->arena, Val, n_variants);
-    for (size_t i = 0; i < n_variants; i++) list[i] = kernel_desc(g, &kernels[i * n_kinds]);
+    for (size_t i = 0; i < n_variants; i++) list[i] = kernel_desc(g, &kernels[i * n_kinds + kind]);
     _Static_assert((int)DTYPE_F32 == ATTN_F32 && (int)DTYPE_F16 == ATTN_F16 && (int)DTYPE_BF16 == ATTN_BF16, "one order of types");
     Val f[] = {NULL,
                u32(g, c->flags),
@@ -86,10 +105,10 @@ static Val kind_desc(gen *g, const kind_code *c, const kernel_code *kernels, siz
                c->bounds ? c->bounds : null_of(g),
                c->visible,
                pointers(g, list, n_variants),
-               u32(g, 0),
-               u32(g, 0),
-               null_of(g),
-               u64(g, 0)};
+               u32(g, p->kv_layer),
+               u32(g, n_groups),
+               groups,
+               u64(g, (uint64_t)p->max_len)};
     return record(g, f, ATTNC_COUNT(f), sizeof(attn_kind_desc), "kind");
 }
 
@@ -123,7 +142,7 @@ void emit_module_desc(gen *g, const kind_code *kinds, const kernel_code *kernels
     size_t n_kinds = m->patterns.n, n_inputs = 0;
     Val *kind = ARENA_ARRAY(g->arena, Val, n_kinds + 1), *input = ARENA_ARRAY(g->arena, Val, m->symbols.tables.n + 1);
     Val *attr = ARENA_ARRAY(g->arena, Val, m->symbols.attrs.n + 1);
-    for (size_t i = 0; i < n_kinds; i++) kind[i] = kind_desc(g, &kinds[i], &kernels[i], n_variants, n_kinds);
+    for (size_t i = 0; i < n_kinds; i++) kind[i] = kind_desc(g, &kinds[i], kernels, i, n_variants, n_kinds);
     for (size_t i = 0; i < m->symbols.tables.n; i++)
         if (!m->symbols.tables.at[i].value) input[n_inputs++] = input_desc(g, &m->symbols.tables.at[i]);
     for (size_t i = 0; i < m->symbols.attrs.n; i++) attr[i] = text_of(g, m->symbols.attrs.at[i]);

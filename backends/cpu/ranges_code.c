@@ -167,6 +167,9 @@ static uint32_t kind_flags(const gen *g, const kernel *k, expr mask)
     if (expr_reads_var(p, mask, VAR_LAYER)) flags |= ATTN_KIND_LAYERS_DIFFER;
     if (reads_inputs(p, mask)) flags |= ATTN_KIND_MASK_INPUTS;
     if (k->ranges->exact_rows) flags |= ATTN_KIND_EXACT_ROWS;
+    const pattern *meaning = g->ir->patterns.at[k->pattern];
+    if (meaning->kv_shared) flags |= ATTN_KIND_KV_SHARED;
+    if (meaning->k_is_v) flags |= ATTN_KIND_K_IS_V;
     for (size_t i = 0; i < rows->ops.n; i++)
         if (rows->ops.at[i]->code == OP_INIT && rows->ops.at[i]->e) flags |= ATTN_KIND_SINK;
     return flags;

@@ -75,7 +75,7 @@ static void attn_yyerror(const ATTN_YYLTYPE *where, void *scanner, parse_context
 %type <plan> plan plan_item plan_repeat plan_atom plan_choice
 %type <plans> plan_items
 %type <requirement> requires
-%type <option> options option
+%type <option> options option policies policy
 %type <type> type
 
 %%
@@ -163,8 +163,7 @@ clause_item
     | ROW name ";"                  { $$ = ast_clause(ctx, CLAUSE_ROW, @$, @2); $$->text = $2; }
     | ROW name "(" ")" ";"          { $$ = ast_clause(ctx, CLAUSE_ROW, @$, @2); $$->text = $2; }
     | ROW name "(" options ")" ";"  { $$ = ast_clause(ctx, CLAUSE_ROW, @$, @2); $$->text = $2; $$->options = $4; }
-    | KV name ";"                   { $$ = ast_clause(ctx, CLAUSE_KV, @$, @2); $$->text = $2; }
-    | KV name "(" exprs ")" ";"     { $$ = ast_clause(ctx, CLAUSE_KV, @$, @2); $$->text = $2; $$->has_arguments = true; }
+    | KV policies ";"               { $$ = ast_clause(ctx, CLAUSE_KV, @$, @1); $$->options = ast_reverse_options($2); }
     | SCHEDULE plan ";"             { $$ = ast_decl(ctx, DECL_SCHEDULE, @$, @1, NULL); $$->plan = $2; }
     | reserved ";"                  { $$ = NULL; }
     | reserved error ";"            { $$ = NULL; yyerrok; ctx->muted = false; }
@@ -183,6 +182,16 @@ options
 
 option
     : name ":" expr                 { $$ = ast_option(ctx, @1, $1, $3); }
+    ;
+
+policies
+    : policy
+    | policies "," policy           { $$ = $3; $$->next = $1; }
+    ;
+
+policy
+    : name                          { $$ = ast_option(ctx, @1, $1, NULL); }
+    | name "(" exprs ")"            { $$ = ast_option(ctx, @$, $1, $3.first); }
     ;
 
 /* ---- schedule ------------------------------------------------------------------------------------------------------- */

@@ -45,6 +45,10 @@ typedef struct machine {
     tile_value stage[KOP_MAX_RESULTS];
 } machine;
 
+/* Values that are keys lie as keys do. */
+static bool is_k_v(const machine *m) { return m->k->module->patterns.at[m->k->pattern]->k_is_v; }
+static int64_t value_size(const machine *m) { return is_k_v(m) ? m->k->shape.dim : m->k->shape.dim_v; }
+
 /* ---- expressions ----------------------------------------------------------------------------------------- */
 
 static void set_row(machine *m, const query_row *r)
@@ -177,7 +181,7 @@ static void add_weighted(machine *m, const tile_value *p, const tile_value *v, d
     for (size_t r = 0; r < m->n_rows; r++)
         for (int64_t j = 0; j < m->n_keys; j++) {
             size_t i = r * (size_t)m->n_keys + (size_t)j;
-            const double *from = v->in + j * s->kv_heads * s->dim_v;
+            const double *from = v->in + j * s->kv_heads * value_size(m);
             if (p->masked[i]) continue;
             for (int64_t d = 0; d < s->dim_v; d++) to[(int64_t)r * s->dim_v + d] += p->at[i] * from[d];
         }
@@ -328,8 +332,8 @@ static void run_load_parts(machine *m, const kop *o)
 static void run_load_keys(machine *m, const kop *o)
 {
     const shape *s = &m->k->shape;
-    int64_t dim = o->code == OP_LOAD_K ? s->dim : s->dim_v;
-    const double *from = o->code == OP_LOAD_K ? m->seq->k : m->seq->v;
+    int64_t dim = o->code == OP_LOAD_K ? s->dim : value_size(m);
+    const double *from = o->code == OP_LOAD_K || is_k_v(m) ? m->seq->k : m->seq->v;
     m->value[o->result[0]].in = m->n_keys ? from + (m->key * s->kv_heads + m->kv_head) * dim : NULL;
 }
 

@@ -11,7 +11,7 @@ typedef struct interp_sequence {
     int64_t n_q, pos, n_keys; /* queries stand at positions pos .. pos + n_q - 1; keys at 0 .. n_keys - 1 */
     const double *q;          /* [n_q, q_heads, dim] */
     const double *k;          /* [n_keys, kv_heads, dim] */
-    const double *v;          /* [n_keys, kv_heads, dim_v] */
+    const double *v;          /* [n_keys, kv_heads, dim_v]; not read where K is V */
     const int32_t *const *q_attr, *const *k_attr; /* per attribute: n_q, n_keys values */
     double *o;                /* [n_q, q_heads, dim_v] */
     double *lse;              /* [n_q, q_heads]; may be NULL */

@@ -222,6 +222,9 @@ static void print_pattern(const ir_module *m, const pattern *p, text *to)
     print_clause(m, "scale", p->scale, to);
     for (uint32_t i = 0; i < p->n_scores; i++) print_clause(m, "score", p->scores[i], to);
     print_clause(m, "sink", p->sink, to);
+    if (p->kv_shared) text_printf(to, "    kv shared(%u)%s;\n", (unsigned)p->kv_layer, p->k_is_v ? ", k_is_v" : "");
+    if (!p->kv_shared && p->k_is_v) text_add(to, "    kv k_is_v;\n");
+    if (p->max_len) text_printf(to, "    max_len %lld;\n", (long long)p->max_len);
     text_add(to, "  }\n");
 }
 

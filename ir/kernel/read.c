@@ -216,6 +216,20 @@ static bool read_score(reader *r, pattern_draft *d)
     return true;
 }
 
+static bool read_policies(reader *r, pattern *p)
+{
+    int64_t layer;
+    p->kv_shared = lex_accept(&r->lex, "shared");
+    if (p->kv_shared) {
+        if (!lex_expect(&r->lex, "(") || !lex_integer(&r->lex, "a layer", 0, MODULE_MAX_LAYERS - 1, &layer) || !lex_expect(&r->lex, ")"))
+            return false;
+        p->kv_layer = (uint32_t)layer;
+        if (!lex_accept(&r->lex, ",")) return true;
+    }
+    p->k_is_v = true;
+    return lex_expect(&r->lex, "k_is_v");
+}
+
 static bool read_clause(reader *r, pattern_draft *d)
 {
     pattern *p = d->p;
@@ -228,7 +242,9 @@ static bool read_clause(reader *r, pattern_draft *d)
     if (lex_accept(&r->lex, "scale")) return lex_expression(&r->lex, pool, &p->scale);
     if (lex_accept(&r->lex, "sink")) return lex_expression(&r->lex, pool, &p->sink);
     if (lex_accept(&r->lex, "score")) return read_score(r, d);
-    return lex_expected(&r->lex, "a clause (heads, dim, dim_v, dtype, mask, scale, score, sink) or '}'");
+    if (lex_accept(&r->lex, "kv")) return read_policies(r, p);
+    if (lex_accept(&r->lex, "max_len")) return lex_integer(&r->lex, "max_len", 1, EXPR_MAX_POSITION, &p->max_len);
+    return lex_expected(&r->lex, "a clause (heads, dim, dim_v, dtype, mask, scale, score, sink, kv, max_len) or '}'");
 }
 
 static bool read_pattern(reader *r)

@@ -442,13 +442,34 @@ const char *pattern_verify(const ir_module *m, const pattern *p)
     for (uint32_t i = 0; i < p->n_scores && !error; i++)
         error = expression_error(m->arena, m->pool, p->scores[i], &score);
     if (!error && p->sink) error = expression_error(m->arena, m->pool, p->sink, &sink);
+    if (!error && p->k_is_v && p->shape.dim_v > p->shape.dim) error = "the value is longer than the key that it is";
+    if (!error && (p->max_len < 0 || p->max_len > EXPR_MAX_POSITION)) error = "max_len is out of range";
     return error;
+}
+
+/* Who reads another layer's keys finds them there, in its own form. */
+static const char *sharing_error(const ir_module *m, uint32_t layer)
+{
+    const pattern *p = m->patterns.at[m->schedule[layer]];
+    if (!p->kv_shared) return NULL;
+    if (p->kv_layer >= layer) return arena_printf(m->arena, "layer %u reads the keys of layer %u, which is not before it", (unsigned)layer, (unsigned)p->kv_layer);
+    const pattern *owner = m->patterns.at[m->schedule[p->kv_layer]];
+    const shape *a = &p->shape, *b = &owner->shape;
+    if (owner->kv_shared)
+        return arena_printf(m->arena, "layer %u reads the keys of layer %u, which has none of its own", (unsigned)layer, (unsigned)p->kv_layer);
+    if (a->kv_heads != b->kv_heads || a->dim != b->dim || a->dim_v != b->dim_v || a->type != b->type || p->k_is_v != owner->k_is_v)
+        return arena_printf(m->arena, "layer %u reads the keys of layer %u, which have another shape", (unsigned)layer, (unsigned)p->kv_layer);
+    return NULL;
 }
 
 const char *ir_module_verify(const ir_module *m)
 {
     for (uint32_t i = 0; i < m->layers; i++)
         if (m->schedule[i] >= m->patterns.n) return arena_printf(m->arena, "layer %u has no pattern", (unsigned)i);
+    for (uint32_t i = 0; i < m->layers; i++) {
+        const char *error = sharing_error(m, i);
+        if (error) return error;
+    }
     for (size_t i = 0; i < m->patterns.n; i++) {
         const char *error = pattern_verify(m, m->patterns.at[i]);
         if (error) return arena_printf(m->arena, "pattern %s: %s", m->patterns.at[i]->name, error);

@@ -30,6 +30,10 @@ typedef struct pattern {
     uint32_t n_scores;
     expr sink; /* float over h, g, layer, q; 0: none */
     ranges *ranges; /* of the mask; NULL until computed */
+    bool kv_shared;    /* its layers read the keys and values of kv_layer, an earlier one that has its own */
+    uint32_t kv_layer;
+    bool k_is_v;       /* the first dim_v elements of a key are its value */
+    int64_t max_len;   /* no sequence has more tokens; 0: no limit */
 } pattern;
 
 struct kernel;

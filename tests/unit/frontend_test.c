@@ -446,6 +446,8 @@ static void golden_forms(void)
 
 /* ---- mistakes --------------------------------------------------------------------------------------------------- */
 #define MAIN(clauses) "pattern main { heads 4 / 2; dim 16; " clauses " }"
+#define SHARED(owner, reader)                                                                                          \
+    "model m { heads 4; dim 16; pattern a { mask all; " owner " } pattern b { mask all; " reader " } schedule a * 2, b * 2; }"
 static const struct {
     const char *text;
     diag_id id;
@@ -514,6 +516,32 @@ static const struct {
     {MAIN("mask all; rope 500000;"), DIAG_ID_UNSUPPORTED, "unsupported in this version"},
     {MAIN("mask all; select block(64), top 8;"), DIAG_ID_UNSUPPORTED, "'select'"},
     {MAIN("mask all; kv ring(128);"), DIAG_ID_UNSUPPORTED, "cache policy 'ring'"},
+    {MAIN("mask all; kv ring(128);"), DIAG_ID_UNSUPPORTED, "shared(LAYER) and k_is_v"},
+    {MAIN("mask all; kv derived, k_is_v;"), DIAG_ID_CLAUSE, "stands alone"},
+    {MAIN("mask all; kv derived(1);"), DIAG_ID_CLAUSE, "takes no arguments"},
+    {MAIN("mask all; kv k_is_v(1);"), DIAG_ID_CLAUSE, "takes no arguments"},
+    {MAIN("mask all; kv k_is_v, k_is_v;"), DIAG_ID_CLAUSE, "'k_is_v' is said twice"},
+    {MAIN("mask all; kv k_is_v; kv k_is_v;"), DIAG_ID_CLAUSE, "second 'kv'"},
+    {MAIN("mask all; dim_v 17; kv k_is_v;"), DIAG_ID_RANGE, "dim_v is 17, dim only 16"},
+    {MAIN("mask all; kv shared;"), DIAG_ID_CLAUSE, "needs the layer"},
+    {MAIN("mask all; kv shared(1, 2);"), DIAG_ID_CLAUSE, "counted from 0"},
+    {MAIN("mask all; kv shared(h);"), DIAG_ID_TYPE, "'h' has no value in a constant"},
+    {MAIN("mask all; kv shared(nothing);"), DIAG_ID_UNKNOWN, "nothing"},
+    {MAIN("mask all; kv shared(-1);"), DIAG_ID_RANGE, "must be 0 to"},
+    {MAIN("mask all; kv shared(0);"), DIAG_ID_SCHEDULE, "the first layer has keys of its own"},
+    {MAIN("mask all; kv shared(1);"), DIAG_ID_RANGE, "there is no layer 1: the model has 1"},
+    {SHARED("", "kv shared(0), shared(0);"), DIAG_ID_CLAUSE, "'shared' is said twice"},
+    {SHARED("", "kv shared(3);"), DIAG_ID_SCHEDULE, "layer 2 has this pattern, and layer 3 is not before it"},
+    {SHARED("", "kv shared(2);"), DIAG_ID_SCHEDULE, "an earlier layer: 0 to 1"},
+    {SHARED("", "heads 4 / 2; kv shared(0);"), DIAG_ID_SCHEDULE, "layer 0 has KV heads 4, not 2"},
+    {SHARED("", "dim 8; dim_v 16; kv shared(0);"), DIAG_ID_SCHEDULE, "layer 0 has dim 16, not 8"},
+    {SHARED("", "dim_v 8; kv shared(0);"), DIAG_ID_SCHEDULE, "its pattern is 'a'"},
+    {SHARED("", "dtype bf16; kv shared(0);"), DIAG_ID_SCHEDULE, "dtype f32, not bf16"},
+    {SHARED("", "kv shared(0), k_is_v;"), DIAG_ID_SCHEDULE, "values of its own"},
+    {SHARED("kv k_is_v;", "kv shared(0);"), DIAG_ID_SCHEDULE, "no values beside its keys"},
+    {"model m { heads 4; dim 16; pattern a { mask all; } pattern b { mask all; kv shared(0); }"
+     " pattern c { mask all; kv shared(1); } schedule a, b, c; }",
+     DIAG_ID_SCHEDULE, "layer 1 has no keys of its own: it reads those of layer 0"},
     {MAIN("mask all; row sigmoid;"), DIAG_ID_UNSUPPORTED, "row function 'sigmoid'"},
     {MAIN("mask all; row softmax(sunk: 1.0);"), DIAG_ID_ARGUMENTS, "no option 'sunk'"},
     {MAIN("mask all; row softmax(sink: k);"), DIAG_ID_TYPE, "no value in the sink"},

@@ -3,23 +3,25 @@
  * Heads and layers whose ranges are the same expressions, once h, g and layer are put in, are counted once and multiplied. Pairs
  * are summed row by row, tiles from the intervals of each row of tiles: O(n) evaluations, never O(n^2). */
 #include "tools/attnc/coverage.h"
+#include "ir/pattern/live_groups.h"
 #include <stdlib.h>
 #include <string.h>
 
 /* Bounds on work: a second or so, whatever the file says. */
 enum { MAX_HEADS = 1 << 13, MAX_EVALUATIONS = 1 << 22 };
 
-/* One way heads see: the three lists for some (layer, head). */
+/* One way heads see: the lists for some (layer, head). */
 typedef struct variety {
-    expr *ends; /* lo, hi of may, then must, then live */
+    expr *ends; /* lo, hi of may, then must */
     int64_t weight;
-    expr_program *program[3]; /* by ranges_list */
+    expr_program *program[2]; /* by ranges_list */
 } variety;
 
-/* The heads of one KV head: what any of them can see lives. */
+/* KV heads that live together. */
 typedef struct group {
-    uint32_t *varieties, n;
-    int64_t weight;
+    expr_program *program;
+    uint32_t n_live;
+    int64_t heads;
 } group;
 
 typedef struct counter {
@@ -27,7 +29,7 @@ typedef struct counter {
     const ir_module *m;
     const pattern *p;
     const ranges *r;
-    uint32_t n_list[3]; /* intervals of may, must, live */
+    uint32_t n_list[2]; /* intervals of may, must */
     VEC(variety) varieties;
     VEC(group) groups;
     bool (*data)[2];
@@ -40,16 +42,16 @@ typedef struct counter {
 
 static const interval *list_of(const ranges *r, int which)
 {
-    return which == RANGES_MAY ? r->may : which == RANGES_MUST ? r->must : r->live;
+    return which == RANGES_MAY ? r->may : r->must;
 }
 
-static uint32_t n_ends(const counter *c) { return 2 * (c->n_list[0] + c->n_list[1] + c->n_list[2]); }
+static uint32_t n_ends(const counter *c) { return 2 * (c->n_list[0] + c->n_list[1]); }
 
 /* ---- varieties of heads ------------------------------------------------------------------------------------------------------- */
 
 static bool reads(const counter *c, expr_var v)
 {
-    for (int which = 0; which < 3; which++)
+    for (int which = 0; which < 2; which++)
         for (uint32_t i = 0; i < c->n_list[which]; i++) {
             const interval *x = &list_of(c->r, which)[i];
             if (expr_reads_var(c->m->pool, x->lo, v) || expr_reads_var(c->m->pool, x->hi, v)) return true;
@@ -74,15 +76,22 @@ static const table *runtime_table(const counter *c, expr e, bool *seen)
     return NULL;
 }
 
-static const table *find_runtime_table(const counter *c)
+static const table *find_runtime_table(const counter *c, const expr *list, uint32_t n)
 {
     bool *seen = ARENA_ARRAY(c->arena, bool, expr_count(c->m->pool));
     const table *t = NULL;
-    for (int which = 0; which < 3; which++)
+    for (uint32_t i = 0; i < n && !t; i++)
+        t = runtime_table(c, list[i], seen);
+    return t;
+}
+
+static const table *mask_table(const counter *c)
+{
+    const table *t = NULL;
+    for (int which = 0; which < 2; which++)
         for (uint32_t i = 0; i < c->n_list[which] && !t; i++) {
             const interval *x = &list_of(c->r, which)[i];
-            t = runtime_table(c, x->lo, seen);
-            if (!t) t = runtime_table(c, x->hi, seen);
+            t = find_runtime_table(c, (const expr[]){x->lo, x->hi}, 2);
         }
     return t;
 }
@@ -99,7 +108,7 @@ static expr put_in(const counter *c, expr e, int64_t layer, int64_t h)
 static void make_programs(counter *c, variety *v)
 {
     const expr *at = v->ends;
-    for (int which = 0; which < 3; which++) {
+    for (int which = 0; which < 2; which++) {
         v->program[which] = expr_program_create(c->arena, c->m->pool, at, 2 * c->n_list[which]);
         at += 2 * c->n_list[which];
     }
@@ -110,7 +119,7 @@ static uint32_t find_variety(counter *c, int64_t layer, int64_t h)
 {
     uint32_t n = n_ends(c), at = 0;
     expr *ends = ARENA_ARRAY(c->arena, expr, n + 1);
-    for (int which = 0; which < 3; which++)
+    for (int which = 0; which < 2; which++)
         for (uint32_t i = 0; i < c->n_list[which]; i++) {
             ends[at++] = put_in(c, list_of(c->r, which)[i].lo, layer, h);
             ends[at++] = put_in(c, list_of(c->r, which)[i].hi, layer, h);
@@ -123,32 +132,38 @@ static uint32_t find_variety(counter *c, int64_t layer, int64_t h)
     return (uint32_t)c->varieties.n - 1;
 }
 
-static void add_group(counter *c, const uint32_t *varieties, uint32_t n, int64_t weight)
+/* Keys and values live by group of KV heads, over all that read them. */
+static void add_groups(counter *c, uint32_t index)
 {
-    for (size_t i = 0; i < c->groups.n; i++) {
-        group *g = &c->groups.at[i];
-        if (g->n == n && !memcmp(g->varieties, varieties, n * sizeof *varieties)) {
-            g->weight += weight;
+    const ranges **by_kind = ARENA_ARRAY(c->arena, const ranges *, c->m->patterns.n);
+    if (c->p->kv_shared) return;
+    for (size_t i = 0; i < c->m->patterns.n; i++)
+        by_kind[i] = c->m->patterns.at[i]->ranges;
+    const live_groups x = live_groups_compute(c->m, by_kind, index);
+    c->out.known = x.n > 0;
+    if (!x.n) c->out.unknown = "too many heads that may differ";
+    for (uint32_t i = 0; i < x.n; i++) {
+        expr *ends = ARENA_ARRAY(c->arena, expr, 2 * x.at[i].n_live + 1);
+        for (uint32_t j = 0; j < x.at[i].n_live; j++)
+            ends[2 * j] = x.at[i].live[j].lo, ends[2 * j + 1] = x.at[i].live[j].hi;
+        const table *t = find_runtime_table(c, ends, 2 * x.at[i].n_live);
+        if (t) {
+            c->out.known = false, c->out.unknown = arena_printf(c->arena, "depends on the input %s", t->name);
             return;
         }
+        const group g = {expr_program_create(c->arena, c->m->pool, ends, 2 * x.at[i].n_live), x.at[i].n_live, x.at[i].kv_heads};
+        VEC_PUSH(c->arena, &c->groups, g);
     }
-    group g = {ARENA_ARRAY(c->arena, uint32_t, n), n, weight};
-    memcpy(g.varieties, varieties, n * sizeof *varieties);
-    VEC_PUSH(c->arena, &c->groups, g);
 }
 
 static void add_kv_head(counter *c, int64_t layer, int64_t g, int64_t weight)
 {
     const shape *s = &c->p->shape;
     int64_t size = s->q_heads / s->kv_heads;
-    uint32_t *list = ARENA_ARRAY(c->arena, uint32_t, (size_t)size), n = 0;
     for (int64_t h = g * size; h < (g + 1) * size; h++) {
-        uint32_t v = find_variety(c, layer, h), i = 0;
+        uint32_t v = find_variety(c, layer, h);
         c->varieties.at[v].weight += weight;
-        while (i < n && list[i] != v) i++;
-        if (i == n) list[n++] = v;
     }
-    add_group(c, list, n, weight);
 }
 
 /* Which (layer, KV head) pairs to look at: all, or one for all that cannot differ. */
@@ -170,6 +185,7 @@ static void collect(counter *c, uint32_t index)
             add_kv_head(c, l, g, same_layers * (by_head ? 1 : s->kv_heads));
     }
     c->out.known = true;
+    add_groups(c, index);
 }
 
 /* ---- intervals ------------------------------------------------------------------------------------------------------------------ */
@@ -180,12 +196,12 @@ static int by_lo(const void *a, const void *b)
     return (x->lo > y->lo) - (x->lo < y->lo);
 }
 
-/* Adds the list's intervals, cut to [0, n_keys), to c->list. */
-static void evaluate(counter *c, const variety *v, ranges_list which, int64_t q0, int64_t q1, int64_t n_keys)
+/* Adds the n intervals, cut to [0, n_keys), to c->list. */
+static void evaluate(counter *c, const expr_program *x, uint32_t n, int64_t q0, int64_t q1, int64_t n_keys)
 {
     expr_env env = {.var[VAR_Q0] = q0, .var[VAR_Q1] = q1, .data = (const bool(*)[2])c->data};
-    expr_program_run(v->program[which], &env, c->values, c->results);
-    for (uint32_t i = 0; i < c->n_list[which]; i++) {
+    expr_program_run(x, &env, c->values, c->results);
+    for (uint32_t i = 0; i < n; i++) {
         int64_t lo = c->results[2 * i].i, hi = c->results[2 * i + 1].i;
         if (lo < 0) lo = 0;
         if (hi > n_keys - 1) hi = n_keys - 1;
@@ -211,7 +227,7 @@ static void merge(counter *c)
 static void keys_of(counter *c, const variety *v, ranges_list which, int64_t q0, int64_t q1, int64_t n_keys)
 {
     c->n_items = 0;
-    evaluate(c, v, which, q0, q1, n_keys);
+    evaluate(c, v->program[which], c->n_list[which], q0, q1, n_keys);
     merge(c);
 }
 
@@ -270,32 +286,32 @@ static void count_pairs(counter *c)
         }
 }
 
-static int64_t live_keys(counter *c, int64_t n)
+static int64_t live_keys(counter *c, const group *g, int64_t n)
 {
-    int64_t sum = 0;
-    for (size_t i = 0; i < c->groups.n; i++) {
-        const group *g = &c->groups.at[i];
-        c->n_items = 0;
-        for (uint32_t j = 0; j < g->n; j++)
-            evaluate(c, &c->varieties.at[g->varieties[j]], RANGES_LIVE, n, n, n);
-        merge(c);
-        sum += g->weight * count_keys(c);
-    }
-    return sum;
+    c->n_items = 0;
+    evaluate(c, g->program, g->n_live, n, n, n);
+    merge(c);
+    return g->heads * count_keys(c);
 }
 
 static void count_live(counter *c, bool row_by_row)
 {
-    int64_t token = (c->p->shape.dim + c->p->shape.dim_v) * (c->p->shape.type == DTYPE_F32 ? 4 : 2), peak = 0, heads = 0;
-    for (size_t i = 0; i < c->groups.n; i++)
-        heads += c->groups.at[i].weight;
-    c->out.full_bytes = heads * c->o.n * token;
-    c->out.live_bytes = live_keys(c, c->o.n) * token;
-    for (int64_t n = 1; row_by_row && n <= c->o.n; n++) {
-        int64_t live = live_keys(c, n);
-        peak = live > peak ? live : peak;
+    const int64_t token = (c->p->shape.dim + (c->p->k_is_v ? 0 : c->p->shape.dim_v)) * (c->p->shape.type == DTYPE_F32 ? 4 : 2);
+    c->out.groups = ARENA_ARRAY(c->arena, coverage_group, c->groups.n + 1);
+    c->out.n_groups = (uint32_t)c->groups.n;
+    for (size_t i = 0; i < c->groups.n; i++) {
+        const group *g = &c->groups.at[i];
+        c->out.groups[i] = (coverage_group){g->heads, live_keys(c, g, c->o.n) * token, g->heads * c->o.n * token};
+        c->out.full_bytes += c->out.groups[i].full_bytes;
+        c->out.live_bytes += c->out.groups[i].live_bytes;
     }
-    c->out.live_peak_bytes = row_by_row ? peak * token : -1;
+    c->out.live_peak_bytes = row_by_row ? 0 : -1;
+    for (int64_t n = 1; row_by_row && n <= c->o.n; n++) {
+        int64_t live = 0;
+        for (size_t i = 0; i < c->groups.n; i++)
+            live += live_keys(c, &c->groups.at[i], n) * token;
+        if (live > c->out.live_peak_bytes) c->out.live_peak_bytes = live;
+    }
 }
 
 /* May a step end before token n: nobody before it sees it or a later one. */
@@ -312,18 +328,20 @@ static void prepare(counter *c)
 {
     size_t values = 1, items = 1;
     for (size_t i = 0; i < c->varieties.n; i++)
-        for (int which = 0; which < 3; which++) {
+        for (int which = 0; which < 2; which++) {
             size_t n = expr_program_size(c->varieties.at[i].program[which]);
             values = n > values ? n : values;
         }
-    for (int which = 0; which < 3; which++)
+    for (size_t i = 0; i < c->groups.n; i++) {
+        size_t n = expr_program_size(c->groups.at[i].program);
+        values = n > values ? n : values;
+        items = 2 * c->groups.at[i].n_live + 2 > items ? 2 * c->groups.at[i].n_live + 2 : items;
+    }
+    for (int which = 0; which < 2; which++)
         items = 2 * c->n_list[which] + 2 > items ? 2 * c->n_list[which] + 2 : items;
     c->values = ARENA_ARRAY(c->arena, expr_value, values);
     c->results = ARENA_ARRAY(c->arena, expr_value, items);
-    size_t widest = 1;
-    for (size_t i = 0; i < c->groups.n; i++)
-        widest = c->groups.at[i].n > widest ? c->groups.at[i].n : widest;
-    c->list = ARENA_ARRAY(c->arena, key_interval, items * widest);
+    c->list = ARENA_ARRAY(c->arena, key_interval, items);
     c->data = (bool(*)[2])arena_array(c->arena, c->r->n_data + 1, sizeof *c->data);
     for (uint32_t i = 0; i < c->r->n_data; i++)
         c->data[i][0] = true; /* nothing is known of the data: may, not must */
@@ -335,8 +353,7 @@ coverage coverage_compute(arena *a, const ir_module *m, uint32_t index, const co
     counter c = {.arena = a, .m = m, .p = p, .r = p->ranges, .o = *o};
     c.n_list[RANGES_MAY] = p->ranges->n_may;
     c.n_list[RANGES_MUST] = p->ranges->n_must;
-    c.n_list[RANGES_LIVE] = p->ranges->n_live;
-    const table *t = find_runtime_table(&c);
+    const table *t = mask_table(&c);
     if (t) {
         c.out.unknown = arena_printf(a, "depends on the input %s", t->name);
         return c.out;
@@ -348,7 +365,7 @@ coverage coverage_compute(arena *a, const ir_module *m, uint32_t index, const co
         return c.out;
     }
     prepare(&c);
-    bool row_by_row = (int64_t)c.varieties.n * o->n <= MAX_EVALUATIONS;
+    bool row_by_row = (int64_t)(c.varieties.n + c.groups.n) * o->n <= 2 * (int64_t)MAX_EVALUATIONS;
     c.out.exact_pairs = row_by_row && p->ranges->exact_rows;
     c.out.exact_live = !p->ranges->n_data && !p->ranges->n_undecided;
     count_tile_rows(&c, !row_by_row);

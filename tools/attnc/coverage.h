@@ -4,6 +4,12 @@
 
 #include "ir/pattern/module.h"
 
+/* KV heads that live together: what they keep after n tokens, and all of it. */
+typedef struct coverage_group {
+    int64_t kv_heads; /* of all layers */
+    int64_t live_bytes, full_bytes;
+} coverage_group;
+
 /* Sums over the kind's layers and heads. */
 typedef struct coverage {
     bool known;          /* false: the ranges read run-time inputs, or too many heads differ */
@@ -13,6 +19,8 @@ typedef struct coverage {
     int64_t pairs_visible, pairs_all;       /* (layer, head, query, key) */
     int64_t tiles_full, tiles_partial, tiles_all;
     int64_t live_bytes, live_peak_bytes, full_bytes; /* of K and V after n tokens, at most on the way, of all n tokens */
+    coverage_group *groups; /* none where another layer's keys are read */
+    uint32_t n_groups;
     int64_t boundaries;  /* of the n - 1 places between tokens: where a step may end, for certain */
 } coverage;
 

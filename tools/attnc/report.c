@@ -94,6 +94,9 @@ static void print_cache(const report *r, const coverage *c)
     if (c->live_peak_bytes >= 0 && c->live_peak_bytes != c->live_bytes)
         text_printf(r->to, ", %s at most on the way", bytes_text(r->arena, c->live_peak_bytes));
     text_add(r->to, "\n");
+    for (uint32_t i = 0; i < c->n_groups && c->n_groups > 1; i++)
+        text_printf(r->to, "  %-10s %s of %s: %" PRId64 " KV head%s\n", i ? "" : "by head", bytes_text(r->arena, c->groups[i].live_bytes),
+                    bytes_text(r->arena, c->groups[i].full_bytes), c->groups[i].kv_heads, c->groups[i].kv_heads == 1 ? "" : "s");
 }
 
 static void print_steps(const report *r, const coverage *c)
@@ -224,6 +227,11 @@ static void json_coverage(const report *r, const coverage *c)
     json_number(r, "kv_bytes", c->live_bytes);
     json_bool(r, "kv_exact", c->exact_live);
     json_number(r, "kv_bytes_full", c->full_bytes);
+    text_add(r->to, ", \"kv_groups\": [");
+    for (uint32_t i = 0; i < c->n_groups; i++)
+        text_printf(r->to, "%s{\"kv_heads\": %" PRId64 ", \"kv_bytes\": %" PRId64 ", \"kv_bytes_full\": %" PRId64 "}", i ? ", " : "",
+                    c->groups[i].kv_heads, c->groups[i].live_bytes, c->groups[i].full_bytes);
+    text_add(r->to, "]");
     if (c->live_peak_bytes < 0) return;
     json_number(r, "kv_bytes_peak", c->live_peak_bytes);
     json_number(r, "step_boundaries", c->boundaries);
