@@ -8,9 +8,7 @@
 
 /* ---- shared ---- */
 
-typedef bool scene(const e2e_module *m, int32_t isa);
-
-static bool on_each_isa(const e2e_module *m, scene *play)
+bool on_each_isa(const e2e_module *m, scene *play)
 {
     int32_t isa[E2E_MAX_ISAS];
     const size_t n = e2e_isas(isa);
@@ -21,7 +19,7 @@ static bool on_each_isa(const e2e_module *m, scene *play)
     return true;
 }
 
-static bool play_body(const char *head, const char *body, scene *play)
+bool play_body(const char *head, const char *body, scene *play)
 {
     e2e_module m;
     EXPECT(compile_body(&m, head, body));
@@ -30,8 +28,7 @@ static bool play_body(const char *head, const char *body, scene *play)
     return ok;
 }
 
-/* One text in these pieces, in pages of several sizes. */
-static bool in_pieces(const e2e_module *m, int32_t isa, size_t n, const int64_t *pieces)
+bool in_pieces(const e2e_module *m, int32_t isa, size_t n, const int64_t *pieces)
 {
     static const uint32_t page_sizes[] = {1, 4, 16, 64};
     for (size_t p = 0; p < ATTNC_COUNT(page_sizes); p++) {
@@ -47,8 +44,7 @@ static bool in_pieces(const e2e_module *m, int32_t isa, size_t n, const int64_t 
     return true;
 }
 
-/* Feeds the text and looks at what is kept after each piece. */
-static bool keeps_after(const e2e_module *m, int32_t isa, size_t n, const int64_t *pieces, const char *const *kept)
+bool keeps_after(const e2e_module *m, int32_t isa, size_t n, const int64_t *pieces, const char *const *kept)
 {
     cached x;
     EXPECT(cached_open(&x, m, (attn_cache_config){.page_tokens = 4, .isa = isa}, 1));
@@ -59,9 +55,7 @@ static bool keeps_after(const e2e_module *m, int32_t isa, size_t n, const int64_
     return true;
 }
 
-/* Texts of these lengths side by side: first `past` tokens of each, then `more` in one step, then one at a time. */
-static bool side_by_side(const e2e_module *m, int32_t isa, size_t n, const int64_t *past, const int64_t *more,
-                         int singles)
+bool side_by_side(const e2e_module *m, int32_t isa, size_t n, const int64_t *past, const int64_t *more, int singles)
 {
     cached x;
     cached_move moves[CACHED_TEXTS];

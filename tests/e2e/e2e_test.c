@@ -12,6 +12,7 @@ static const struct {
 } tests[] = {
 #define NAMED(name, what) {#name, what, test_##name},
 #include "tests/e2e/names.def"
+#include "tests/e2e/issues.def"
 #undef NAMED
 };
 

@@ -1,4 +1,4 @@
-/* e2e_test.h - what the end-to-end tests share; names.def lists them. */
+/* e2e_test.h - what the end-to-end tests share; names.def and issues.def list them. */
 #ifndef ATTNC_TEST_E2E_H
 #define ATTNC_TEST_E2E_H
 
@@ -6,6 +6,7 @@
 
 #define NAMED(name, what) bool test_##name(void);
 #include "tests/e2e/names.def"
+#include "tests/e2e/issues.def"
 #undef NAMED
 
 /* Prints the place and the condition, and ends the test. */
@@ -35,6 +36,17 @@ double difference(const float *a, const float *b, int64_t n);
 /* The module's live set after n tokens against the keys that a mask keeps: alive(k). */
 typedef bool alive_fn(int64_t n, int64_t k);
 bool live_is(const e2e_module *m, uint32_t layer, int64_t n, alive_fn *alive);
+
+/* cache_tests.c: scenes in which texts go through a KV cache, on each instruction set. */
+typedef bool scene(const e2e_module *m, int32_t isa);
+bool on_each_isa(const e2e_module *m, scene *play);
+bool play_body(const char *head, const char *body, scene *play);
+/* One text in these pieces, in pages of several sizes. */
+bool in_pieces(const e2e_module *m, int32_t isa, size_t n, const int64_t *pieces);
+/* Feeds the text and looks at what is kept after each piece. */
+bool keeps_after(const e2e_module *m, int32_t isa, size_t n, const int64_t *pieces, const char *const *kept);
+/* Texts of these lengths side by side: first `past` tokens of each, then `more` in one step, then one at a time. */
+bool side_by_side(const e2e_module *m, int32_t isa, size_t n, const int64_t *past, const int64_t *more, int singles);
 
 /* Masks that several tests look for; ctx: their size, an int64_t. */
 bool sees_causal(const e2e_pair *x, const void *ctx);

@@ -1,7 +1,9 @@
 /* mask_tests.c - E: masks combined, with documents, flags, groups and tables given when the kernel runs. */
+#include "tests/e2e/cached.h"
 #include "tests/e2e/e2e_test.h"
 
 #include <stdio.h>
+#include <string.h>
 
 /* Fills attributes and inputs of a call. */
 typedef void prepare_fn(e2e_call *c);
@@ -344,6 +346,33 @@ static bool cut_is_whole(const e2e_module *m, const int32_t *attr, int64_t total
     return true;
 }
 
+/* The text in steps that end where a group ends, and the same text at once; a step that ends inside is refused and
+ * changes nothing. */
+static bool steps_are_whole(const e2e_module *m, const int32_t *attr, int64_t inside, int64_t end)
+{
+    cached x[2];
+    cached_text *t[2];
+    for (int i = 0; i < 2; i++) {
+        EXPECT(cached_open(&x[i], m, (attn_cache_config){.page_tokens = 4, .rollback = 9, .isa = -1}, 1));
+        t[i] = cached_begin(&x[i], 20, 14);
+        for (int64_t p = 0; p < 20; p++) t[i]->call[0].q_attrs[0][p] = t[i]->call[0].k_attrs[0][p] = attr[p];
+    }
+    EXPECT(cached_feed(&x[0], t[0], 20));
+    /* What came too early: refused with the next token. Back in front of the group, it comes whole. */
+    EXPECT(cached_feed(&x[1], t[1], inside));
+    const attn_cache_stats before = cached_stats(&x[1]);
+    EXPECT(!cached_feed(&x[1], t[1], 20 - inside) && x[1].last == ATTN_E_SPLIT);
+    const attn_cache_stats after = cached_stats(&x[1]);
+    EXPECT(!memcmp(&before, &after, sizeof before));
+    while (t[1]->n && attr[t[1]->n - 1] == attr[end - 1]) EXPECT(cached_rollback(&x[1], t[1], 1));
+    EXPECT(cached_feed(&x[1], t[1], end - t[1]->n) && cached_feed(&x[1], t[1], 1) &&
+           cached_feed(&x[1], t[1], 19 - end));
+    EXPECT(cached_matches(&x[0], t[0]) && cached_matches(&x[1], t[1]));
+    EXPECT(difference(t[0]->call[0].o, t[1]->call[0].o, 20 * 4 * 16) < 1e-5);
+    for (int i = 0; i < 2; i++) cached_close(&x[i]);
+    return true;
+}
+
 bool test_E14(void)
 {
     int32_t image[20], intro[20];
@@ -355,11 +384,13 @@ bool test_E14(void)
         EXPECT(split(&m, n, image, 20, &err) == (n > 5 && n < 10 ? ATTN_E_SPLIT : ATTN_OK));
     EXPECT(err.text[0]);
     EXPECT(cut_is_whole(&m, image, 20, 10) && cut_is_whole(&m, image, 20, 5));
+    for (int64_t n = 6; n < 10; n++) EXPECT(steps_are_whole(&m, image, n, 10));
     e2e_module_free(&m);
     EXPECT(compile_body(&m, "attr intro : int;", "mask prefixlm(intro);"));
     for (int64_t n = 0; n <= 20; n++)
         EXPECT(split(&m, n, intro, 20, &err) == (n > 0 && n < 4 ? ATTN_E_SPLIT : ATTN_OK));
     EXPECT(cut_is_whole(&m, intro, 20, 4));
+    for (int64_t n = 1; n < 4; n++) EXPECT(steps_are_whole(&m, intro, n, 4));
     e2e_module_free(&m);
     return true;
 }
