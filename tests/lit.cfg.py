@@ -28,6 +28,7 @@ for name in ("HOME", "TMPDIR", "CC", "CXX"):
 if config.sanitized:
     config.environment["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "detect_leaks=1")
     config.environment["UBSAN_OPTIONS"] = "print_stacktrace=1:halt_on_error=1"
+    config.environment["TSAN_OPTIONS"] = "halt_on_error=1:second_deadlock_stack=1"
 
 for name, value in (("source", config.source_root), ("build", config.build_root), ("python", config.python),
                     ("cc", config.c_compiler), ("cmake", config.cmake)):
