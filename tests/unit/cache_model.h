@@ -29,6 +29,8 @@ typedef struct model {
     attn_cache_config config;
     model_seq seqs[MODEL_MAX_SEQS];
     int32_t next_token;
+    float *record; /* NULL, or where results are written one behind the other */
+    size_t recorded;
     int64_t next_page;
     uint32_t n_pools; /* a kind has one for each of its groups of heads */
     int32_t table[64];
@@ -368,6 +370,13 @@ static inline void model_free_tensors(model_tensors *t)
     free(t->q.at), free(t->k.at), free(t->v.at), free(t->o.at), free(t->lse.at);
 }
 
+static inline void model_note(model *m, const model_tensor *t, int64_t rows, int64_t width)
+{
+    for (int64_t row = 0; row < rows && m->record; row++)
+        for (int64_t h = 0; h < MODEL_Q_HEADS; h++)
+            for (int64_t i = 0; i < width; i++) m->record[m->recorded++] = model_element(t, row, h)[i];
+}
+
 static inline void model_layer(model *m, const model_step *x, int64_t rows, uint32_t layer)
 {
     model_tensors t;
@@ -379,6 +388,8 @@ static inline void model_layer(model *m, const model_step *x, int64_t rows, uint
         model_compare(m, x->seqs[i], x->counts[i], row, layer, &t.o, &t.lse);
         row += x->counts[i];
     }
+    model_note(m, &t.o, rows, fake_kind_of(layer)->dim_v);
+    model_note(m, &t.lse, rows, 1);
     model_free_tensors(&t);
 }
 
