@@ -20,6 +20,7 @@ MAY_INCLUDE = {
     "tools": ["ir", "frontend/frontend.h", "backends/backend.h", "runtime/include"],
     "bench": ["runtime/include", "tools/common"],
     "examples": ["runtime/include"],
+    "tests/engine": ["examples/engine/rotary.h", "tests/unit/check.h"],
     "tests": ["ir", "frontend/frontend.h", "backends", "runtime", "tools/common"],
 }
 GENERATED = {"attn.tab.h", "attn.lex.h", "tiny.h", "llama4.h", "gpt_oss.h"}  # made in the build folder

@@ -8,6 +8,7 @@
 
 #include "attention.h"
 #include "matrix.h"
+#include "rotary.h"
 
 enum { VOCABULARY = 256 }; /* a token is a byte */
 
@@ -28,8 +29,9 @@ typedef struct model {
     model_layer *layers;
     float *embedding, *norm; /* [VOCABULARY][hidden], [hidden] */
     matrix head;
-    float *sinks;         /* [n_layers][heads]; NULL: none */
-    float *turns_per_row; /* [dim / 2]: how fast each pair turns with the position */
+    float *sinks;  /* [n_layers][heads]; NULL: none */
+    rotary rotary; /* of the layers with RoPE, and so is qk_norm */
+    qk_norm qk_norm;
 
     int64_t room; /* rows that the arrays below have room for */
     float *scratch, *x, *normed, *queries, *keys, *values, *mixed, *gates, *ups, *turns, *logits;

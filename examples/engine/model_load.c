@@ -3,7 +3,6 @@
 
 #include "gpt_oss.h"
 #include "llama4.h"
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,9 +33,13 @@ static const struct {
     const char *full; /* the kind of the layers that the configuration calls full_attention */
     const demand *demands;
     const char *mlp; /* the configuration's word for the MLP's width */
+    rotary_pairs pairs;
+    qk_norm norm;
 } families[FAMILY_COUNT] = {
-    [FAMILY_LLAMA4] = {"llama4", &attn_module_llama4, "global", llama4_demands, "intermediate_size_mlp"},
-    [FAMILY_GPT_OSS] = {"gpt_oss", &attn_module_gpt_oss, "full", gpt_oss_demands, "intermediate_size"},
+    [FAMILY_LLAMA4] = {"llama4", &attn_module_llama4, "global", llama4_demands, "intermediate_size_mlp",
+                       ROTARY_NEIGHBOURS, QK_NORM_ROPE_THEN_HEAD},
+    [FAMILY_GPT_OSS] = {"gpt_oss", &attn_module_gpt_oss, "full", gpt_oss_demands, "intermediate_size", ROTARY_HALVES,
+                        QK_NORM_NONE},
 };
 
 typedef struct loader {
@@ -129,12 +132,9 @@ static bool read_rope(loader *l)
     if (!theta || theta->type != JSON_NUMBER || !(theta->number >= 1) || !type || type->type != JSON_STRING ||
         strcmp(type->string, "default"))
         return fail(l->f, "config: rope_parameters must have a rope_theta and the rope_type default");
-    const int64_t pairs = l->m->dim / 2;
-    l->m->turns_per_row = malloc((size_t)pairs * sizeof(float));
-    if (!l->m->turns_per_row) return fail(l->f, "out of memory");
-    for (int64_t i = 0; i < pairs; i++)
-        l->m->turns_per_row[i] = (float)(1 / pow(theta->number, (double)(2 * i) / (double)l->m->dim));
-    return read_rope_layers(l);
+    l->m->qk_norm = families[l->m->family].norm;
+    return rotary_open(&l->m->rotary, families[l->m->family].pairs, l->m->dim, theta->number, l->f) &&
+           read_rope_layers(l);
 }
 
 static bool read_family(loader *l)
@@ -322,7 +322,7 @@ void model_close(model *m)
     free(m->embedding);
     free(m->norm);
     free(m->sinks);
-    free(m->turns_per_row);
+    rotary_close(&m->rotary);
     free(m->scratch);
     *m = (model){0};
 }
