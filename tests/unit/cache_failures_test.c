@@ -1,16 +1,17 @@
 /* cache_failures_test.c - a call that fails changes nothing: the cache before and after each failure, and beside a twin
  * that never saw it, whose next steps give the same to the bit. */
 #include "cache_model.h"
+#include "fake_models.h"
 
 static const fake_shape small_shape = {16, 8, 4, 2, MODEL_Q_HEADS, MODEL_KV_HEADS};
 
-enum { ROLLBACK = 3, SEQS = 3, MAX_SPANS = 16, RECORD = 1 << 14, BUDGET = 60000 };
+enum { LAYERS = 3, ROLLBACK = 3, SEQS = 3, MAX_SPANS = 16, RECORD = 1 << 14, BUDGET = 30000 };
 
 /* ---- all that can be seen ---------------------------------------------------------------------------------------- */
 
 typedef struct snapshot {
     attn_cache_stats stats;
-    int64_t length[SEQS], spans[SEQS][MODEL_LAYERS], kept[SEQS][MODEL_LAYERS][MAX_SPANS][2];
+    int64_t length[SEQS], spans[SEQS][LAYERS], kept[SEQS][LAYERS][MAX_SPANS][2];
 } snapshot;
 
 static void look(const model *m, snapshot *s)
@@ -19,7 +20,7 @@ static void look(const model *m, snapshot *s)
     s->stats = model_stats(m);
     for (int i = 0; i < SEQS; i++) {
         CHECK(!attn_seq_length(m->cache, m->seqs[i].id, &s->length[i], NULL));
-        for (uint32_t l = 0; l < MODEL_LAYERS; l++)
+        for (uint32_t l = 0; l < LAYERS; l++)
             s->spans[i][l] = attn_cache_kept(m->cache, m->seqs[i].id, l, s->kept[i][l], MAX_SPANS);
     }
     model_check(m);
@@ -178,13 +179,13 @@ static attn_status fail_old_module(model *m, attn_error *err)
 {
     attn_cache *out = NULL;
     attn_module *old = NULL;
-    attn_live_fn *live = fake.kind.live;
-    fake.kind.live = NULL;
+    attn_live_fn *live = fake.kind[0].live;
+    fake.kind[0].live = NULL;
     CHECK(!attn_module_open(&fake.module, NULL, &old, NULL));
     const attn_status s = attn_cache_create(old, &m->config, &out, err);
     CHECK(!out);
     attn_module_destroy(old);
-    fake.kind.live = live;
+    fake.kind[0].live = live;
     return s;
 }
 
@@ -251,7 +252,7 @@ static attn_status fail_layer_twice(model *m, attn_error *err)
 }
 static attn_status fail_layer_number(model *m, attn_error *err)
 {
-    return attn_step_layer(m->cache, MODEL_LAYERS, NULL, NULL, err);
+    return attn_step_layer(m->cache, LAYERS, NULL, NULL, err);
 }
 static attn_status fail_layers_missing(model *m, attn_error *err) { return attn_step_end(m->cache, err); }
 
@@ -299,13 +300,13 @@ typedef struct twins {
 } twins;
 
 /* 20 tokens, 9 tokens, and a fork of the first; what the images' and documents' attributes are is up to the seed. */
-static void open_twins(twins *x, const char *mask)
+static void open_twins(twins *x, const fake_model *what)
 {
     for (int i = 0; i < 2; i++) {
         model *m = &x->m[i];
         attn_seq_id ended;
         const attn_cache_config c = {.page_tokens = 4, .rollback = ROLLBACK, .workers = 2, .budget = BUDGET};
-        CHECK(!model_open(m, model_mask(mask), small_shape, c, 5));
+        CHECK(!model_open_kinds(m, what, small_shape, c, 5));
         CHECK(!attn_seq_begin(m->cache, &ended, NULL) && ended == ENDED && !attn_seq_end(m->cache, ended, NULL));
         model_seq *a = model_begin(m), *b = model_begin(m);
         CHECK(model_feed(m, a, 20) && model_feed(m, b, 9));
@@ -339,7 +340,7 @@ static void go_on(model *m, const model_step *open)
 {
     int64_t rows = 0;
     for (int i = 0; i < SEQS; i++) rows += open->counts[i];
-    for (uint32_t l = 1; l < MODEL_LAYERS; l++) model_layer(m, open, rows, l);
+    for (uint32_t l = 1; l < LAYERS; l++) model_layer(m, open, rows, l); /* readers of keys come last */
     finish(m, open);
     model_rollback(m, &m->seqs[2], 2);
     const model_step x = next_tokens(m, 2, 1, 4);
@@ -385,21 +386,28 @@ static void fail_once(model *m, const failure *f)
 
 static twins both;
 
-/* Masks with an attribute, for splits; a cache that lets go, with pages that are shared. */
+/* Masks with an attribute, for splits; caches that let go, with pages that are shared; groups of heads, shared keys. */
 static const char *const masks[] = {"images", "streaming", "chunk", "layers", "mixed"};
-enum { MASKS = sizeof masks / sizeof *masks };
+static const char *const mixtures[] = {"groups by head", "shared", "shared, by head", "latent"};
+enum { MASKS = sizeof masks / sizeof *masks, MIXTURES = sizeof mixtures / sizeof *mixtures };
+
+static fake_model choose(int i)
+{
+    return i < MASKS ? fake_plain(fake_mask_named(masks[i])) : *model_named(mixtures[i - MASKS]);
+}
 
 static bool applies(const failure *f)
 {
-    if (f->fail == fail_split) return fake.mask->see == see_images;
-    return f->fail != fail_attrs || fake.mask->attr;
+    if (f->fail == fail_split) return fake.mask[0]->see == see_images;
+    return f->fail != fail_attrs || fake.mask[0]->attr;
 }
 
 static void test_between_steps(void)
 {
-    for (int i = 0; i < MASKS; i++)
+    for (int i = 0; i < MASKS + MIXTURES; i++)
         for (size_t j = 0; j < sizeof between_steps / sizeof *between_steps; j++) {
-            open_twins(&both, masks[i]);
+            const fake_model what = choose(i);
+            open_twins(&both, &what);
             if (applies(&between_steps[j])) fail_once(&both.m[0], &between_steps[j]);
             for (int t = 0; t < 2; t++) {
                 const model_step x = open_step(&both.m[t]);
@@ -411,9 +419,10 @@ static void test_between_steps(void)
 
 static void test_in_steps(void)
 {
-    for (int i = 0; i < MASKS; i++)
+    for (int i = 0; i < MASKS + MIXTURES; i++)
         for (size_t j = 0; j < sizeof in_steps / sizeof *in_steps; j++) {
-            open_twins(&both, masks[i]);
+            const fake_model what = choose(i);
+            open_twins(&both, &what);
             const model_step x = open_step(&both.m[0]), y = open_step(&both.m[1]);
             fail_once(&both.m[0], &in_steps[j]);
             go_on(&both.m[0], &x);
@@ -428,7 +437,8 @@ static void test_wrong_tensors(void)
         for (size_t j = 0; j < sizeof spoilt / sizeof *spoilt; j++) {
             snapshot before, after;
             attn_error err = {""};
-            open_twins(&both, masks[i]);
+            const fake_model what = choose(i);
+            open_twins(&both, &what);
             const model_step x = open_step(&both.m[0]), y = open_step(&both.m[1]);
             look(&both.m[0], &before);
             const attn_status s = run_spoilt(&both.m[0], STEP_ROWS, spoilt[j].spoil, &err);

@@ -12,11 +12,12 @@
 static const fake_shape small_shape = {16, 8, 4, 2, MODEL_Q_HEADS, MODEL_KV_HEADS};
 
 enum {
+    LAYERS = 3,
     SEQS = 5,
     STEPS = 40,
     LONGEST = 7 + STEPS * 3 + 1,
     ROLLBACK = 6,
-    ROOM = SEQS * LONGEST * MODEL_LAYERS * MODEL_Q_HEADS * (FAKE_DIM_V + 1)
+    ROOM = SEQS * LONGEST * LAYERS * MODEL_Q_HEADS * (FAKE_DIM_V + 1)
 };
 
 /* ---- one thread's steps ---------------------------------------------------------------------------------------- */
@@ -100,7 +101,7 @@ static void *run_steps(void *arg)
         }
         const attn_step_config c = {.size = sizeof c, .n_seqs = SEQS, .seqs = x->id, .counts = x->counts};
         INSIST(x, attn_step_begin(x->cache, &c, &x->err));
-        for (uint32_t l = 0; l < MODEL_LAYERS && !x->status; l++) run_layer(x, l, rows);
+        for (uint32_t l = 0; l < LAYERS && !x->status; l++) run_layer(x, l, rows);
         INSIST(x, attn_step_end(x->cache, &x->err));
         for (int i = 0; i < SEQS; i++) x->n[i] += x->counts[i];
         wait_for_others(x, before);
@@ -149,7 +150,7 @@ static void check_stepper(const model *m, const stepper *x)
     const float *lse = x->out + x->used - rows * MODEL_Q_HEADS, *o = lse - rows * MODEL_Q_HEADS * FAKE_DIM_V;
     for (int i = 0, row = 0; i < SEQS; i++)
         for (int64_t j = 0; j < x->counts[i]; j++, row++)
-            check_row(m, x, i, x->n[i] - x->counts[i] + j, MODEL_LAYERS - 1, o + row * MODEL_Q_HEADS * FAKE_DIM_V,
+            check_row(m, x, i, x->n[i] - x->counts[i] + j, LAYERS - 1, o + row * MODEL_Q_HEADS * FAKE_DIM_V,
                       lse[row * MODEL_Q_HEADS]);
     free(alone);
     attn_cache_destroy(cache);
@@ -264,12 +265,14 @@ static void *meddle(void *arg)
 /* The branches that are left go on by a token: their results are those of the tokens that they have. */
 static void check_branch(const model *m, const stepper *x, const branch *b)
 {
-    int32_t token[LONGEST + 1], attr[LONGEST + 1] = {0};
-    model_seq s = {.id = b->id, .n = b->n, .furthest = b->furthest, .token = token, .attr = attr, .cap = LONGEST + 1};
-    for (int64_t p = 0; p < b->n; p++) token[p] = token_at(x, b->parent, p);
     model now = *m;
+    model_seq s = {.id = b->id, .n = b->n, .furthest = b->furthest};
+    model_grow(m, &s, b->n + 1);
+    for (int64_t p = 0; p < b->n; p++) s.token[p] = token_at(x, b->parent, p), s.attr[p] = 0;
     now.next_token = 900000;
     CHECK(model_feed(&now, &s, 1));
+    free(s.token), free(s.attr);
+    for (uint32_t p = 0; p < m->n_pools; p++) free(s.page[p]);
 }
 
 static void test_one_cache(const char *mask, uint32_t threads)
@@ -278,7 +281,7 @@ static void test_one_cache(const char *mask, uint32_t threads)
     attn_pool *pool = NULL;
     pthread_t thread[2];
     if (threads > 1) CHECK(!attn_pool_create(threads, NULL, &pool, NULL));
-    CHECK(!model_open(&m, model_mask(mask), small_shape,
+    CHECK(!model_open(&m, mask, small_shape,
                       (attn_cache_config){.page_tokens = 4, .rollback = ROLLBACK, .workers = threads}, 1));
     stepper *x = make_stepper(m.cache, pool, 1);
     meddler other = {.steps = x, .seed = 3};
@@ -320,8 +323,7 @@ static void many_caches(const char *mask, bool share)
     stepper *x[CACHES];
     pthread_t thread[CACHES];
     if (share) CHECK(!attn_pool_create(2, NULL, &pool, NULL));
-    CHECK(!model_open(&m, model_mask(mask), small_shape,
-                      (attn_cache_config){.page_tokens = 4, .rollback = 2, .workers = 2}, 1));
+    CHECK(!model_open(&m, mask, small_shape, (attn_cache_config){.page_tokens = 4, .rollback = 2, .workers = 2}, 1));
     for (int i = 0; i < CACHES; i++) {
         CHECK(!attn_cache_create(m.module, &m.config, &cache[i], NULL));
         x[i] = make_stepper(cache[i], pool, 1 + 10000 * i);
