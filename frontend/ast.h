@@ -90,6 +90,7 @@ typedef enum clause_kind {
     CLAUSE_SCALE,
     CLAUSE_ROW,
     CLAUSE_KV,
+    CLAUSE_MAX_LEN,
     CLAUSE_COUNT
 } clause_kind;
 

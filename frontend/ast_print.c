@@ -216,7 +216,7 @@ static void print_policies(text *to, const option *o)
 static void print_clause(text *to, const decl *d)
 {
     static const char *const word[CLAUSE_COUNT] = {"layers", "heads", "dim",   "dim_v", "dtype",
-                                                   "mask",   "score", "scale", "row",   "kv"};
+                                                   "mask",   "score", "scale", "row",   "kv",    "max_len"};
     text_printf(to, "%s %s", word[d->clause], d->text ? d->text : "");
     if (d->clause == CLAUSE_KV) {
         print_policies(to, d->options);

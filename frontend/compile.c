@@ -45,6 +45,7 @@ static ir_module *check_and_lower(frontend *f)
         if (f->patterns.at[i]->index != UINT32_MAX) lower_pattern(f, f->patterns.at[i]);
     if (known) check_shared(f);
     if (f->diags->errors) return NULL;
+    remark_kept(f);
     warn_unused(f);
     return f->module;
 }

@@ -172,6 +172,7 @@ expr tabulate(frontend *f, expr e, const source_pattern *p);
 
 /* ---- kv.c ------------------------------------------------------------------------------------------------------- */
 bool read_policies(frontend *f, source_pattern *p);
+void remark_kept(frontend *f); /* the heads that a cache cannot tell apart; behind all of lowering */
 bool check_shared(frontend *f); /* behind read_policies of all patterns, when schedule and sizes are known */
 
 /* ---- prelude_print.c -------------------------------------------------------------------------------------------- */

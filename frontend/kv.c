@@ -1,5 +1,6 @@
 /* kv.c - the clause `kv`: whose keys and values a layer reads, and whether its keys are its values too. */
 #include "frontend/internal.h"
+#include "ir/pattern/live_groups.h"
 
 #include <string.h>
 
@@ -130,4 +131,18 @@ bool check_shared(frontend *f)
         good &= check_place(f, p) && check_owner(f, p, owner) && check_likeness(f, p, owner);
     }
     return good;
+}
+
+/* ---- what is kept ----------------------------------------------------------------------------------------------- */
+
+void remark_kept(frontend *f)
+{
+    const ranges **by_kind = ARENA_ARRAY(f->arena, const ranges *, f->module->patterns.n + 1);
+    for (size_t i = 0; i < f->module->patterns.n; i++) by_kind[i] = f->module->patterns.at[i]->ranges;
+    for (size_t i = 0; i < f->patterns.n; i++) {
+        const source_pattern *p = f->patterns.at[i];
+        if (p->index == UINT32_MAX || p->shared || live_groups_compute(f->module, by_kind, p->index).n) continue;
+        diag_report(f->diags, DIAG_ID_KEPT, p->clause[CLAUSE_MASK]->values.first->where,
+                    "too many KV heads of '%s' need different keys: the cache keeps for each what any of them needs", p->decl->name);
+    }
 }

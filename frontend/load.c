@@ -123,7 +123,7 @@ static bool is_named(const decl *d)
 static const char *clause_word(const decl *d)
 {
     static const char *const word[CLAUSE_COUNT] = {"layers", "heads", "dim",   "dim_v", "dtype",
-                                                   "mask",   "score", "scale", "row",   "kv"};
+                                                   "mask",   "score", "scale", "row",   "kv",    "max_len"};
     return d->kind == DECL_SCHEDULE ? "schedule" : word[d->clause];
 }
 

@@ -203,7 +203,7 @@ static bool check_requirement(frontend *f, const frame *use, const requirement *
     if (broken == expr_bool(f->pool, false)) return true;
     if (broken != expr_bool(f->pool, true)) {
         if (expr_depends(f->pool, broken) & (DEPENDS_ROW | DEPENDS_KEY | DEPENDS_SCORE)) return true;
-        if (!f->now || reads_run_time(f, broken)) return true;
+        if (!f->now || reads_run_time(f, broken) || expr_reads_var(f->pool, broken, VAR_LEN)) return true;
         bool violated = find_violation(f, broken, &at);
         if (f->cases > MAX_CASES) give_up(f, use->up, use->use, "requirements over too many heads and layers");
         if (!violated) return true;

@@ -42,7 +42,8 @@ static const struct {
 } place_table[PLACE_COUNT] = {
     [PLACE_CONST] = {"a constant", 0},   [PLACE_SCHEDULE] = {"a schedule", LAYER},
     [PLACE_SCALE] = {"the scale", HEAD}, [PLACE_SINK] = {"the sink", HEAD | 1 << VAR_Q},
-    [PLACE_MASK] = {"a mask", PAIR},     [PLACE_SCORE] = {"a score", PAIR | 1 << VAR_S},
+    [PLACE_MASK] = {"a mask", PAIR | 1 << VAR_LEN},
+    [PLACE_SCORE] = {"a score", PAIR | 1 << VAR_LEN | 1 << VAR_S},
 };
 
 static meaning lower_variable(frontend *f, const frame *in, const node *n, expr_var v)
@@ -112,7 +113,7 @@ static void hint_type(frontend *f, meaning v, expr_type type)
 
 static bool reads_position(const frontend *f, expr e)
 {
-    return expr_reads_var(f->pool, e, VAR_Q) || expr_reads_var(f->pool, e, VAR_K);
+    return expr_reads_var(f->pool, e, VAR_Q) || expr_reads_var(f->pool, e, VAR_K) || expr_reads_var(f->pool, e, VAR_LEN);
 }
 
 static expr int_to_float(frontend *f, const frame *in, expr e, span where)

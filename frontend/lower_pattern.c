@@ -54,6 +54,12 @@ static bool lower_scores(frontend *f, const source_pattern *p, pattern *to)
     return good;
 }
 
+static bool read_max_len(frontend *f, const source_pattern *p, pattern *to)
+{
+    const decl *d = p->clause[CLAUSE_MAX_LEN];
+    return !d || constant_integer(f, d->values.first, clause_names(f, p, CLAUSE_MAX_LEN), 1, EXPR_MAX_POSITION, "max_len", &to->max_len);
+}
+
 static bool unsupported_row(frontend *f, const decl *d)
 {
     diag_report(f->diags, DIAG_ID_UNSUPPORTED, d->name_where, "the row function '%.64s' is unsupported in this version",
@@ -98,6 +104,15 @@ static void remark_undecided(frontend *f, const source_pattern *p, const ranges 
     }
 }
 
+static void remark_len(frontend *f, const source_pattern *p)
+{
+    size_t before = f->diags->list.n;
+    diag_report(f->diags, DIAG_ID_KEPT, p->clause[CLAUSE_MASK]->values.first->where,
+                "how far this reaches grows with 'len', without end: the cache keeps what any length may need");
+    if (f->diags->list.n > before)
+        diag_add_hint(f->diags, "say how long a sequence can get: max_len 131072;");
+}
+
 static bool sees_nothing(const frontend *f, const ranges *r, int64_t q0, int64_t q1, int64_t h, int64_t layer,
                          const source_pattern *p)
 {
@@ -130,7 +145,7 @@ static bool is_empty_mask(const frontend *f, const source_pattern *p, const patt
     bool by_head = expr_reads_var(f->pool, x->mask, VAR_H) || expr_reads_var(f->pool, x->mask, VAR_G);
     int64_t heads = by_head ? x->shape.q_heads : 1;
     int64_t layers = expr_reads_var(f->pool, x->mask, VAR_LAYER) ? (int64_t)p->layers.n : 1;
-    if (reads_run_time(f, x->mask) || heads * layers > MOST_CASES) return false;
+    if (reads_run_time(f, x->mask) || expr_reads_var(f->pool, x->mask, VAR_LEN) || heads * layers > MOST_CASES) return false;
     for (int64_t i = 0; i < heads * layers; i++)
         if (!is_empty_for(f, p, x, i % heads, p->layers.at[i / heads])) return false;
     return true;
@@ -138,8 +153,9 @@ static bool is_empty_mask(const frontend *f, const source_pattern *p, const patt
 
 static void analyse(frontend *f, const source_pattern *p, pattern *x)
 {
-    x->ranges = ranges_compute(f->pool, x->mask);
+    x->ranges = ranges_compute(f->pool, x->mask, x->max_len);
     remark_undecided(f, p, x->ranges);
+    if (x->ranges->live_of_len && !x->max_len) remark_len(f, p);
     if (is_empty_mask(f, p, x))
         diag_report(f->diags, DIAG_ID_EMPTY_MASK, p->clause[CLAUSE_MASK]->values.first->where,
                     "no query can see a key through this mask");
@@ -151,11 +167,12 @@ bool lower_pattern(frontend *f, source_pattern *p)
     *x = (pattern){.name = p->decl->name, .where = p->decl->name_where, .shape = pattern_shape(p)};
     f->now = p;
     f->memo_size = f->memo_used = 0; /* sizes differ from pattern to pattern, and with them what definitions mean */
+    const bool limited = read_max_len(f, p, x);
     x->mask = lower_mask(f, p);
     x->scale = lower_scale(f, p);
     bool good = lower_scores(f, p, x); /* each part is looked at, for all its mistakes */
     good &= lower_row(f, p, x);
-    good &= read_policies(f, p);
+    good &= read_policies(f, p) && limited;
     x->kv_shared = p->shared, x->kv_layer = p->kv_layer, x->k_is_v = p->k_is_v;
     f->now = NULL;
     if (!good || !x->mask || !x->scale || f->diags->errors) return false;

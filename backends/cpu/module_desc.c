@@ -64,31 +64,47 @@ static Val kernel_desc(gen *g, const kernel_code *k)
     return record(g, f, ATTNC_COUNT(f), sizeof(attn_kernel_desc), "kernel");
 }
 
-/* Which KV heads are live together; 0 groups where all are, or where nobody can say. */
-static Val groups_list(gen *g, const kernel *k, const kernel_code *kernels, size_t n_kinds, uint32_t *n)
+/* Which KV heads are live together; none where all are, or where nobody can say. */
+static live_groups find_groups(gen *g, const kernel *k, const kernel_code *kernels, size_t n_kinds)
 {
     const ranges **by_kind = ARENA_ARRAY(g->arena, const ranges *, n_kinds);
-    *n = 0;
-    if (g->ir->patterns.at[k->pattern]->kv_shared) return null_of(g);
+    if (g->ir->patterns.at[k->pattern]->kv_shared) return (live_groups){.n = 0};
     for (size_t i = 0; i < n_kinds; i++) by_kind[kernels[i].kernel->pattern] = kernels[i].kernel->ranges;
     const live_groups groups = live_groups_compute(g->ir, by_kind, k->pattern);
-    if (groups.n <= 1) return null_of(g);
-    *n = groups.n;
-    const size_t count = g->ir->layers * (size_t)k->shape.kv_heads;
-    return global(g, LLVMConstDataArray(g->i16, (const char *)groups.of, count * sizeof *groups.of), "groups");
+    return groups.n > 1 ? groups : (live_groups){.n = 0};
+}
+
+static Val groups_list(gen *g, const live_groups *groups, int64_t kv_heads)
+{
+    if (!groups->n) return null_of(g);
+    const size_t bytes = g->ir->layers * (size_t)kv_heads * sizeof *groups->of;
+    return global(g, LLVMConstDataArray(g->i16, (const char *)groups->of, bytes), "groups");
+}
+
+/* A plan names page lists, so it is for one layer where layers lie in different ones. */
+static bool layers_lie_apart(const gen *g, const live_groups *groups, uint32_t kind, int64_t kv_heads)
+{
+    const uint16_t *first = NULL;
+    for (uint32_t l = 0; l < g->ir->layers && groups->n; l++) {
+        const uint16_t *of = groups->of + (size_t)l * (size_t)kv_heads;
+        if (g->ir->schedule[l] != kind) continue;
+        if (first && memcmp(first, of, (size_t)kv_heads * sizeof *of) != 0) return true;
+        first = of;
+    }
+    return false;
 }
 
 static Val kind_desc(gen *g, const kind_code *c, const kernel_code *kernels, size_t kind, size_t n_variants, size_t n_kinds)
 {
     const kernel *k = kernels[kind].kernel;
     const pattern *p = g->ir->patterns.at[k->pattern];
-    uint32_t n_groups;
-    Val groups = groups_list(g, k, kernels, n_kinds, &n_groups);
+    const live_groups groups = find_groups(g, k, kernels, n_kinds);
+    const uint32_t apart = layers_lie_apart(g, &groups, k->pattern, k->shape.kv_heads) ? ATTN_KIND_LAYERS_DIFFER : 0;
     Val *list = ARENA_ARRAY(g->arena, Val, n_variants);
     for (size_t i = 0; i < n_variants; i++) list[i] = kernel_desc(g, &kernels[i * n_kinds + kind]);
     _Static_assert((int)DTYPE_F32 == ATTN_F32 && (int)DTYPE_F16 == ATTN_F16 && (int)DTYPE_BF16 == ATTN_BF16, "one order of types");
     Val f[] = {NULL,
-               u32(g, c->flags),
+               u32(g, c->flags | apart),
                text_of(g, k->name),
                u32(g, (uint64_t)k->shape.q_heads),
                u32(g, (uint64_t)k->shape.kv_heads),
@@ -106,8 +122,8 @@ static Val kind_desc(gen *g, const kind_code *c, const kernel_code *kernels, siz
                c->visible,
                pointers(g, list, n_variants),
                u32(g, p->kv_layer),
-               u32(g, n_groups),
-               groups,
+               u32(g, groups.n),
+               groups_list(g, &groups, k->shape.kv_heads),
                u64(g, (uint64_t)p->max_len)};
     return record(g, f, ATTNC_COUNT(f), sizeof(attn_kind_desc), "kind");
 }

@@ -24,7 +24,7 @@ static Type range_args_type(const gen *g)
 static Val variable(range_gen *r, expr_var v)
 {
     static const int fields[VAR_COUNT] = {[VAR_Q] = RANGE_q0, [VAR_K] = RANGE_k0, [VAR_H] = RANGE_h,   [VAR_G] = RANGE_g,
-                                          [VAR_LAYER] = RANGE_layer, [VAR_Q0] = RANGE_q0, [VAR_Q1] = RANGE_q1,
+                                          [VAR_LAYER] = RANGE_layer, [VAR_LEN] = RANGE_len, [VAR_Q0] = RANGE_q0, [VAR_Q1] = RANGE_q1,
                                           [VAR_K0] = RANGE_k0, [VAR_K1] = RANGE_k1};
     if (!fields[v] || ((v == VAR_Q || v == VAR_K) && !r->exact)) ATTNC_BUG("a range reads a variable it has not");
     return field(r->g, r->args_type, r->args, (unsigned)fields[v]);
@@ -158,6 +158,15 @@ static bool reads_inputs(const expr_pool *p, expr e)
     return false;
 }
 
+static bool reads_len(const expr_pool *p, const kblock *b)
+{
+    for (size_t i = 0; i < b->ops.n; i++) {
+        const kop *o = b->ops.at[i];
+        if ((o->e && expr_reads_var(p, o->e, VAR_LEN)) || (o->body && reads_len(p, o->body))) return true;
+    }
+    return false;
+}
+
 static uint32_t kind_flags(const gen *g, const kernel *k, expr mask)
 {
     const expr_pool *p = g->ir->pool;
@@ -170,6 +179,7 @@ static uint32_t kind_flags(const gen *g, const kernel *k, expr mask)
     const pattern *meaning = g->ir->patterns.at[k->pattern];
     if (meaning->kv_shared) flags |= ATTN_KIND_KV_SHARED;
     if (meaning->k_is_v) flags |= ATTN_KIND_K_IS_V;
+    if (reads_len(p, k->body)) flags |= ATTN_KIND_LEN;
     for (size_t i = 0; i < rows->ops.n; i++)
         if (rows->ops.at[i]->code == OP_INIT && rows->ops.at[i]->e) flags |= ATTN_KIND_SINK;
     return flags;

@@ -51,7 +51,7 @@ static void attn_yyerror(const ATTN_YYLTYPE *where, void *scanner, parse_context
 %token <text> STRING NAME
 %token <text> AND OR NOT IF THEN ELSE IN TRUE FALSE REQUIRE
 %token <text> IMPORT MODEL PATTERN PARAM INPUT ATTR LET MASK SCORE
-%token <text> LAYERS HEADS DIM DIM_V DTYPE SCALE ROW KV SCHEDULE
+%token <text> LAYERS HEADS DIM DIM_V DTYPE SCALE ROW KV MAX_LEN SCHEDULE
 %token <text> SELECT ROPE NOPE QKNORM POS PHASE EPILOGUE
 %token LE "<=" GE ">=" EQ "==" NE "!=" DOTS ".." LT "<" GT ">"
 %token PLUS "+" MINUS "-" STAR "*" SLASH "/" PERCENT "%" ASSIGN "="
@@ -164,6 +164,7 @@ clause_item
     | ROW name "(" ")" ";"          { $$ = ast_clause(ctx, CLAUSE_ROW, @$, @2); $$->text = $2; }
     | ROW name "(" options ")" ";"  { $$ = ast_clause(ctx, CLAUSE_ROW, @$, @2); $$->text = $2; $$->options = $4; }
     | KV policies ";"               { $$ = ast_clause(ctx, CLAUSE_KV, @$, @1); $$->options = ast_reverse_options($2); }
+    | MAX_LEN expr ";"              { $$ = ast_clause(ctx, CLAUSE_MAX_LEN, @$, @1); $$->values = ast_one($2); }
     | SCHEDULE plan ";"             { $$ = ast_decl(ctx, DECL_SCHEDULE, @$, @1, NULL); $$->plan = $2; }
     | reserved ";"                  { $$ = NULL; }
     | reserved error ";"            { $$ = NULL; yyerrok; ctx->muted = false; }
@@ -299,7 +300,7 @@ primary
 
 name
     : NAME | IMPORT | MODEL | PATTERN | PARAM | INPUT | ATTR | LET | MASK | SCORE
-    | LAYERS | HEADS | DIM | DIM_V | DTYPE | SCALE | ROW | KV | SCHEDULE
+    | LAYERS | HEADS | DIM | DIM_V | DTYPE | SCALE | ROW | KV | MAX_LEN | SCHEDULE
     | SELECT | ROPE | NOPE | QKNORM | POS | PHASE | EPILOGUE
     ;
 %%

@@ -56,6 +56,7 @@ static void set_row(machine *m, const query_row *r)
     m->env.var[VAR_Q] = m->seq->pos + r->index;
     m->env.var[VAR_H] = r->head;
     m->env.var[VAR_G] = m->kv_head;
+    m->env.var[VAR_LEN] = m->seq->len ? m->seq->len[r->index] : m->seq->n_keys;
     for (size_t a = 0; a < m->k->module->symbols.attrs.n; a++)
         if (m->seq->q_attr && m->seq->q_attr[a]) m->attr[a][ATTR_Q] = m->seq->q_attr[a][r->index];
 }

@@ -12,6 +12,7 @@ typedef struct interp_sequence {
     const double *q;          /* [n_q, q_heads, dim] */
     const double *k;          /* [n_keys, kv_heads, dim] */
     const double *v;          /* [n_keys, kv_heads, dim_v]; not read where K is V */
+    const int64_t *len;       /* [n_q] what `len` is for each query, for kernels without ranges; NULL: n_keys */
     const int32_t *const *q_attr, *const *k_attr; /* per attribute: n_q, n_keys values */
     double *o;                /* [n_q, q_heads, dim_v] */
     double *lse;              /* [n_q, q_heads]; may be NULL */

@@ -35,6 +35,7 @@ typedef struct scope {
     unsigned depends; /* DEPENDS_ that may occur */
     bool bounds;      /* attribute bounds, min_of, max_of, k0, k1 */
     bool tile;        /* q0, q1 */
+    bool no_len;      /* what outlives a step knows no len */
     bool data;        /* may#i, must#i with i < n_data */
     uint32_t n_data;
 } scope;
@@ -43,6 +44,7 @@ static const char *bad_leaf(const expr_node *n, const scope *s)
 {
     if (n->op == EXPR_VAR && !s->tile && (n->index == VAR_Q0 || n->index == VAR_Q1))
         return "q0 and q1 belong to ranges";
+    if (n->op == EXPR_VAR && s->no_len && n->index == VAR_LEN) return "len has no value here";
     if (n->op == EXPR_VAR && !s->bounds && (n->index == VAR_K0 || n->index == VAR_K1))
         return "k0 and k1 belong to bounds of data";
     if (n->op == EXPR_ATTR && n->side > ATTR_K && !s->bounds) return "an attribute's bounds belong to bounds of data";
@@ -301,12 +303,13 @@ static bool check_block(checker *c, const kblock *b, place where, keys_range ran
 
 /* ---- ranges and schedule --------------------------------------------------------------------------------- */
 
-static const char *intervals_error(const kernel *k, const char *what, const interval *at, uint32_t n)
+static const char *intervals_error(const kernel *k, const char *what, const interval *at, uint32_t n, bool no_len)
 {
     const scope s = {.what = what,
                      .type = TYPE_INT,
                      .depends = DEPENDS_HEAD,
                      .tile = true,
+                     .no_len = no_len,
                      .data = true,
                      .n_data = k->ranges->n_data};
     if (n > RANGES_MAX_INTERVALS)
@@ -340,9 +343,9 @@ static const char *atoms_error(const kernel *k)
 static const char *ranges_error(const kernel *k)
 {
     if (!k->ranges) return NULL;
-    const char *error = intervals_error(k, "ranges may", k->ranges->may, k->ranges->n_may);
-    if (!error) error = intervals_error(k, "ranges must", k->ranges->must, k->ranges->n_must);
-    if (!error) error = intervals_error(k, "ranges live", k->ranges->live, k->ranges->n_live);
+    const char *error = intervals_error(k, "ranges may", k->ranges->may, k->ranges->n_may, false);
+    if (!error) error = intervals_error(k, "ranges must", k->ranges->must, k->ranges->n_must, false);
+    if (!error) error = intervals_error(k, "ranges live", k->ranges->live, k->ranges->n_live, true);
     return error ? error : atoms_error(k);
 }
 
@@ -433,9 +436,9 @@ static const char *shape_error(const shape *s)
 const char *pattern_verify(const ir_module *m, const pattern *p)
 {
     static const scope mask = {.what = "the mask", .type = TYPE_BOOL, .depends = OF_PAIR};
-    static const scope scale = {.what = "the scale", .type = TYPE_FLOAT, .depends = DEPENDS_HEAD};
+    static const scope scale = {.what = "the scale", .type = TYPE_FLOAT, .depends = DEPENDS_HEAD, .no_len = true};
     static const scope score = {.what = "a score", .type = TYPE_FLOAT, .depends = OF_PAIR | DEPENDS_SCORE};
-    static const scope sink = {.what = "the sink", .type = TYPE_FLOAT, .depends = OF_ROW};
+    static const scope sink = {.what = "the sink", .type = TYPE_FLOAT, .depends = OF_ROW, .no_len = true};
     const char *error = shape_error(&p->shape);
     if (!error) error = expression_error(m->arena, m->pool, p->mask, &mask);
     if (!error) error = expression_error(m->arena, m->pool, p->scale, &scale);

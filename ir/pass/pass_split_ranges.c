@@ -55,7 +55,7 @@ const char *pass_split_ranges(kernel *k, const pass_options *o)
     kop *loop = rows->ops.at[at];
     expr_pool *pool = k->module->pool;
     expr mask = body_mask(k, loop->body);
-    k->ranges = p->ranges && p->mask == mask ? p->ranges : ranges_compute(pool, mask);
+    k->ranges = p->ranges && p->mask == mask ? p->ranges : ranges_compute(pool, mask, p->max_len);
     if (mask != expr_bool(pool, true) && !k->ranges->n_must) {
         loop->range = KEYS_PARTIAL;
         return NULL;

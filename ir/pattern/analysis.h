@@ -48,5 +48,7 @@ lists atom_lists(analysis *a, expr d, bool *decided);
 
 /* ---- ranges_bounds.c --------------------------------------------------------------------------------------------- */
 data_atom bounds_of_atom(analysis *a, expr atom);
+/* Least or greatest value of an integer over all len in [q0 + 1, max_len]. */
+expr bound_over_len(const analysis *a, expr e, int64_t max_len, bool greatest);
 
 #endif

@@ -256,7 +256,19 @@ static interval *emit(analysis *a, piece_list l, uint32_t *n)
     return r;
 }
 
-ranges *ranges_compute(expr_pool *p, expr mask)
+/* Nobody knows how long a sequence will be: what some length lets live, lives. */
+static void forget_len(const analysis *a, ranges *r, int64_t max_len)
+{
+    for (uint32_t i = 0; i < r->n_live; i++) {
+        interval *x = &r->live[i];
+        const bool lo = expr_reads_var(a->pool, x->lo, VAR_LEN), hi = expr_reads_var(a->pool, x->hi, VAR_LEN);
+        if (lo) x->lo = bound_over_len(a, x->lo, max_len, false);
+        if (hi) x->hi = bound_over_len(a, x->hi, max_len, true);
+        r->live_of_len |= lo || hi;
+    }
+}
+
+ranges *ranges_compute(expr_pool *p, expr mask, int64_t max_len)
 {
     ATTNC_CHECK(expr_type_of(p, mask) == TYPE_BOOL);
     analysis a = {.pool = p, .arena = expr_arena(p), .first_count = expr_count(p)};
@@ -267,6 +279,7 @@ ranges *ranges_compute(expr_pool *p, expr mask)
     r->may = emit(&a, l.of[RANGES_MAY], &r->n_may);
     r->must = emit(&a, l.of[RANGES_MUST], &r->n_must);
     r->live = emit(&a, l.of[RANGES_LIVE], &r->n_live);
+    forget_len(&a, r, max_len ? max_len : EXPR_MAX_POSITION);
     r->data = a.data.at, r->n_data = (uint32_t)a.data.n;
     r->undecided = a.undecided.at, r->n_undecided = (uint32_t)a.undecided.n;
     r->exact_rows = !a.data.n && !a.undecided.n && !a.widened;

@@ -3,9 +3,9 @@
  * For rows q0..q1 (both included) of a mask:
  *     may    every key that some of these rows might see lies in one of these intervals
  *     must   every key inside is seen by all of these rows
- *     live   may with q1 = infinity, a function of q0 alone
+ *     live   may with q1 = infinity, a function of q0 alone: also for every `len` from q0 + 1 to the longest there can be
  * Everything else (tile classes, key loops, liveness, legal splits, pair counts) follows. Ends are expressions over q0, q1, h, g,
- * layer, tables with uniform indices, and DATA leaves; an interval with lo > hi is empty; ends are not cut to the keys that exist.
+ * layer, len, tables with uniform indices, and DATA leaves; an interval with lo > hi is empty; ends are not cut to the keys that exist.
  * Lists are neither sorted nor disjoint: who evaluates them sorts and merges.
  *
  * Comparisons that read token attributes or run-time tables are *data atoms*. Before anything is known of them may#i = true and
@@ -38,10 +38,12 @@ typedef struct ranges {
     uint32_t n_data;
     expr *undecided; /* comparisons without data that the analysis could only bound by may = all, must = none */
     uint32_t n_undecided;
+    bool live_of_len; /* live was made for every len: it depends on the longest sequence */
     bool exact_rows; /* no data atoms, nothing undecided, nothing widened: may = must on single rows */
 } ranges;
 
-ranges *ranges_compute(expr_pool *p, expr mask); /* lives in the pool's arena */
+/* Lives in the pool's arena. max_len: no sequence is longer; 0: EXPR_MAX_POSITION. */
+ranges *ranges_compute(expr_pool *p, expr mask, int64_t max_len);
 
 /* ---- evaluation, for tools, tests and the report (kernels and runtime use the emitted code) ------------------------------ */
 typedef struct key_interval {

@@ -15,6 +15,7 @@ typedef struct bound {
 
 typedef struct bounder {
     expr_pool *p;
+    int64_t max_len; /* 0: over the rows and keys of a tile; else over len */
 } bounder;
 
 static bound bound_of(bounder *b, expr e);
@@ -42,6 +43,8 @@ static bound by_range(bounder *b, expr e)
 static bound leaf_bound(bounder *b, expr e)
 {
     expr_node n = *expr_get(b->p, e);
+    if (n.op == EXPR_VAR && n.index == VAR_LEN && b->max_len)
+        return (bound){op2(b, EXPR_ADD, expr_variable(b->p, VAR_Q0), number(b, 1)), number(b, b->max_len)};
     if (n.op == EXPR_VAR && (n.index == VAR_Q || n.index == VAR_K))
         return (bound){expr_variable(b->p, n.index == VAR_Q ? VAR_Q0 : VAR_K0),
                        expr_variable(b->p, n.index == VAR_Q ? VAR_Q1 : VAR_K1)};
@@ -185,15 +188,21 @@ static bound checked(bounder *b, expr e, bound x)
     return range_of(b, x.lo, &r) && range_of(b, x.hi, &r) ? x : by_range(b, e);
 }
 
-/* Recursion goes over the tree, whose size bounds_of_atom limits. */
+/* Nothing in it changes. */
+static bool is_fixed(const bounder *b, expr e)
+{
+    return b->max_len ? !expr_reads_var(b->p, e, VAR_LEN) : !(expr_depends(b->p, e) & (DEPENDS_ROW | DEPENDS_KEY));
+}
+
+/* Recursion goes over the tree, whose size the callers limit. */
 static bound bound_of(bounder *b, expr e)
 {
     expr_node n = *expr_get(b->p, e);
     bound v[EXPR_MAX_ARGS] = {{0}}, r;
-    if (!(expr_depends(b->p, e) & (DEPENDS_ROW | DEPENDS_KEY))) {
+    if (is_fixed(b, e)) {
         r = exactly(e);
     } else if (n.op == EXPR_ELEM) {
-        r = table_bounds(b, &n);
+        r = b->max_len ? by_range(b, e) : table_bounds(b, &n); /* min_of belongs to bounds of data */
     } else if (n.nargs == 0) {
         r = leaf_bound(b, e);
     } else {
@@ -213,4 +222,16 @@ data_atom bounds_of_atom(analysis *a, expr atom)
     if (piece_fits(a, &may)) r.may = may.when;
     if (piece_fits(a, &must)) r.must = must.when;
     return r;
+}
+
+expr bound_over_len(const analysis *a, expr e, int64_t max_len, bool greatest)
+{
+    bounder b = {.p = a->pool, .max_len = max_len};
+    const bound x = expr_tree_size(a->pool, e) <= LINEAR_MAX_TREE ? bound_of(&b, e) : by_range(&b, e);
+    const expr end = expr_simplify_by_range(a->pool, greatest ? x.hi : x.lo);
+    int_range r;
+    /* Numbers beyond what ends may be say nothing. */
+    if (!expr_range(a->pool, end, EXPR_MAX_POSITION, &r) || r.hi > RANGES_INFINITY || r.lo < -RANGES_INFINITY)
+        return expr_int(a->pool, greatest ? RANGES_INFINITY : 0);
+    return end;
 }

@@ -25,8 +25,11 @@ static bool sees_ahead(const walk *w, const cached_text *t, uint32_t layer, int6
     const e2e_call *c = &t->call[layer];
     const attn_module_desc *d = attn_module_describe(w->x.m->loaded);
     int64_t attr[4 * E2E_MAX_NAMED];
-    attn_range_args a = {
-        .size = sizeof a, .layer = c->layer, .attr = attr, .inputs = (const void *const *)w->x.input_data};
+    attn_range_args a = {.size = sizeof a,
+                         .layer = c->layer,
+                         .attr = attr,
+                         .inputs = (const void *const *)w->x.input_data,
+                         .len = t->n + m};
     for (int64_t i = 0; i < t->n * m * d->kinds[d->schedule[c->layer]]->q_heads; i++) {
         a.q0 = a.q1 = i / m % t->n, a.k0 = a.k1 = t->n + i % m, a.h = i / m / t->n;
         a.g = a.h / (c->kind->q_heads / c->kind->kv_heads);
@@ -140,13 +143,13 @@ static bool operation(walk *w)
 static bool run_walk(random_pattern *r, const e2e_module *m, unsigned long long seed)
 {
     static const uint32_t page_sizes[] = {1, 4, 16, 64};
-    const uint32_t layer = (uint32_t)random_below(r, r->layers), page = page_sizes[random_below(r, 4)];
+    const uint32_t layer = (uint32_t)random_below(r, r->layers), kind = m->ir->schedule[layer], page = page_sizes[random_below(r, 4)];
     walk w = {.r = r, .rollback = random_below(r, 3) ? random_below(r, 20) : 0, .values = seed << 20};
     const attn_cache_config c = {.page_tokens = page,
                                  .rollback = (uint32_t)w.rollback,
                                  .workers = (uint32_t)(1 + random_below(r, 2)),
                                  .isa = r->isa,
-                                 .n_layers = random_chance(r, 0.5),
+                                 .n_layers = random_chance(r, 0.5) && !m->ir->patterns.at[kind]->kv_shared,
                                  .layers = &layer};
     e2e_note("cache_walk_test 1 %llu: %s, pages of %u, R %d", seed, attn_isa_name((uint32_t)r->isa), page,
              (int)w.rollback);

@@ -92,6 +92,21 @@ static void fill_attrs(const cached *x, e2e_call *c, unsigned long long seed)
     }
 }
 
+static bool is_shared(const attn_kind_desc *d) { return d->flags & ATTN_KIND_KV_SHARED; }
+
+/* A layer that reads another's keys and values has the same. */
+static void share_keys(const cached *x, cached_text *t)
+{
+    for (uint32_t i = 0; i < x->n_layers; i++) {
+        e2e_call *c = &t->call[i];
+        if (!is_shared(c->kind)) continue;
+        uint32_t owner = 0;
+        while (x->layers[owner] != c->kind->kv_layer) owner++;
+        memcpy(c->k, t->call[owner].k, (size_t)c->n_k * sizeof *c->k);
+        memcpy(c->v, t->call[owner].v, (size_t)c->n_v * sizeof *c->v);
+    }
+}
+
 static cached_text *make_text(cached *x, int64_t most, unsigned long long seed)
 {
     cached_text *t = x->texts;
@@ -103,10 +118,12 @@ static cached_text *make_text(cached *x, int64_t most, unsigned long long seed)
         e2e_call *c = &t->call[i];
         e2e_call_init(c, x->m, x->layers[i], 1, &most, NULL, NULL);
         e2e_fill(c, &values, 1);
+        c->lens = ARENA_ARRAY(c->arena, int64_t, (size_t)most + 1);
         fill_attrs(x, c, seed);
         for (uint32_t j = 0; j < describe(x)->n_inputs; j++)
             memcpy(c->inputs[j], x->inputs[j], (size_t)e2e_input_count(c, j) * sizeof(double));
     }
+    share_keys(x, t);
     t->n = 0;
     return t;
 }
@@ -132,6 +149,7 @@ static void copy_tokens(e2e_call *to, const e2e_call *from, int64_t n)
     copy(to->v, from->v, n * d->kv_heads * d->dim_v);
     copy(to->o, from->o, n * d->q_heads * d->dim_v);
     copy(to->lse, from->lse, n * d->q_heads);
+    for (int64_t t = 0; t < n; t++) to->lens[t] = from->lens[t];
     for (size_t a = 0; a < E2E_MAX_NAMED; a++)
         for (int64_t t = 0; t < n && to->q_attrs[a]; t++) to->q_attrs[a][t] = to->k_attrs[a][t] = from->q_attrs[a][t];
 }
@@ -203,8 +221,14 @@ static bool run_rows(cached *x, uint32_t i, const cached_move *moves, uint32_t n
         store(&r[1], at, c->k + from * r[1].width, moves[j].m);
         store(&r[2], at, c->v + from * r[2].width, moves[j].m);
     }
-    const attn_tensors t = {
-        .size = sizeof t, .q = &r[0].dl, .k = &r[1].dl, .v = &r[2].dl, .o = &r[3].dl, .lse = &r[4].dl};
+    const attn_kind_desc *d = describe(x)->kinds[describe(x)->schedule[x->layers[i]]];
+    const bool keys = !is_shared(d), values = keys && !(d->flags & ATTN_KIND_K_IS_V);
+    const attn_tensors t = {.size = sizeof t,
+                            .q = &r[0].dl,
+                            .k = keys ? &r[1].dl : NULL,
+                            .v = values ? &r[2].dl : NULL,
+                            .o = &r[3].dl,
+                            .lse = &r[4].dl};
     if (attn_step_layer(x->cache, x->layers[i], &t, x->pool, &err)) return fail("attn_step_layer", err.text);
     at = 0;
     for (uint32_t j = 0; j < n; at += moves[j++].m) {
@@ -212,6 +236,7 @@ static bool run_rows(cached *x, uint32_t i, const cached_move *moves, uint32_t n
         const int64_t to = moves[j].text->n;
         copy(c->o + to * r[3].width, (float *)r[3].memory.at + at * r[3].width, moves[j].m * r[3].width);
         copy(c->lse + to * r[4].width, (float *)r[4].memory.at + at * r[4].width, moves[j].m * r[4].width);
+        for (int64_t row = 0; row < moves[j].m; row++) c->lens[to + row] = to + moves[j].m;
     }
     return true;
 }
@@ -280,6 +305,7 @@ bool cached_matches(const cached *x, const cached_text *t)
         e2e_call c;
         const e2e_call *from = &t->call[i];
         e2e_call_init(&c, x->m, x->layers[i], 1, &t->n, NULL, NULL);
+        c.lens = ARENA_ARRAY(c.arena, int64_t, (size_t)t->n + 1);
         copy_tokens(&c, from, t->n);
         for (uint32_t j = 0; j < describe(x)->n_inputs; j++)
             memcpy(c.inputs[j], x->inputs[j], (size_t)e2e_input_count(&c, j) * sizeof(double));

@@ -55,6 +55,7 @@ typedef struct e2e_call {
     arena *arena;
     uint32_t layer, n_seqs;
     int64_t *q_lens, *k_lens, *positions, total_q, total_k;
+    int64_t *lens;                                            /* per query: what `len` is; NULL: keys of its sequence */
     int64_t n_q, n_k, n_v, n_o, n_lse;                        /* elements of the tensors */
     float *q, *k, *v;                                         /* sequence after sequence, [tokens, heads, dim] */
     int32_t *q_attrs[E2E_MAX_NAMED], *k_attrs[E2E_MAX_NAMED]; /* per attribute of the module */

@@ -48,6 +48,7 @@ static interp_sequence *oracle_sequences(const e2e_call *c)
                                     .q = q + at_q * d->q_heads * d->dim,
                                     .k = k + at_k * d->kv_heads * d->dim,
                                     .v = v + at_k * d->kv_heads * d->dim_v,
+                                    .len = c->lens ? c->lens + at_q : NULL,
                                     .q_attr = oracle_attrs(c, c->q_attrs, at_q),
                                     .k_attr = oracle_attrs(c, c->k_attrs, at_k),
                                     .o = c->want_o + at_q * d->q_heads * d->dim_v,

@@ -35,7 +35,10 @@ static void add_int_leaf(random_pattern *r)
         add(r, "%d", between(r, -5, 40));
         return;
     case 1:
-        add(r, "%s", PICK(r, "h", "g", "layer", "heads"));
+        if (r->may_read_len && random_chance(r, 0.3))
+            add(r, "%s", PICK(r, "len", "len / 4", "(len % 7)"));
+        else
+            add(r, "%s", PICK(r, "h", "g", "layer", "heads"));
         return;
     case 2:
         add(r, "%s", PICK(r, "doc.q", "doc.k", "flag.q", "flag.k"));
@@ -279,7 +282,11 @@ static void add_sizes(random_pattern *r)
     int dim = random_chance(r, 0.4) ? between(r, 1, 40) : dims[random_below(r, 8)];
     add(r, "  heads %d / %d;  dim %d;  dtype %s;\n", r->q_heads, r->kv_heads, dim,
         PICK(r, "f32", "f32", "bf16", "f16"));
-    if (random_chance(r, 0.3)) add(r, "  dim_v %d;\n", between(r, 1, 70));
+    const int dim_v = random_chance(r, 0.3) ? between(r, 1, 70) : dim;
+    if (dim_v != dim) add(r, "  dim_v %d;\n", dim_v);
+    r->k_is_v = dim_v <= dim && random_chance(r, 0.15);
+    if (r->k_is_v) add(r, "  kv k_is_v;\n");
+    if (random_chance(r, 0.2)) add(r, "  max_len 5000;\n");
     if (random_chance(r, 0.3)) add(r, "  scale %s;\n", PICK(r, "1.0", "0.25", "0.1 * (1 + h)", "1.0 / (2 + layer)"));
 }
 
@@ -307,9 +314,12 @@ static void add_names(random_pattern *r)
 static void add_pattern(random_pattern *r, const char *name)
 {
     add(r, "  pattern %s {\n    mask ", name);
-    if (random_chance(r, 0.5)) add(r, "causal and ");
+    r->may_read_len = random_chance(r, 0.5);
+    if (r->may_read_len) add(r, "causal and (");
     add_mask(r, 3);
-    add(r, ";\n");
+    add(r, "%s;\n", r->may_read_len ? ")" : "");
+    r->may_read_len = true; /* in scores */
+    if (*name == 'b' && random_chance(r, 0.4)) add(r, "    kv shared(0)%s;\n", r->k_is_v ? ", k_is_v" : "");
     for (int i = 0, n = random_chance(r, 0.5) ? between(r, 1, 3) : 0; i < n; i++) {
         add(r, "%s", i ? ", " : "    score ");
         add_score(r);

@@ -11,6 +11,8 @@ typedef struct random_pattern {
     char at[RANDOM_TEXT];    /* the text */
     size_t n;
     int q_heads, kv_heads, layers;
+    bool k_is_v;
+    bool may_read_len; /* not where later keys are seen: those of a later step are no keys yet */
     int32_t isa; /* compiled for this target only, and run on it */
 } random_pattern;
 

@@ -345,7 +345,7 @@ static bool forward(e2e_call *c, tensors *t)
     const attn_tensors all = {.size = sizeof all,
                               .q = &t->q.dl,
                               .k = &t->k.dl,
-                              .v = &t->v.dl,
+                              .v = c->kind->flags & ATTN_KIND_K_IS_V ? NULL : &t->v.dl,
                               .o = &t->o.dl,
                               .lse = &t->lse.dl,
                               .inputs = t->inputs,

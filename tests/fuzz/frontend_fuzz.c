@@ -40,6 +40,8 @@ static const char *const snippets[] = {
     "heads 2; dim 8; mask f(q, k); }",
     "model m { layers 12; heads 4; dim 16; pattern a { mask causal; } pattern b { mask streaming(4, 8); } schedule if "
     "layer % 4 == 3 then a else b; }",
+    "model m { heads 4; dim 16; dim_v 8; pattern a { mask causal and window(2 + len / 4); max_len 99; kv k_is_v; } pattern b "
+    "{ mask all; kv shared(0), k_is_v; } schedule a, b; }",
     "import \"frontend_fuzz.attn\"; mask x(t) = x(t); pattern p { heads 4; dim 16; mask x(1); rope 5; kv ring(3); "
     "select block(8); }",
 };
@@ -62,6 +64,10 @@ static const char *const tokens[] = {
     "scale",
     "row",
     "kv",
+    "shared",
+    "k_is_v",
+    "max_len",
+    "len",
     "softmax",
     "sink",
     "import",

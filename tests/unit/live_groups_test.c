@@ -47,7 +47,7 @@ static ir_module *make_model(arena *a, const char *layers, const kind_text *kind
         p->name = "p", p->shape = (shape){kinds[i].q_heads, kinds[i].kv_heads, 16, 16, DTYPE_F32};
         p->kv_shared = kinds[i].kv_layer >= 0, p->kv_layer = p->kv_shared ? (uint32_t)kinds[i].kv_layer : 0;
         p->mask = expr_simplify_by_range(m->pool, read_expr(m->pool, kinds[i].mask));
-        p->ranges = ranges_compute(m->pool, p->mask);
+        p->ranges = ranges_compute(m->pool, p->mask, 0);
         VEC_PUSH(a, &m->patterns, p);
     }
     return m;

@@ -204,6 +204,8 @@ static void rm_add_pattern(random_module *r, arena *a, const char *name)
     p->scores = ARENA_ARRAY(a, expr, p->n_scores + 1);
     for (uint32_t i = 0; i < p->n_scores; i++) p->scores[i] = rm_score(r, s, i + 1 == p->n_scores);
     if (!rm_below(r, 3)) p->sink = rm_below(r, 5) ? rm_row_float(r) : expr_float(r->p, -INFINITY);
+    p->k_is_v = r->shape.dim_v <= r->shape.dim && !rm_below(r, 4);
+    if (!rm_below(r, 4)) p->max_len = 1 + rm_below(r, 1000);
     VEC_PUSH(a, &r->m->patterns, p);
 }
 

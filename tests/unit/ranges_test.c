@@ -291,7 +291,7 @@ static subject *named_subject(arena *a, const struct named_mask *m, long h, unsi
         s->world.grid[i] = (double)((i / 2) % 3);
     s->module = make_module(a, &s->world);
     s->mask = expr_simplify_by_range(s->module->pool, read_mask(s->module->pool, m->text));
-    s->ranges = ranges_compute(s->module->pool, s->mask);
+    s->ranges = ranges_compute(s->module->pool, s->mask, 0);
     for (long q = 0; q <= LAST_ROW; q++)
         for (long k = 0; k < KEYS; k++)
             s->seen[q][k] = q < 50 || !strstr(m->name, "blocks") ? m->truth(s, q, k, h) : false;
@@ -336,7 +336,7 @@ static void try_formula(unsigned long long *random, int kind)
     s->module = make_module(a, &s->world);
     s->mask = read_mask(s->module->pool, text_get(&t));
     if (check_random(random) % 2) s->mask = expr_simplify_by_range(s->module->pool, s->mask);
-    s->ranges = ranges_compute(s->module->pool, s->mask);
+    s->ranges = ranges_compute(s->module->pool, s->mask, 0);
     int_range r;
     if (!expr_range(s->module->pool, s->mask, EXPR_MAX_POSITION, &r)) { /* refused before the analysis */
         arena_destroy(a);
@@ -400,7 +400,7 @@ static void long_chains(void)
         formula_world w = {{0}, {0}, {0}};
         ir_module *m = make_module(a, &w);
         double start = seconds();
-        ranges *r = ranges_compute(m->pool, chain(m->pool, chains[i].junction, chains[i].format, 10000));
+        ranges *r = ranges_compute(m->pool, chain(m->pool, chains[i].junction, chains[i].format, 10000), 0);
         CHECK_MSG(seconds() - start < 20, "%s: too slow", chains[i].format);
         expr_env env = {0};
         env.var[VAR_Q0] = env.var[VAR_Q1] = 600;
@@ -429,11 +429,11 @@ static void exponential_sharing(void)
             p, i % 2 ? EXPR_AND : EXPR_OR, expr_unary(p, EXPR_NOT, z),
             expr_binary(p, EXPR_OR, z, expr_binary(p, EXPR_LT, expr_int(p, i), expr_binary(p, EXPR_SUB, q, k))));
     }
-    ranges *r = ranges_compute(p, expr_binary(p, EXPR_LT, x, q));
+    ranges *r = ranges_compute(p, expr_binary(p, EXPR_LT, x, q), 0);
     CHECK(r->n_undecided == 1 && !r->exact_rows && r->n_may == 1 && r->n_must == 0);
-    r = ranges_compute(p, expr_binary(p, EXPR_LT, k, y));
+    r = ranges_compute(p, expr_binary(p, EXPR_LT, k, y), 0);
     CHECK(!r->exact_rows || r->n_undecided == 0);
-    r = ranges_compute(p, z);
+    r = ranges_compute(p, z, 0);
     CHECK(r->n_may <= RANGES_MAX_INTERVALS);
     arena_destroy(a);
 }
@@ -455,18 +455,18 @@ static void results_are_simple(void)
     arena *a = arena_create(0, NULL, NULL);
     formula_world w = {{0}, {0}, {0}};
     ir_module *m = make_module(a, &w);
-    ranges *r = ranges_compute(m->pool, read_mask(m->pool, "k <= q and k / 8192 == q / 8192"));
+    ranges *r = ranges_compute(m->pool, read_mask(m->pool, "k <= q and k / 8192 == q / 8192"), 0);
     CHECK_STR(list_text(m, r->may, r->n_may), "[q0 / 8192 * 8192, q1]");
     CHECK_STR(list_text(m, r->must, r->n_must), "[q1 / 8192 * 8192, q0]");
     CHECK_STR(list_text(m, r->live, r->n_live), "[q0 / 8192 * 8192, 4611686018427387904]");
-    r = ranges_compute(m->pool, read_mask(m->pool, "k <= q and q - k < 128"));
+    r = ranges_compute(m->pool, read_mask(m->pool, "k <= q and q - k < 128"), 0);
     CHECK_STR(list_text(m, r->may, r->n_may), "[q0 - 127, q1]");
-    r = ranges_compute(m->pool, read_mask(m->pool, "q - k < 10 and h < 3"));
+    r = ranges_compute(m->pool, read_mask(m->pool, "q - k < 10 and h < 3"), 0);
     CHECK_STR(list_text(m, r->may, r->n_may), "[q0 - 9, if h < 3 then 4611686018427387904 else -1]");
-    r = ranges_compute(m->pool, read_mask(m->pool, "k <= q and doc.q == doc.k"));
+    r = ranges_compute(m->pool, read_mask(m->pool, "k <= q and doc.q == doc.k"), 0);
     CHECK_STR(list_text(m, r->must, r->n_must), "[0, if must#0 then q0 else -1]");
     CHECK(r->n_data == 1 && !r->exact_rows);
-    r = ranges_compute(m->pool, read_mask(m->pool, "k <= q and (q - k) % 3 == 0 and q - k < 4000000000000000000 * h"));
+    r = ranges_compute(m->pool, read_mask(m->pool, "k <= q and (q - k) % 3 == 0 and q - k < 4000000000000000000 * h"), 0);
     CHECK(r->n_undecided == 2 && r->n_must == 0); /* the last may leave 64 bits */
     arena_destroy(a);
 }
@@ -480,7 +480,7 @@ static void nan_in_a_table(void)
     const char *const masks[] = {"bits[q, k] > 0.5", "bits[q, k] <= 0.5", "not bits[q, k] > 0.5",
                                  "not (bits[q, k] == 1.0)", "bits[q, k] == 1.0"};
     for (size_t i = 0; i < ATTNC_COUNT(masks); i++) {
-        ranges *r = ranges_compute(m->pool, read_mask(m->pool, masks[i]));
+        ranges *r = ranges_compute(m->pool, read_mask(m->pool, masks[i]), 0);
         for (int nan_first = 0; nan_first < 2; nan_first++) {
             double values[GRID_ROWS * GRID_COLUMNS] = {nan_first ? strtod("nan", NULL) : 1,
                                                        nan_first ? 1 : strtod("nan", NULL)};
@@ -493,6 +493,59 @@ static void nan_in_a_table(void)
     arena_destroy(a);
 }
 
+/* ---- len ----------------------------------------------------------------------------------------------------------- */
+
+/* A key lives when a query to come may see it, in a text of whatever length up to the longest. */
+static bool lives_for_some_len(const expr_pool *p, expr mask, long n, long k, long longest)
+{
+    for (long len = n + 1; len <= longest; len++)
+        for (long q = n; q < len; q++) {
+            expr_env env = {0};
+            env.var[VAR_Q] = q, env.var[VAR_K] = k, env.var[VAR_LEN] = len;
+            if (expr_eval(p, mask, &env).i) return true;
+        }
+    return false;
+}
+
+static void every_len(void)
+{
+    enum { LONGEST = 40 };
+    static const struct {
+        const char *mask;
+        bool exact;
+    } masks[] = {{"k <= q and q - k < 2 + len / 4", true},
+                 {"k <= q and q - k < 30 - len / 2", true},
+                 {"k <= q and q - k < (if len > 20 then 12 else 5)", false},
+                 {"k <= q and (k < 3 or q - k < 1 + len % 7)", false},
+                 {"k <= q and q - k < min(len, 9) - max(len / 9, 1)", false},
+                 {"k <= q and (q + 3 >= len or q - k < 4)", false},
+                 {"k >= len - 6 and k <= q", false},
+                 {"k <= q and len - k > 8 and q - k < 15", false},
+                 {"if len < 16 then k <= q else k <= q and q - k < 6", false}};
+    for (size_t i = 0; i < ATTNC_COUNT(masks); i++) {
+        arena *a = arena_create((size_t)1 << 30, NULL, NULL);
+        formula_world w = {{0}, {0}, {0}};
+        ir_module *m = make_module(a, &w);
+        expr mask = read_mask(m->pool, masks[i].mask);
+        const ranges *r = ranges_compute(m->pool, mask, LONGEST);
+        CHECK_MSG(r->live_of_len || !masks[i].exact, "%s", masks[i].mask);
+        for (uint32_t j = 0; j < r->n_live; j++)
+            CHECK_MSG(!expr_reads_var(m->pool, r->live[j].lo, VAR_LEN) && !expr_reads_var(m->pool, r->live[j].hi, VAR_LEN), "%s: live reads len", masks[i].mask);
+        for (long n = 0; n < LONGEST; n++) {
+            expr_env env = {0};
+            env.var[VAR_Q0] = n;
+            key_interval x[RANGES_MAX_INTERVALS];
+            const uint32_t count = ranges_evaluate(m->pool, r, RANGES_LIVE, &env, n, x);
+            for (long k = 0; k < n; k++) {
+                const bool lives = lives_for_some_len(m->pool, mask, n, k, LONGEST), kept = inside(x, count, k);
+                CHECK_MSG(kept || !lives, "%s: live key %ld dropped after %ld tokens", masks[i].mask, k, n);
+                CHECK_MSG(kept == lives || !masks[i].exact, "%s: key %ld is kept after %ld tokens", masks[i].mask, k, n);
+            }
+        }
+        arena_destroy(a);
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1) formulas = strtol(argv[1], NULL, 10);
@@ -502,6 +555,7 @@ int main(int argc, char **argv)
     RUN(masks_of_the_prelude);
     RUN(random_formulas);
     RUN(nan_in_a_table);
+    RUN(every_len);
     RUN(long_chains);
     RUN(exponential_sharing);
     return CHECK_DONE();

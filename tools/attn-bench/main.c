@@ -54,12 +54,14 @@ static burst_kind burst_of(const bench *b)
 
 static size_t bytes_of(const problem *p, const tensor *t) { return (size_t)t->count * (p->kind->dtype == ATTN_F32 ? 4 : 2); }
 
+static size_t bytes_of_values(const problem *p) { return p->kind->flags & ATTN_KIND_K_IS_V ? 0 : bytes_of(p, &p->v); }
+
 static bool time_once(bench *b, int64_t i)
 {
     const problem *p = &b->problem;
     uint32_t threads = (uint32_t)b->o->threads;
     b->peak[i] = burst_flops(burst_of(b), threads);
-    b->read[i] = burst_read(p->k.stored, bytes_of(p, &p->k), p->v.stored, bytes_of(p, &p->v), threads);
+    b->read[i] = burst_read(p->k.stored, bytes_of(p, &p->k), p->v.stored, bytes_of_values(p), threads);
     double start = burst_now(threads);
     if (!call_run(&b->call, b->err)) return false;
     b->seconds[i] = burst_now(threads) - start;
@@ -103,7 +105,7 @@ static result evaluate(bench *b, const attn_plan_stats *s)
     const attn_kind_desc *d = b->problem.kind;
     int64_t n = b->o->repeat;
     double flops = 2.0 * (double)s->pairs_visible * (d->dim + d->dim_v);
-    double bytes = (double)(bytes_of(&b->problem, &b->problem.k) + bytes_of(&b->problem, &b->problem.v));
+    double bytes = (double)(bytes_of(&b->problem, &b->problem.k) + bytes_of_values(&b->problem));
     for (int64_t i = 0; i < n; i++) {
         b->peak[i] = flops / b->seconds[i] / b->peak[i];
         b->read[i] = bytes / b->seconds[i] / b->read[i];

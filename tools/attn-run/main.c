@@ -34,7 +34,7 @@ static int check_results(run *r)
 {
     oracle o;
     if (!r->problem.total_q) return puts("check: ok: no tokens"), RUN_DONE;
-    if (!oracle_compute(&o, &r->problem, r->err)) {
+    if (!oracle_compute(&o, &r->problem, r->call.lens, r->err)) {
         oracle_free(&o);
         return RUN_USAGE;
     }

@@ -7,7 +7,7 @@
 
 void run_options_help(void)
 {
-    fputs("usage: attn-run KERNEL.so --q Q.npy --k K.npy --v V.npy [options]\n"
+    fputs("usage: attn-run KERNEL.so --q Q.npy --k K.npy --v V.npy [options]    (no --v where the pattern says kv k_is_v)\n"
           "Runs one layer of a compiled model on tensors from .npy files.\n\n"
           "  --out O.npy, --lse LSE.npy   where the result and the log-sum-exp go\n"
           "  --layer L                    layer of the schedule (default 0)\n"
@@ -151,7 +151,7 @@ static bool check_together(run_options *o, tool_error *err)
 {
     if (!o->module) return tool_fail(err, "no kernel given; attn-run --help says what there is");
     problem_source *s = &o->source;
-    bool some = s->q || s->k || s->v, all = s->q && s->k && s->v;
+    bool some = s->q || s->k || s->v, all = s->q && s->k; /* v: the layer says whether it is needed */
     if (s->random && some) return tool_fail(err, "--random takes the place of --q, --k and --v");
     if (!s->random && !all) return tool_fail(err, "--q, --k and --v are needed (or --random B,S)");
     if (s->random && s->lengths) return tool_fail(err, "--random makes sequences of one length; --lengths does not go with it");

@@ -57,7 +57,7 @@ static const int32_t *const *attrs_at(oracle *o, const problem *p, int32_t *cons
     return out;
 }
 
-static void fill_sequences(oracle *o, const problem *p)
+static void fill_sequences(oracle *o, const problem *p, const int64_t *lens)
 {
     const attn_kind_desc *d = p->kind;
     const double *q = doubles(o, p->q.values, p->q.count), *k = doubles(o, p->k.values, p->k.count);
@@ -74,6 +74,7 @@ static void fill_sequences(oracle *o, const problem *p)
                                        .q = q + at_q * d->q_heads * d->dim,
                                        .k = k + at_k * d->kv_heads * d->dim,
                                        .v = v + at_k * d->kv_heads * d->dim_v,
+                                       .len = lens ? lens + at_q : NULL,
                                        .q_attr = attrs_at(o, p, p->q_attrs, at_q),
                                        .k_attr = attrs_at(o, p, p->k_attrs, at_k),
                                        .o = out + at_q * d->q_heads * d->dim_v,
@@ -94,12 +95,12 @@ static void compute_plain(oracle *o, const problem *p)
     }
 }
 
-bool oracle_compute(oracle *o, const problem *p, tool_error *err)
+bool oracle_compute(oracle *o, const problem *p, const int64_t *lens, tool_error *err)
 {
     *o = (oracle){.arena = arena_create(0, NULL, NULL)};
     if (!read_module(o, p, err)) return false;
     fill_tables(o, p);
-    fill_sequences(o, p);
+    fill_sequences(o, p, lens);
     const char *wrong = interp_run(o->kernel, o->seqs, p->n_seqs, &(interp_options){.layer = p->layer, .tables = o->tables});
     if (wrong) return tool_fail(err, "--check: %s", wrong);
     compute_plain(o, p);

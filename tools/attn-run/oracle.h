@@ -24,7 +24,8 @@ typedef struct comparison {
     char where[96];
 } comparison;
 
-bool oracle_compute(oracle *o, const problem *p, tool_error *err);
+/* lens: per query what `len` is; NULL: the keys of its sequence. */
+bool oracle_compute(oracle *o, const problem *p, const int64_t *lens, tool_error *err);
 comparison oracle_compare_o(const oracle *o, const problem *p, const float *got);
 comparison oracle_compare_lse(const oracle *o, const problem *p, const float *got);
 void oracle_free(oracle *o);

@@ -199,7 +199,7 @@ static int by_lo(const void *a, const void *b)
 /* Adds the n intervals, cut to [0, n_keys), to c->list. */
 static void evaluate(counter *c, const expr_program *x, uint32_t n, int64_t q0, int64_t q1, int64_t n_keys)
 {
-    expr_env env = {.var[VAR_Q0] = q0, .var[VAR_Q1] = q1, .data = (const bool(*)[2])c->data};
+    expr_env env = {.var[VAR_Q0] = q0, .var[VAR_Q1] = q1, .var[VAR_LEN] = c->o.n, .data = (const bool(*)[2])c->data};
     expr_program_run(x, &env, c->values, c->results);
     for (uint32_t i = 0; i < n; i++) {
         int64_t lo = c->results[2 * i].i, hi = c->results[2 * i + 1].i;

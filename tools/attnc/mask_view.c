@@ -41,6 +41,7 @@ mask_view *mask_view_create(arena *a, const ir_module *m, const pattern *p, int6
         if (!m->symbols.tables.at[i].value) v->tables[i] = example_table(a, &m->symbols.tables.at[i]);
     v->env = (expr_env){.attr = (const int64_t(*)[ATTR_SIDE_COUNT])v->attr, .tables = v->tables};
     v->env.var[VAR_LAYER] = layer;
+    v->env.var[VAR_LEN] = n;
     v->env.var[VAR_H] = head;
     v->env.var[VAR_G] = head * p->shape.kv_heads / p->shape.q_heads;
     return v;

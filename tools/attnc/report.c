@@ -48,6 +48,14 @@ static uint32_t count_layers(const ir_module *m, uint32_t kind)
     return n;
 }
 
+static bool reads_len(const ir_module *m, const pattern *p)
+{
+    bool reads = expr_reads_var(m->pool, p->mask, VAR_LEN);
+    for (uint32_t i = 0; i < p->n_scores; i++)
+        reads |= expr_reads_var(m->pool, p->scores[i], VAR_LEN);
+    return reads;
+}
+
 /* ---- text ------------------------------------------------------------------------------------------------------------------------ */
 
 static const char *bytes_text(arena *a, int64_t bytes)
@@ -87,8 +95,9 @@ static void print_pairs(const report *r, const coverage *c, const schedule *s)
                 percent(c->tiles_partial, c->tiles_all), s->lanes, s->key_block);
 }
 
-static void print_cache(const report *r, const coverage *c)
+static void print_cache(const report *r, const coverage *c, uint32_t kind)
 {
+    if (r->m->patterns.at[kind]->kv_shared) return;
     text_printf(r->to, "  KV cache   %s%s of %s (%.2f %%)", c->exact_live ? "" : "at most ", bytes_text(r->arena, c->live_bytes),
                 bytes_text(r->arena, c->full_bytes), percent(c->live_bytes, c->full_bytes));
     if (c->live_peak_bytes >= 0 && c->live_peak_bytes != c->live_bytes)
@@ -97,6 +106,16 @@ static void print_cache(const report *r, const coverage *c)
     for (uint32_t i = 0; i < c->n_groups && c->n_groups > 1; i++)
         text_printf(r->to, "  %-10s %s of %s: %" PRId64 " KV head%s\n", i ? "" : "by head", bytes_text(r->arena, c->groups[i].live_bytes),
                     bytes_text(r->arena, c->groups[i].full_bytes), c->groups[i].kv_heads, c->groups[i].kv_heads == 1 ? "" : "s");
+}
+
+/* What is stored otherwise than as keys and values of its own; len. */
+static void print_policies(const report *r, const pattern *p)
+{
+    if (p->kv_shared) text_printf(r->to, "  keys       those of layer %u: none of its own\n", p->kv_layer);
+    if (p->k_is_v) text_add(r->to, "  values     the first elements of the keys: none of their own\n");
+    if (!reads_len(r->m, p)) return;
+    text_add(r->to, "  len        results depend on how tokens are cut into steps: the mask or a score reads the sequence's length\n");
+    if (p->max_len) text_printf(r->to, "  max_len    %" PRId64 " tokens\n", p->max_len);
 }
 
 static void print_steps(const report *r, const coverage *c)
@@ -147,9 +166,10 @@ static void print_kind(report *r, uint32_t kind)
     print_expressions(r, "mask", &p->mask, 1);
     print_expressions(r, "scores", p->scores, p->n_scores);
     if (p->sink) print_expressions(r, "sink", &p->sink, 1);
+    print_policies(r, p);
     if (c.known) {
         print_pairs(r, &c, widest(r, kind));
-        print_cache(r, &c);
+        print_cache(r, &c, kind);
         print_steps(r, &c);
     } else {
         text_printf(r->to, "  pairs      not known here: %s\n", c.unknown);
@@ -276,6 +296,10 @@ static void json_kind(const report *r, uint32_t kind)
     json_expressions(r, "mask", &p->mask, 1);
     json_expressions(r, "scores", p->scores, p->n_scores);
     json_expressions(r, "undecided", p->ranges->undecided, p->ranges->n_undecided);
+    if (p->kv_shared) json_number(r, "kv_layer", p->kv_layer);
+    json_bool(r, "k_is_v", p->k_is_v);
+    json_bool(r, "depends_on_steps", reads_len(r->m, p));
+    if (p->max_len) json_number(r, "max_len", p->max_len);
     json_coverage(r, &c);
     json_schedules(r, kind);
     text_add(r->to, "}");

@@ -85,7 +85,7 @@ bool call_run(call *c, tool_error *err)
     attn_tensors t = {.size = sizeof t,
                       .q = &q,
                       .k = &k,
-                      .v = &v,
+                      .v = p->kind->flags & ATTN_KIND_K_IS_V ? NULL : &v,
                       .o = &o,
                       .lse = &lse,
                       .inputs = p->module->n_inputs ? c->input_list : NULL,
@@ -97,6 +97,6 @@ void call_destroy(call *c)
 {
     attn_pool_destroy(c->pool);
     attn_plan_destroy(c->plan);
-    free(c->out), free(c->lse), free(c->inputs), free(c->input_list), free(c->input_shapes);
+    free(c->out), free(c->lse), free(c->inputs), free(c->input_list), free(c->input_shapes), free(c->lens);
     *c = (call){0};
 }

@@ -9,6 +9,7 @@ typedef struct call {
     attn_plan *plan;
     attn_pool *pool;
     float *out, *lse;       /* results, NaN before the first run */
+    int64_t *lens;          /* per query: tokens at the end of its step; NULL: it ran at once */
     DLTensor *inputs;       /* per input of the module */
     const DLTensor **input_list;
     int64_t (*input_shapes)[4];

@@ -125,6 +125,7 @@ static void run_sequence(plain *x, float *o, float *lse)
             x->env.var[VAR_Q] = x->seq->pos + row;
             x->env.var[VAR_H] = h;
             x->env.var[VAR_G] = h * d->kv_heads / d->q_heads;
+            x->env.var[VAR_LEN] = x->seq->len ? x->seq->len[row] : x->seq->n_keys;
             set_attrs(x, x->seq->q_attr, row, ATTR_Q);
             run_row(x, x->seq->q + at * d->dim, o + at * d->dim_v, lse + at);
         }

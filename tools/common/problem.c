@@ -108,11 +108,33 @@ static bool load_tensor(problem *p, tensor *t, const char *path, int64_t heads, 
     return ok;
 }
 
+static bool values_are_keys(const problem *p) { return p->kind->flags & ATTN_KIND_K_IS_V; }
+
+/* The first dim_v elements of each key. */
+static bool take_values(problem *p, tool_error *err)
+{
+    const attn_kind_desc *d = p->kind;
+    int64_t extent[4];
+    memcpy(extent, p->k.extent, sizeof extent);
+    extent[p->k.rank - 1] = d->dim_v;
+    if (!tensor_create(&p->v, extent, p->k.rank, d->dtype, err)) return false;
+    for (int64_t i = 0; i < p->v.count; i++)
+        p->v.values[i] = p->k.values[i / d->dim_v * d->dim + i % d->dim_v];
+    tensor_round(&p->v, d->dtype);
+    return true;
+}
+
+static bool load_values(problem *p, const problem_source *o, tool_error *err)
+{
+    if (values_are_keys(p)) return o->v ? tool_fail(err, "--v: the values of '%s' are its keys (kv k_is_v)", p->kind->name) : take_values(p, err);
+    return o->v ? load_tensor(p, &p->v, o->v, p->kind->kv_heads, p->kind->dim_v, err) : tool_fail(err, "--v is needed");
+}
+
 static bool load_tensors(problem *p, const problem_source *o, tool_error *err)
 {
     const attn_kind_desc *d = p->kind;
     return load_tensor(p, &p->q, o->q, d->q_heads, d->dim, err) && load_tensor(p, &p->k, o->k, d->kv_heads, d->dim, err) &&
-           load_tensor(p, &p->v, o->v, d->kv_heads, d->dim_v, err);
+           load_values(p, o, err);
 }
 
 static bool make_tensors(problem *p, const problem_source *o, uint64_t *state, tool_error *err)
@@ -120,13 +142,13 @@ static bool make_tensors(problem *p, const problem_source *o, uint64_t *state, t
     const attn_kind_desc *d = p->kind;
     tensor *const list[3] = {&p->q, &p->k, &p->v};
     const int64_t heads[3] = {d->q_heads, d->kv_heads, d->kv_heads}, dim[3] = {d->dim, d->dim, d->dim_v};
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < (values_are_keys(p) ? 2 : 3); i++) {
         int64_t extent[4] = {o->batch, i ? o->k_tokens : o->q_tokens, heads[i], dim[i]};
         if (!tensor_create(list[i], extent, 4, d->dtype, err)) return false;
         random_tensor(list[i], state);
         tensor_round(list[i], d->dtype);
     }
-    return true;
+    return !values_are_keys(p) || take_values(p, err);
 }
 
 /* ---- lengths ------------------------------------------------------------------------------------------------------------------- */

@@ -14,7 +14,7 @@ typedef struct named_file { /* NAME=FILE */
 /* Where a problem comes from. */
 typedef struct problem_source {
     int64_t layer;
-    const char *q, *k, *v;  /* .npy files */
+    const char *q, *k, *v;  /* .npy files; v NULL where K is V */
     const int64_t *lengths; /* packed; NULL: [batch, tokens, heads, dim] */
     size_t n_lengths;
     named_file attrs[PROBLEM_MAX_NAMED], inputs[PROBLEM_MAX_NAMED];
@@ -38,7 +38,7 @@ typedef struct problem {
     bool packed;
     uint32_t n_seqs;
     int64_t *q_lens, *k_lens, total_q, total_k; /* per sequence; tokens of all sequences */
-    tensor q, k, v;
+    tensor q, k, v; /* where K is V, v is what the keys say */
     int32_t **q_attrs, **k_attrs; /* per attribute: all queries', all keys' values */
     tensor *inputs;               /* f32 inputs: stored and values; int inputs: stored is int32, values floats */
 } problem;

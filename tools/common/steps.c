@@ -13,6 +13,7 @@ typedef struct steps {
     int64_t *start, *done, *counts; /* per sequence: its first token of all; how many are in; how many come */
     int64_t rows;                   /* new tokens of all sequences */
     tensor q, k, v, o, lse;         /* of the new tokens, packed */
+    tensor owner_q, owner_o;        /* of the layer whose keys are read: nobody looks at its results */
     int32_t **attrs;
 } steps;
 
@@ -31,9 +32,12 @@ static bool check_problem(const problem *p, const steps_options *o, tool_error *
     return true;
 }
 
+static bool is_shared(const problem *p) { return p->kind->flags & ATTN_KIND_KV_SHARED; }
+
 static bool open_cache(steps *x, attn_module *m, const steps_options *o, int32_t isa)
 {
     attn_error e = {""};
+    const uint32_t layers[] = {x->p->layer, x->p->kind->kv_layer};
     const attn_cache_config config = {.size = sizeof config,
                                       .budget = (uint64_t)o->budget,
                                       .page_tokens = (uint32_t)o->page_tokens,
@@ -41,8 +45,8 @@ static bool open_cache(steps *x, attn_module *m, const steps_options *o, int32_t
                                       .workers = attn_pool_threads(x->call->pool),
                                       .isa = isa,
                                       .inputs = x->p->module->n_inputs ? x->call->input_list : NULL,
-                                      .n_layers = 1,
-                                      .layers = &x->p->layer};
+                                      .n_layers = is_shared(x->p) ? 2 : 1,
+                                      .layers = layers};
     return call_check(attn_cache_create(m, &config, &x->cache, &e), &e, x->err);
 }
 
@@ -77,7 +81,7 @@ static void free_tensor(tensor *t)
 
 static void free_step(steps *x)
 {
-    tensor *const all[] = {&x->q, &x->k, &x->v, &x->o, &x->lse};
+    tensor *const all[] = {&x->q, &x->k, &x->v, &x->o, &x->lse, &x->owner_q, &x->owner_o};
     for (size_t i = 0; i < ATTNC_COUNT(all); i++) free_tensor(all[i]);
     for (uint32_t a = 0; x->attrs && a < x->p->module->n_attrs; a++) free(x->attrs[a]), x->attrs[a] = NULL;
 }
@@ -116,6 +120,23 @@ static bool gather_all(steps *x)
            tensor_create(&x->lse, (int64_t[]){x->rows, d->q_heads}, 2, ATTN_F32, x->err);
 }
 
+/* The keys and values go to the layer that owns them. */
+static bool run_owner(steps *x)
+{
+    const problem *p = x->p;
+    const attn_kind_desc *d = p->module->kinds[p->module->schedule[p->kind->kv_layer]];
+    int64_t shapes[4][4];
+    attn_error e = {""};
+    if (!tensor_create(&x->owner_q, (int64_t[]){x->rows, d->q_heads, d->dim}, 3, d->dtype, x->err)) return false;
+    if (!tensor_create(&x->owner_o, (int64_t[]){x->rows, d->q_heads, d->dim_v}, 3, ATTN_F32, x->err)) return false;
+    DLTensor q = tensor_describe(&x->owner_q, x->owner_q.stored, d->dtype, false, shapes[0]);
+    DLTensor k = tensor_describe(&x->k, x->k.stored, d->dtype, false, shapes[1]);
+    DLTensor v = tensor_describe(&x->v, x->v.stored, d->dtype, false, shapes[2]);
+    DLTensor o = tensor_describe(&x->owner_o, x->owner_o.stored, ATTN_F32, false, shapes[3]);
+    const attn_tensors t = {.size = sizeof t, .q = &q, .k = &k, .v = d->flags & ATTN_KIND_K_IS_V ? NULL : &v, .o = &o};
+    return call_check(attn_step_layer(x->cache, p->kind->kv_layer, &t, x->call->pool, &e), &e, x->err);
+}
+
 static bool run_layer(steps *x)
 {
     const problem *p = x->p;
@@ -126,7 +147,9 @@ static bool run_layer(steps *x)
     DLTensor v = tensor_describe(&x->v, x->v.stored, p->kind->dtype, false, shapes[2]);
     DLTensor o = tensor_describe(&x->o, x->o.stored, ATTN_F32, false, shapes[3]);
     DLTensor lse = tensor_describe(&x->lse, x->lse.stored, ATTN_F32, false, shapes[4]);
-    const attn_tensors t = {.size = sizeof t, .q = &q, .k = &k, .v = &v, .o = &o, .lse = &lse};
+    const bool keys = !is_shared(p), values = keys && !(p->kind->flags & ATTN_KIND_K_IS_V);
+    const attn_tensors t = {.size = sizeof t, .q = &q, .k = keys ? &k : NULL, .v = values ? &v : NULL, .o = &o, .lse = &lse};
+    if (!keys && !run_owner(x)) return false;
     return call_check(attn_step_layer(x->cache, p->layer, &t, x->call->pool, &e), &e, x->err);
 }
 
@@ -157,14 +180,18 @@ static bool feed(steps *x, int64_t piece)
     }
     const bool ok = run_step(x);
     free_step(x);
-    for (uint32_t s = 0; s < x->p->n_seqs; s++) x->done[s] += x->counts[s];
+    for (uint32_t s = 0; s < x->p->n_seqs; s++) {
+        for (int64_t i = 0; i < x->counts[s]; i++) x->call->lens[x->start[s] + x->done[s] + i] = x->done[s] + x->counts[s];
+        x->done[s] += x->counts[s];
+    }
     return ok;
 }
 
 bool steps_run(call *c, attn_module *m, const steps_options *o, int32_t isa, attn_cache_stats *stats, tool_error *err)
 {
     steps x = {.call = c, .p = c->problem, .err = err};
-    bool ok = check_problem(x.p, o, err) && open_cache(&x, m, o, isa) && begin_sequences(&x);
+    c->lens = calloc((size_t)x.p->total_q + 1, sizeof *c->lens);
+    bool ok = (c->lens || tool_fail(err, "out of memory")) && check_problem(x.p, o, err) && open_cache(&x, m, o, isa) && begin_sequences(&x);
     for (size_t i = 0; i < o->n_pieces && ok; i++) ok = feed(&x, o->pieces[i]);
     if (ok && stats) ok = call_check(attn_cache_get_stats(x.cache, stats), &(attn_error){""}, err);
     attn_cache_destroy(x.cache);
