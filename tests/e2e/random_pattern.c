@@ -306,7 +306,11 @@ static void add_names(random_pattern *r)
 
 static void add_pattern(random_pattern *r, const char *name)
 {
-    add(r, "  pattern %s {\n    mask ", name);
+    add(r, "  pattern %s {\n", name);
+    if (*name == 'b' && random_chance(r, 0.5)) /* another shape than the model's */
+        add(r, "    dim %d;  dim_v %d;  dtype %s;\n", between(r, 1, 70), between(r, 1, 70),
+            PICK(r, "f32", "bf16", "f16"));
+    add(r, "    mask ");
     if (random_chance(r, 0.5)) add(r, "causal and ");
     add_mask(r, 3);
     add(r, ";\n");
