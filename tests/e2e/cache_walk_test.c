@@ -224,8 +224,7 @@ int main(int argc, char **argv)
     const unsigned long long seed = argc > 3 ? strtoull(argv[3], NULL, 10) : 1;
     const long first = argc > 4 ? strtol(argv[4], NULL, 10) : 0;
     long done = 0, wrong = 0;
-    for (long i = 0; i < patterns && wrong < 10; i++, done += walks)
-        wrong += run_pattern(seed + (unsigned long long)i, first, walks);
-    printf("%ld walks over %ld random patterns from seed %llu, %ld wrong\n", done, done / walks, seed, wrong);
+    for (; done < patterns && wrong < 10; done++) wrong += run_pattern(seed + (unsigned long long)done, first, walks);
+    printf("%ld walks over %ld random patterns from seed %llu, %ld wrong\n", done * walks, done, seed, wrong);
     return wrong ? EXIT_FAILURE : EXIT_SUCCESS;
 }
