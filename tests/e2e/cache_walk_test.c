@@ -1,7 +1,9 @@
-/* cache_walk_test.c - random patterns, and random walks over the operations of their caches.   cache_walk_test [COUNT
- * [SEED]]
+/* cache_walk_test.c - random patterns, and random walks over the operations of their caches.
  *
- * Walk i is made from SEED + i alone: a failure is repeated by `cache_walk_test 1 THAT_SEED`. */
+ *     cache_walk_test [PATTERNS [WALKS [SEED [FIRST]]]]      so many patterns, so many walks over each
+ *
+ * Pattern i is made from SEED + i alone, walk j over it from that and FIRST + j: `cache_walk_test 1 1 SEED FIRST`
+ * repeats one. */
 #include "tests/e2e/cached.h"
 #include "tests/e2e/random_pattern.h"
 
@@ -16,6 +18,7 @@ typedef struct walk {
     cached_text *texts[WALK_TEXTS]; /* NULL: none */
     int64_t furthest[WALK_TEXTS];
     int64_t rollback;
+    enum { NO_BUDGET, BUDGET_IS_BOUND, SMALL_BUDGET } budget;
     unsigned long long values;
 } walk;
 
@@ -71,26 +74,49 @@ static bool end_text(walk *w, int i)
     return ok;
 }
 
-static bool step(walk *w)
+/* Prefill, decode and idle texts together. */
+static uint32_t choose_moves(const walk *w, cached_move moves[WALK_TEXTS])
 {
     static const int sizes[] = {0, 1, 1, 2, 3, 8, 20, 50};
-    cached_move moves[WALK_TEXTS];
     uint32_t n = 0;
     for (int i = 0; i < WALK_TEXTS; i++) {
         if (!w->texts[i] || !random_below(w->r, 4)) continue;
         const int64_t left = WALK_TOKENS - w->texts[i]->n, m = sizes[random_below(w->r, 8)];
         moves[n++] = (cached_move){w->texts[i], m < left ? m : left};
     }
-    const bool refuse = may_be_refused(w, moves, n);
-    if (cached_step(&w->x, moves, n)) {
-        for (int i = 0; i < WALK_TEXTS; i++)
-            if (w->texts[i] && w->texts[i]->n > w->furthest[i]) w->furthest[i] = w->texts[i]->n;
-        return !refuse ||
-               (printf("a step that parts what belongs together went through\n  in: %s\n", e2e_get_note()), false);
-    }
+    return n;
+}
+
+/* A step was not begun. Was that right? When there is no room, a text has to go. */
+static bool refused(walk *w, bool refuse)
+{
     if (w->x.last == ATTN_E_SPLIT && refuse) return true;
-    printf("a step was refused: %s\n  in: %s\n", attn_status_text(w->x.last), e2e_get_note());
+    if (w->x.last == ATTN_E_BUDGET && w->budget == SMALL_BUDGET) {
+        const int i = pick(w);
+        return i < 0 || end_text(w, i);
+    }
+    if (w->x.last) printf("a step was refused: %s\n  in: %s\n", attn_status_text(w->x.last), e2e_get_note());
     return false;
+}
+
+static bool step(walk *w)
+{
+    cached_move moves[WALK_TEXTS];
+    const uint32_t n = choose_moves(w, moves);
+    const bool refuse = may_be_refused(w, moves, n);
+    if (!cached_step(&w->x, moves, n)) return refused(w, refuse);
+    for (int i = 0; i < WALK_TEXTS; i++)
+        if (w->texts[i] && w->texts[i]->n > w->furthest[i]) w->furthest[i] = w->texts[i]->n;
+    return !refuse ||
+           (printf("a step that parts what belongs together went through\n  in: %s\n", e2e_get_note()), false);
+}
+
+static bool cancel(walk *w)
+{
+    cached_move moves[WALK_TEXTS];
+    const uint32_t n = choose_moves(w, moves);
+    const bool refuse = may_be_refused(w, moves, n);
+    return cached_cancel(&w->x, moves, n, (uint32_t)random_below(w->r, 4)) || refused(w, refuse);
 }
 
 static bool begin_text(walk *w)
@@ -126,7 +152,7 @@ static bool operation(walk *w)
 {
     const int i = pick(w);
     if (i < 0) return begin_text(w);
-    switch (random_below(w->r, 8)) {
+    switch (random_below(w->r, 9)) {
     case 0:
         return begin_text(w);
     case 1:
@@ -135,25 +161,41 @@ static bool operation(walk *w)
         return roll_back(w, i);
     case 3:
         return random_below(w->r, 3) || end_text(w, i);
+    case 4:
+        return cancel(w);
     default:
         return step(w);
     }
 }
 
-static bool run_walk(random_pattern *r, const e2e_module *m, unsigned long long seed)
+/* What the texts of a walk can need at most, or a part of it. */
+static bool choose_budget(walk *w, const e2e_module *m, attn_cache_config *c, unsigned long long seed)
+{
+    const attn_cache_limits l = {.size = sizeof l, .n_seqs = WALK_TEXTS, .max_tokens = WALK_TOKENS, .max_step = 50};
+    w->budget = random_below(w->r, 3);
+    if (w->budget == NO_BUDGET) return true;
+    if (!cached_open(&w->x, m, *c, seed)) return false;
+    const bool ok = !attn_cache_bound(w->x.cache, &l, &c->budget, NULL);
+    cached_close(&w->x);
+    if (w->budget == SMALL_BUDGET) c->budget = c->budget * (uint64_t)(1 + random_below(w->r, 8)) / 16;
+    return ok;
+}
+
+static bool run_walk(random_pattern *r, const e2e_module *m, unsigned long long seed, long number)
 {
     static const uint32_t page_sizes[] = {1, 4, 16, 64};
-    const uint32_t layer = (uint32_t)random_below(r, r->layers), kind = m->ir->schedule[layer], page = page_sizes[random_below(r, 4)];
-    walk w = {.r = r, .rollback = random_below(r, 3) ? random_below(r, 20) : 0, .values = seed << 20};
-    const attn_cache_config c = {.page_tokens = page,
-                                 .rollback = (uint32_t)w.rollback,
-                                 .workers = (uint32_t)(1 + random_below(r, 2)),
-                                 .isa = r->isa,
-                                 .n_layers = random_chance(r, 0.5) && !m->ir->patterns.at[kind]->kv_shared,
-                                 .layers = &layer};
-    e2e_note("cache_walk_test 1 %llu: %s, pages of %u, R %d", seed, attn_isa_name((uint32_t)r->isa), page,
+    const uint32_t layer = (uint32_t)random_below(r, r->layers), kind = m->ir->schedule[layer];
+    const uint32_t page = page_sizes[random_below(r, 4)];
+    walk w = {.r = r, .rollback = random_below(r, 3) ? random_below(r, 41) : 0, .values = seed << 20};
+    attn_cache_config c = {.page_tokens = page,
+                           .rollback = (uint32_t)w.rollback,
+                           .workers = (uint32_t)(1 + random_below(r, 2)),
+                           .isa = r->isa,
+                           .n_layers = random_chance(r, 0.5) && !m->ir->patterns.at[kind]->kv_shared,
+                           .layers = &layer};
+    e2e_note("cache_walk_test 1 1 %llu %ld: %s, pages of %u, R %d", seed, number, attn_isa_name((uint32_t)r->isa), page,
              (int)w.rollback);
-    bool ok = cached_open(&w.x, m, c, seed);
+    bool ok = choose_budget(&w, m, &c, seed) && cached_open(&w.x, m, c, seed);
     for (int i = 0; i < WALK_OPERATIONS && ok; i++) ok = operation(&w);
     for (int i = 0; i < WALK_TEXTS && ok; i++)
         if (w.texts[i]) ok = end_text(&w, i);
@@ -161,27 +203,32 @@ static bool run_walk(random_pattern *r, const e2e_module *m, unsigned long long 
     return ok;
 }
 
-/* A pattern, and two walks. */
-static bool run_pattern(unsigned long long seed)
+/* Walks first, first + 1 .. over one pattern; how many were wrong. */
+static long run_pattern(unsigned long long seed, long first, long walks)
 {
     random_pattern r;
     e2e_module m;
+    long wrong = 0;
     random_pattern_create(&r, seed);
-    e2e_note("cache_walk_test 1 %llu: compiling for %s", seed, e2e_target_name(r.isa));
-    if (!e2e_compile(&m, r.at, e2e_target_name(r.isa))) return printf("  in: %s\n", e2e_get_note()), false;
-    const bool ok = run_walk(&r, &m, seed) && run_walk(&r, &m, seed);
-    if (!ok) fputs(r.at, stdout);
+    e2e_note("cache_walk_test 1 1 %llu: compiling for %s", seed, e2e_target_name(r.isa));
+    if (!e2e_compile(&m, r.at, e2e_target_name(r.isa))) return printf("  in: %s\n", e2e_get_note()), walks;
+    const unsigned long long after = r.seed;
+    for (long i = first; i < first + walks; i++) {
+        r.seed = after + (unsigned long long)i * 1000003;
+        wrong += !run_walk(&r, &m, seed, i);
+    }
+    if (wrong) fputs(r.at, stdout);
     e2e_module_free(&m);
-    return ok;
+    return wrong;
 }
 
 int main(int argc, char **argv)
 {
-    const long count = argc > 1 ? strtol(argv[1], NULL, 10) : 60;
-    const unsigned long long seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
-    long failed = 0;
-    printf("2 walks over each of %ld random patterns from seed %llu\n", count, seed);
-    for (long i = 0; i < count && failed < 10; i++) failed += !run_pattern(seed + (unsigned long long)i);
-    printf("%ld wrong\n", failed);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    const long patterns = argc > 1 ? strtol(argv[1], NULL, 10) : 50, walks = argc > 2 ? strtol(argv[2], NULL, 10) : 10;
+    const unsigned long long seed = argc > 3 ? strtoull(argv[3], NULL, 10) : 1;
+    const long first = argc > 4 ? strtol(argv[4], NULL, 10) : 0;
+    long done = 0, wrong = 0;
+    for (; done < patterns && wrong < 10; done++) wrong += run_pattern(seed + (unsigned long long)done, first, walks);
+    printf("%ld walks over %ld random patterns from seed %llu, %ld wrong\n", done * walks, done, seed, wrong);
+    return wrong ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -210,13 +210,14 @@ static void store(const rows *r, int64_t row, const float *from, int64_t count)
     }
 }
 
-static bool run_rows(cached *x, uint32_t i, const cached_move *moves, uint32_t n, rows r[5])
+/* junk: other tokens' values, for a step that will not be. */
+static bool run_rows(cached *x, uint32_t i, const cached_move *moves, uint32_t n, bool junk, rows r[5])
 {
     int64_t at = 0;
     attn_error err;
     for (uint32_t j = 0; j < n; at += moves[j++].m) {
         const e2e_call *c = &moves[j].text->call[i];
-        const int64_t from = moves[j].text->n;
+        const int64_t from = junk ? c->total_q - moves[j].text->n - moves[j].m : moves[j].text->n;
         store(&r[0], at, c->q + from * r[0].width, moves[j].m);
         store(&r[1], at, c->k + from * r[1].width, moves[j].m);
         store(&r[2], at, c->v + from * r[2].width, moves[j].m);
@@ -231,7 +232,7 @@ static bool run_rows(cached *x, uint32_t i, const cached_move *moves, uint32_t n
                             .lse = &r[4].dl};
     if (attn_step_layer(x->cache, x->layers[i], &t, x->pool, &err)) return fail("attn_step_layer", err.text);
     at = 0;
-    for (uint32_t j = 0; j < n; at += moves[j++].m) {
+    for (uint32_t j = 0; j < n && !junk; at += moves[j++].m) {
         const e2e_call *c = &moves[j].text->call[i];
         const int64_t to = moves[j].text->n;
         copy(c->o + to * r[3].width, (float *)r[3].memory.at + at * r[3].width, moves[j].m * r[3].width);
@@ -241,7 +242,7 @@ static bool run_rows(cached *x, uint32_t i, const cached_move *moves, uint32_t n
     return true;
 }
 
-static bool run_layer(cached *x, uint32_t i, const cached_move *moves, uint32_t n)
+static bool run_layer(cached *x, uint32_t i, const cached_move *moves, uint32_t n, bool junk)
 {
     const uint32_t kind = describe(x)->schedule[x->layers[i]];
     const attn_kind_desc *d = describe(x)->kinds[kind];
@@ -253,7 +254,7 @@ static bool run_layer(cached *x, uint32_t i, const cached_move *moves, uint32_t 
                     make_rows(&r[1], total, d->kv_heads, d->dim, type) &&
                     make_rows(&r[2], total, d->kv_heads, d->dim_v, type) &&
                     make_rows(&r[3], total, d->q_heads, d->dim_v, DTYPE_F32) &&
-                    make_rows(&r[4], total, d->q_heads, 0, DTYPE_F32) && run_rows(x, i, moves, n, r);
+                    make_rows(&r[4], total, d->q_heads, 0, DTYPE_F32) && run_rows(x, i, moves, n, junk, r);
     for (int k = 0; k < 5; k++) guarded_destroy(&r[k].memory);
     return ok;
 }
@@ -279,19 +280,38 @@ static attn_status begin(cached *x, const cached_move *moves, uint32_t n, attn_e
     return s;
 }
 
-bool cached_step(cached *x, const cached_move *moves, uint32_t n)
+static bool begin_checked(cached *x, const cached_move *moves, uint32_t n)
 {
     attn_error err = {""};
     x->last = begin(x, moves, n, &err);
-    if (x->last) {
-        if (x->last != ATTN_E_SPLIT && x->last != ATTN_E_BUDGET) fail("attn_step_begin", err.text);
-        return check(x, "a step that was refused") && false;
-    }
+    if (!x->last) return true;
+    if (x->last != ATTN_E_SPLIT && x->last != ATTN_E_BUDGET) fail("attn_step_begin", err.text);
+    return check(x, "a step that was refused") && false;
+}
+
+bool cached_step(cached *x, const cached_move *moves, uint32_t n)
+{
+    attn_error err = {""};
+    if (!begin_checked(x, moves, n)) return false;
     for (uint32_t i = 0; i < x->n_layers; i++)
-        if (!run_layer(x, i, moves, n)) return false;
+        if (!run_layer(x, i, moves, n, false)) return false;
     if (attn_step_end(x->cache, &err)) return fail("attn_step_end", err.text);
     for (uint32_t j = 0; j < n; j++) moves[j].text->n += moves[j].m;
     return check(x, "step");
+}
+
+bool cached_cancel(cached *x, const cached_move *moves, uint32_t n, uint32_t layers)
+{
+    const attn_cache_stats before = cached_stats(x);
+    if (!begin_checked(x, moves, n)) return false;
+    for (uint32_t i = 0; i < x->n_layers && i < layers; i++)
+        if (!run_layer(x, i, moves, n, true)) return false;
+    if (!check(x, "an open step")) return false;
+    attn_step_cancel(x->cache);
+    const attn_cache_stats now = cached_stats(x);
+    if (now.bytes != before.bytes || now.pages != before.pages || now.pages_shared != before.pages_shared)
+        return fail("attn_step_cancel", "the pages are not those from before");
+    return check(x, "cancel");
 }
 
 bool cached_feed(cached *x, cached_text *t, int64_t m) { return cached_step(x, &(cached_move){t, m}, 1); }

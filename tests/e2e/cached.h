@@ -53,6 +53,8 @@ bool cached_rollback(cached *x, cached_text *t, int64_t r);
 bool cached_feed(cached *x, cached_text *t, int64_t m);
 /* One step. false and a sentence; false alone when attn_step_begin says no: see `last`. */
 bool cached_step(cached *x, const cached_move *moves, uint32_t n);
+/* A step of other values in so many layers, given up; false as for cached_step. */
+bool cached_cancel(cached *x, const cached_move *moves, uint32_t n, uint32_t layers);
 
 /* The tokens that were fed, all layers, against the oracle. */
 bool cached_matches(const cached *x, const cached_text *t);

@@ -313,13 +313,19 @@ static void add_names(random_pattern *r)
 
 static void add_pattern(random_pattern *r, const char *name)
 {
-    add(r, "  pattern %s {\n    mask ", name);
+    const bool shares = *name == 'b' && random_chance(r, 0.3);
+    add(r, "  pattern %s {\n", name);
+    if (*name == 'b' && !shares && random_chance(r, 0.5)) { /* another shape than the model's */
+        const int dim = between(r, 1, 70), dim_v = between(r, 1, r->k_is_v ? dim : 70);
+        add(r, "    dim %d;  dim_v %d;  dtype %s;\n", dim, dim_v, PICK(r, "f32", "bf16", "f16"));
+    }
+    add(r, "    mask ");
     r->may_read_len = random_chance(r, 0.5);
     if (r->may_read_len) add(r, "causal and (");
     add_mask(r, 3);
     add(r, "%s;\n", r->may_read_len ? ")" : "");
     r->may_read_len = true; /* in scores */
-    if (*name == 'b' && random_chance(r, 0.4)) add(r, "    kv shared(0)%s;\n", r->k_is_v ? ", k_is_v" : "");
+    if (shares) add(r, "    kv shared(0)%s;\n", r->k_is_v ? ", k_is_v" : "");
     for (int i = 0, n = random_chance(r, 0.5) ? between(r, 1, 3) : 0; i < n; i++) {
         add(r, "%s", i ? ", " : "    score ");
         add_score(r);

@@ -379,6 +379,56 @@ static void nothing_leaks(void)
     }
 }
 
+/* A kind whose values lie in its keys, against one that gets them as values. */
+static void values_in_keys(void)
+{
+    static const fake_model latent = {"latent", 3, 1, {0}, {{.mask = "causal", .flags = ATTN_KIND_K_IS_V}}};
+    static float want[TOKENS * 4 * FAKE_DIM_V];
+    attn_module *m = open_fake(fake_mask_named("causal"), NULL);
+    attn_plan *p = NULL;
+    attn_error err = {""};
+    for (int i = 0; i < TOKENS * 2; i++)
+        for (int d = 0; d < FAKE_DIM_V; d++) g.v_data[i * FAKE_DIM_V + d] = g.k_data[i * FAKE_DIM + d];
+    CHECK(!attn_plan_create(m, &g.config, &p, &err) && !attn_forward(p, &g.tensors, NULL, &err));
+    memcpy(want, g.o_data, sizeof want);
+    memset(g.o_data, 0, sizeof g.o_data);
+    attn_plan_destroy(p), attn_module_destroy(m);
+
+    CHECK(!attn_module_open(fake_make_model(&latent, small), NULL, &m, &err));
+    CHECK(!attn_plan_create(m, &g.config, &p, &err));
+    CHECK(attn_forward(p, &g.tensors, NULL, &err) == ATTN_E_ARGUMENT && strstr(err.text, "v must be NULL"));
+    g.tensors.v = NULL;
+    CHECK(!attn_forward(p, &g.tensors, NULL, &err) && !memcmp(want, g.o_data, sizeof want));
+    g.tensors.k = NULL;
+    CHECK(attn_forward(p, &g.tensors, NULL, &err) == ATTN_E_ARGUMENT && strstr(err.text, "k is NULL"));
+    attn_plan_destroy(p), attn_module_destroy(m);
+    CHECK(fake.errors == 0);
+}
+
+/* Without a cache a kind that shares keys gets those of the other layer; no text is longer than its pattern says. */
+static void shared_and_limited(void)
+{
+    static const fake_model model = {
+        "shared",
+        3,
+        2,
+        {0, 0, 1},
+        {{.mask = "causal", .max_len = 40}, {.mask = "chunk", .flags = ATTN_KIND_KV_SHARED, .max_len = 39}}};
+    attn_module *m;
+    attn_plan *p = NULL;
+    attn_error err = {""};
+    set_good(fake_mask_named("causal"));
+    CHECK(!attn_module_open(fake_make_model(&model, small), NULL, &m, &err));
+    g.config.layer = 2;
+    CHECK(attn_plan_create(m, &g.config, &p, &err) == ATTN_E_ARGUMENT);
+    CHECK(strstr(err.text, "sequence 1 has 40 tokens; 'chunk' says max_len 39") != NULL);
+    g.lens[1] = 39, g.q_shape[0] = g.k_shape[0] = g.v_shape[0] = g.o_shape[0] = g.lse_shape[0] = TOKENS - 1;
+    g.tensors.layer = 2;
+    CHECK(!attn_plan_create(m, &g.config, &p, &err) && !attn_forward(p, &g.tensors, NULL, &err));
+    attn_plan_destroy(p), attn_module_destroy(m);
+    CHECK(fake.errors == 0);
+}
+
 /* ---- descriptors and instruction sets ------------------------------------------------------------------------- */
 
 static void other_versions(void)
@@ -684,6 +734,8 @@ int main(void)
     RUN(instruction_sets);
     RUN(files);
     RUN(other_versions);
+    RUN(values_in_keys);
+    RUN(shared_and_limited);
     RUN(broken_descriptors);
     RUN(broken_sharing);
     RUN(wrong_plans_are_refused);

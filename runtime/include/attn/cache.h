@@ -114,7 +114,7 @@ typedef struct attn_cache_limits {
 /* The most that `bytes` can be, at rest or while a step runs, as long as nobody goes beyond these limits: from the module's live rules, the
  * page size and R alone, before anything has run. With it as the budget, no step is ever refused for want of pages. Sequences may
  * share whatever forks share, or nothing; copies of pages that forks write into are counted. It is reached where every step boundary is
- * legal. Asks the live rules max_tokens times: tens of milliseconds for 2^20 tokens where heads and layers do not differ. */
+ * legal. Asks the live rules once for each length up to max_tokens. */
 ATTN_API ATTN_CHECKED attn_status attn_cache_bound(attn_cache *c, const attn_cache_limits *given, uint64_t *bytes, attn_error *err);
 
 /* The positions that a layer keeps for queries to come, live(n - R) cut to [0, n), as sorted intervals lo, hi (both included); pages round
