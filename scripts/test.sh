@@ -31,7 +31,7 @@ done
     exit 2
 }
 [ "$sanitize" = OFF ] || build=build-asan${compiler:+-clang}
-[ "$tsan" = OFF ] || build=build-tsan${compiler:+-clang} only=${only:-runtime|cache_|e2e_test/(A15|C8|D3|M9)}
+[ "$tsan" = OFF ] || build=build-tsan${compiler:+-clang} only=${only:-runtime|cache_|e2e_test/(A15|C8)}
 
 sh scripts/setup.sh
 echo "test: building in $build/"
