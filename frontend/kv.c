@@ -18,7 +18,8 @@ static bool read_shared(frontend *f, source_pattern *p, const option *o)
         diag_add_hint(f->diags, "kv shared(L); with L counted from 0");
         return false;
     }
-    const bool good = constant_integer(f, o->value, clause_names(f, p, CLAUSE_KV), 0, MODULE_MAX_LAYERS - 1, "the layer", &layer);
+    const bool good =
+        constant_integer(f, o->value, clause_names(f, p, CLAUSE_KV), 0, MODULE_MAX_LAYERS - 1, "the layer", &layer);
     if (good) p->shared = o, p->kv_layer = (uint32_t)layer;
     return good;
 }
@@ -27,8 +28,10 @@ static bool read_policy(frontend *f, source_pattern *p, const option *o)
 {
     const bool shared = !strcmp(o->name, "shared"), k_is_v = !strcmp(o->name, "k_is_v");
     if (!shared && !k_is_v && strcmp(o->name, "derived") != 0) {
-        diag_report(f->diags, DIAG_ID_UNSUPPORTED, o->where, "the cache policy '%.64s' is unsupported in this version", o->name);
-        diag_add_hint(f->diags, "there are derived (the default: exactly what the mask can still see), shared(LAYER) and k_is_v");
+        diag_report(f->diags, DIAG_ID_UNSUPPORTED, o->where, "the cache policy '%.64s' is unsupported in this version",
+                    o->name);
+        diag_add_hint(f->diags,
+                      "there are derived (the default: exactly what the mask can still see), shared(LAYER) and k_is_v");
         return false;
     }
     if ((shared && p->shared) || (k_is_v && p->k_is_v)) return mistake(f, o, "is said twice");
@@ -41,8 +44,9 @@ static bool check_values(frontend *f, const source_pattern *p)
 {
     const int64_t dim = p->sizes.value[CONSTANT_DIM], dim_v = p->sizes.value[CONSTANT_DIM_V];
     if (!p->k_is_v || dim_v <= dim) return true;
-    diag_report(f->diags, DIAG_ID_RANGE, p->k_is_v->where, "a value is the first dim_v elements of its key: dim_v is %lld, dim only %lld",
-                (long long)dim_v, (long long)dim);
+    diag_report(f->diags, DIAG_ID_RANGE, p->k_is_v->where,
+                "a value is the first dim_v elements of its key: dim_v is %lld, dim only %lld", (long long)dim_v,
+                (long long)dim);
     diag_add_hint(f->diags, "dim_v %lld; or less, or values of their own, without k_is_v", (long long)dim);
     return false;
 }
@@ -74,12 +78,13 @@ static bool check_place(frontend *f, const source_pattern *p)
 {
     const uint32_t first = p->layers.at[0];
     if (p->kv_layer >= f->module->layers) {
-        diag_report(f->diags, DIAG_ID_RANGE, p->shared->where, "there is no layer %u: the model has %u, counted from 0", p->kv_layer,
-                    f->module->layers);
+        diag_report(f->diags, DIAG_ID_RANGE, p->shared->where, "there is no layer %u: the model has %u, counted from 0",
+                    p->kv_layer, f->module->layers);
         return false;
     }
     if (p->kv_layer < first) return true;
-    diag_report(f->diags, DIAG_ID_SCHEDULE, p->shared->where, "layer %u has this pattern, and layer %u is not before it", first, p->kv_layer);
+    diag_report(f->diags, DIAG_ID_SCHEDULE, p->shared->where,
+                "layer %u has this pattern, and layer %u is not before it", first, p->kv_layer);
     if (first)
         diag_add_hint(f->diags, "the keys are those of an earlier layer: 0 to %u", first - 1);
     else
@@ -90,8 +95,8 @@ static bool check_place(frontend *f, const source_pattern *p)
 static bool check_owner(frontend *f, const source_pattern *p, const source_pattern *owner)
 {
     if (!owner->shared) return true;
-    diag_report(f->diags, DIAG_ID_SCHEDULE, p->shared->where, "layer %u has no keys of its own: it reads those of layer %u", p->kv_layer,
-                owner->kv_layer);
+    diag_report(f->diags, DIAG_ID_SCHEDULE, p->shared->where,
+                "layer %u has no keys of its own: it reads those of layer %u", p->kv_layer, owner->kv_layer);
     if (owner != p) diag_add_hint(f->diags, "kv shared(%u);", owner->kv_layer);
     return false;
 }
@@ -104,9 +109,11 @@ static const char *difference(frontend *f, const source_pattern *p, const source
     } compared[] = {{CONSTANT_KV_HEADS, "KV heads"}, {CONSTANT_DIM, "dim"}, {CONSTANT_DIM_V, "dim_v"}};
     for (size_t i = 0; i < ATTNC_COUNT(compared); i++) {
         const int64_t own = p->sizes.value[compared[i].which], other = owner->sizes.value[compared[i].which];
-        if (own != other) return arena_printf(f->arena, "%s %lld, not %lld", compared[i].name, (long long)other, (long long)own);
+        if (own != other)
+            return arena_printf(f->arena, "%s %lld, not %lld", compared[i].name, (long long)other, (long long)own);
     }
-    if (p->type != owner->type) return arena_printf(f->arena, "dtype %s, not %s", dtype_name(owner->type), dtype_name(p->type));
+    if (p->type != owner->type)
+        return arena_printf(f->arena, "dtype %s, not %s", dtype_name(owner->type), dtype_name(p->type));
     if (!p->k_is_v != !owner->k_is_v) return owner->k_is_v ? "no values beside its keys (k_is_v)" : "values of its own";
     return NULL;
 }
@@ -117,7 +124,8 @@ static bool check_likeness(frontend *f, const source_pattern *p, const source_pa
     if (!differs) return true;
     diag_report(f->diags, DIAG_ID_SCHEDULE, p->shared->where, "layer %u has %s", p->kv_layer, differs);
     diag_add_note(f->diags, owner->decl->name_where, "its pattern is '%s'", owner->decl->name);
-    diag_add_hint(f->diags, "who reads another layer's keys has its KV heads, dim, dim_v, dtype and k_is_v; query heads and mask may differ");
+    diag_add_hint(f->diags, "who reads another layer's keys has its KV heads, dim, dim_v, dtype and k_is_v; query "
+                            "heads and mask may differ");
     return false;
 }
 
@@ -143,6 +151,7 @@ void remark_kept(frontend *f)
         const source_pattern *p = f->patterns.at[i];
         if (p->index == UINT32_MAX || p->shared || live_groups_compute(f->module, by_kind, p->index).n) continue;
         diag_report(f->diags, DIAG_ID_KEPT, p->clause[CLAUSE_MASK]->values.first->where,
-                    "too many KV heads of '%s' need different keys: the cache keeps for each what any of them needs", p->decl->name);
+                    "too many KV heads of '%s' need different keys: the cache keeps for each what any of them needs",
+                    p->decl->name);
     }
 }

@@ -40,8 +40,10 @@ static const struct {
     const char *name;
     unsigned variables;
 } place_table[PLACE_COUNT] = {
-    [PLACE_CONST] = {"a constant", 0},   [PLACE_SCHEDULE] = {"a schedule", LAYER},
-    [PLACE_SCALE] = {"the scale", HEAD}, [PLACE_SINK] = {"the sink", HEAD | 1 << VAR_Q},
+    [PLACE_CONST] = {"a constant", 0},
+    [PLACE_SCHEDULE] = {"a schedule", LAYER},
+    [PLACE_SCALE] = {"the scale", HEAD},
+    [PLACE_SINK] = {"the sink", HEAD | 1 << VAR_Q},
     [PLACE_MASK] = {"a mask", PAIR | 1 << VAR_LEN},
     [PLACE_SCORE] = {"a score", PAIR | 1 << VAR_LEN | 1 << VAR_S},
 };
@@ -113,7 +115,8 @@ static void hint_type(frontend *f, meaning v, expr_type type)
 
 static bool reads_position(const frontend *f, expr e)
 {
-    return expr_reads_var(f->pool, e, VAR_Q) || expr_reads_var(f->pool, e, VAR_K) || expr_reads_var(f->pool, e, VAR_LEN);
+    return expr_reads_var(f->pool, e, VAR_Q) || expr_reads_var(f->pool, e, VAR_K) ||
+           expr_reads_var(f->pool, e, VAR_LEN);
 }
 
 static expr int_to_float(frontend *f, const frame *in, expr e, span where)

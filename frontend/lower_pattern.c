@@ -57,7 +57,8 @@ static bool lower_scores(frontend *f, const source_pattern *p, pattern *to)
 static bool read_max_len(frontend *f, const source_pattern *p, pattern *to)
 {
     const decl *d = p->clause[CLAUSE_MAX_LEN];
-    return !d || constant_integer(f, d->values.first, clause_names(f, p, CLAUSE_MAX_LEN), 1, EXPR_MAX_POSITION, "max_len", &to->max_len);
+    return !d || constant_integer(f, d->values.first, clause_names(f, p, CLAUSE_MAX_LEN), 1, EXPR_MAX_POSITION,
+                                  "max_len", &to->max_len);
 }
 
 static bool unsupported_row(frontend *f, const decl *d)
@@ -109,8 +110,7 @@ static void remark_len(frontend *f, const source_pattern *p)
     size_t before = f->diags->list.n;
     diag_report(f->diags, DIAG_ID_KEPT, p->clause[CLAUSE_MASK]->values.first->where,
                 "how far this reaches grows with 'len', without end: the cache keeps what any length may need");
-    if (f->diags->list.n > before)
-        diag_add_hint(f->diags, "say how long a sequence can get: max_len 131072;");
+    if (f->diags->list.n > before) diag_add_hint(f->diags, "say how long a sequence can get: max_len 131072;");
 }
 
 static bool sees_nothing(const frontend *f, const ranges *r, int64_t q0, int64_t q1, int64_t h, int64_t layer,
@@ -145,7 +145,8 @@ static bool is_empty_mask(const frontend *f, const source_pattern *p, const patt
     bool by_head = expr_reads_var(f->pool, x->mask, VAR_H) || expr_reads_var(f->pool, x->mask, VAR_G);
     int64_t heads = by_head ? x->shape.q_heads : 1;
     int64_t layers = expr_reads_var(f->pool, x->mask, VAR_LAYER) ? (int64_t)p->layers.n : 1;
-    if (reads_run_time(f, x->mask) || expr_reads_var(f->pool, x->mask, VAR_LEN) || heads * layers > MOST_CASES) return false;
+    if (reads_run_time(f, x->mask) || expr_reads_var(f->pool, x->mask, VAR_LEN) || heads * layers > MOST_CASES)
+        return false;
     for (int64_t i = 0; i < heads * layers; i++)
         if (!is_empty_for(f, p, x, i % heads, p->layers.at[i / heads])) return false;
     return true;

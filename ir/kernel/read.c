@@ -221,7 +221,8 @@ static bool read_policies(reader *r, pattern *p)
     int64_t layer;
     p->kv_shared = lex_accept(&r->lex, "shared");
     if (p->kv_shared) {
-        if (!lex_expect(&r->lex, "(") || !lex_integer(&r->lex, "a layer", 0, MODULE_MAX_LAYERS - 1, &layer) || !lex_expect(&r->lex, ")"))
+        if (!lex_expect(&r->lex, "(") || !lex_integer(&r->lex, "a layer", 0, MODULE_MAX_LAYERS - 1, &layer) ||
+            !lex_expect(&r->lex, ")"))
             return false;
         p->kv_layer = (uint32_t)layer;
         if (!lex_accept(&r->lex, ",")) return true;

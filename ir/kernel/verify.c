@@ -455,13 +455,18 @@ static const char *sharing_error(const ir_module *m, uint32_t layer)
 {
     const pattern *p = m->patterns.at[m->schedule[layer]];
     if (!p->kv_shared) return NULL;
-    if (p->kv_layer >= layer) return arena_printf(m->arena, "layer %u reads the keys of layer %u, which is not before it", (unsigned)layer, (unsigned)p->kv_layer);
+    if (p->kv_layer >= layer)
+        return arena_printf(m->arena, "layer %u reads the keys of layer %u, which is not before it", (unsigned)layer,
+                            (unsigned)p->kv_layer);
     const pattern *owner = m->patterns.at[m->schedule[p->kv_layer]];
     const shape *a = &p->shape, *b = &owner->shape;
     if (owner->kv_shared)
-        return arena_printf(m->arena, "layer %u reads the keys of layer %u, which has none of its own", (unsigned)layer, (unsigned)p->kv_layer);
-    if (a->kv_heads != b->kv_heads || a->dim != b->dim || a->dim_v != b->dim_v || a->type != b->type || p->k_is_v != owner->k_is_v)
-        return arena_printf(m->arena, "layer %u reads the keys of layer %u, which have another shape", (unsigned)layer, (unsigned)p->kv_layer);
+        return arena_printf(m->arena, "layer %u reads the keys of layer %u, which has none of its own", (unsigned)layer,
+                            (unsigned)p->kv_layer);
+    if (a->kv_heads != b->kv_heads || a->dim != b->dim || a->dim_v != b->dim_v || a->type != b->type ||
+        p->k_is_v != owner->k_is_v)
+        return arena_printf(m->arena, "layer %u reads the keys of layer %u, which have another shape", (unsigned)layer,
+                            (unsigned)p->kv_layer);
     return NULL;
 }
 

@@ -20,7 +20,7 @@ typedef struct grouping {
     expr_pool *pool;
     arena *arena;
     const ranges *const *by_kind;
-    kind_facts *facts;    /* per kind */
+    kind_facts *facts;      /* per kind */
     uint32_t *first, *next; /* per layer: the layers that read it, in a chain; UINT32_MAX ends it */
     VEC(live_group) groups;
     VEC(interval) set; /* being made */
@@ -196,8 +196,7 @@ static void chain_readers(grouping *x)
 static bool all_alike(const grouping *x, uint32_t kind)
 {
     bool alike = !x->facts[kind].by_head && !x->facts[kind].by_layer;
-    for (uint32_t l = 0; l < x->m->layers && alike; l++)
-        alike = x->m->schedule[l] != kind || x->first[l] == UINT32_MAX;
+    for (uint32_t l = 0; l < x->m->layers && alike; l++) alike = x->m->schedule[l] != kind || x->first[l] == UINT32_MAX;
     return alike;
 }
 

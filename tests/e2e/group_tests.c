@@ -1,5 +1,5 @@
-/* group_tests.c - KV heads that live differently, each group in pages of its own; layers that read the keys of others; keys that are
- * values. */
+/* group_tests.c - KV heads that live differently, each group in pages of its own; layers that read the keys of others;
+ * keys that are values. */
 #include "tests/e2e/cached.h"
 #include "tests/e2e/e2e_test.h"
 
@@ -159,14 +159,15 @@ bool test_MOA(void)
 
 /* ---- C16: layers that read the keys of others through wider and narrower windows ---- */
 
-static const char shared_model[] = "model shared { layers 8; heads 4 / 2; dim 16; dtype f32;"
-                                   " pattern local { mask causal and window(5); }"
-                                   " pattern full { mask causal; }"
-                                   " pattern wide { mask causal and window(9); kv shared(0); }"
-                                   " pattern narrow { mask causal and window(3); kv shared(0); }"
-                                   " pattern streams { heads 8 / 2; mask causal and (window(4) or g == 1 and sink(3)); kv shared(1); }"
-                                   " pattern again { mask causal and chunk(8); kv shared(3); }"
-                                   " schedule local * 3, full, wide, narrow, streams, again; }";
+static const char shared_model[] =
+    "model shared { layers 8; heads 4 / 2; dim 16; dtype f32;"
+    " pattern local { mask causal and window(5); }"
+    " pattern full { mask causal; }"
+    " pattern wide { mask causal and window(9); kv shared(0); }"
+    " pattern narrow { mask causal and window(3); kv shared(0); }"
+    " pattern streams { heads 8 / 2; mask causal and (window(4) or g == 1 and sink(3)); kv shared(1); }"
+    " pattern again { mask causal and chunk(8); kv shared(3); }"
+    " schedule local * 3, full, wide, narrow, streams, again; }";
 
 static bool shared_sees(uint32_t layer, uint32_t h, int64_t q, int64_t k)
 {
@@ -189,7 +190,8 @@ static bool play_back_and_forth(const e2e_module *m, int32_t isa)
         cached_text *t = cached_begin(&x, 90, 5);
         EXPECT(cached_feed(&x, t, 21) && cached_rollback(&x, t, 6) && cached_feed(&x, t, 3));
         cached_text *u = cached_fork(&x, t, 77);
-        EXPECT(u && cached_feed(&x, u, 5) && cached_feed(&x, t, 9) && cached_rollback(&x, u, 4) && cached_feed(&x, u, 13));
+        EXPECT(u && cached_feed(&x, u, 5) && cached_feed(&x, t, 9) && cached_rollback(&x, u, 4) &&
+               cached_feed(&x, u, 13));
         EXPECT(cached_rollback(&x, t, 2) && cached_feed(&x, t, 1) && cached_matches(&x, t) && cached_matches(&x, u));
         EXPECT(cached_end(&x, t) && cached_feed(&x, u, 1) && cached_matches(&x, u));
         cached_close(&x);
@@ -205,7 +207,8 @@ static bool refuses_before_owner(const e2e_module *m)
     cached x;
     EXPECT(cached_open(&x, m, (attn_cache_config){.page_tokens = 4, .isa = -1}, 1));
     cached_text *t = cached_begin(&x, 4, 1);
-    DLTensor q = {.data = values, .device = {kDLCPU, 0}, .ndim = 3, .dtype = {kDLFloat, 32, 1}, .shape = extent}, o = q, l = q;
+    DLTensor q = {.data = values, .device = {kDLCPU, 0}, .ndim = 3, .dtype = {kDLFloat, 32, 1}, .shape = extent}, o = q,
+             l = q;
     o.data = out, l.data = lse, l.ndim = 2;
     const attn_tensors tensors = {.size = sizeof tensors, .q = &q, .o = &o, .lse = &l};
     const attn_step_config config = {.size = sizeof config, .n_seqs = 1, .seqs = &t->id, .counts = (int64_t[]){1}};

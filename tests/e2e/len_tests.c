@@ -5,7 +5,8 @@
 #include <string.h>
 
 /* Each token once, in steps of these sizes, over and over; what is kept by then, results at the end. */
-static bool in_steps(const e2e_module *m, int32_t isa, uint32_t page, size_t n, const int64_t *sizes, bool (*keeps)(int64_t n, int64_t k))
+static bool in_steps(const e2e_module *m, int32_t isa, uint32_t page, size_t n, const int64_t *sizes,
+                     bool (*keeps)(int64_t n, int64_t k))
 {
     cached x;
     EXPECT(cached_open(&x, m, (attn_cache_config){.page_tokens = page, .rollback = 3, .isa = isa}, 1));
@@ -73,12 +74,13 @@ static bool forgets_the_rest(void)
 bool test_B14(void)
 {
     EXPECT(forgets_the_rest());
-    EXPECT(play_B14("pattern p { heads 4 / 2; dim 16; mask causal and window(2 + len / 4); max_len 32; }", grown_window_keeps));
+    EXPECT(play_B14("pattern p { heads 4 / 2; dim 16; mask causal and window(2 + len / 4); max_len 32; }",
+                    grown_window_keeps));
     EXPECT(play_B14("pattern p { heads 4 / 2; dim 16; mask causal and (window(2 + len / 4) or q + 2 >= len);"
                     " score s * (1 + 0.03 * float(len)) + float(k) / float(len); max_len 32; }",
                     grown_window_keeps));
     EXPECT(match_body("mask causal and window(2 + len / 4);", LENS(8, 1, 61, 32)));
     EXPECT(match_body("mask k >= len / 2; score s * float(len % 5);", LENS(8, 70)));
-    return e2e_is_refused("pattern p { heads 1; dim 16; mask causal and window(floor(2.0 + 0.25 * float(len))); }", "type",
-                          "positions as floats");
+    return e2e_is_refused("pattern p { heads 1; dim 16; mask causal and window(floor(2.0 + 0.25 * float(len))); }",
+                          "type", "positions as floats");
 }

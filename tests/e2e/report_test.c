@@ -20,6 +20,13 @@ static const struct {
     {"by layer",
      "model m { layers 3; heads 4 / 2; dim 16; dtype f32; pattern a { mask causal and window(3 + 4 * layer); } "
      "schedule (a) * 3; }"},
+    {"by layer and head", "model m { layers 2; heads 8 / 4; dim 16; dtype f32; param w : int[4] = [3, 9, 3, 40]; "
+                          "pattern a { mask causal and (window(w[g]) or layer == 1 and sink(2)); } schedule a * 2; }"},
+    {"shared",
+     "model m { layers 5; heads 4 / 2; dim 16; dtype f32; pattern a { mask causal and window(5); } pattern b { "
+     "heads 8 / 2; mask causal and (window(9) or g == 1 and sink(1)); kv shared(1); } schedule a * 3, b * 2; }"},
+    {"K is V", "pattern p { heads 4 / 2; dim 32; dim_v 16; dtype f32; mask causal and chunk(8); kv k_is_v; }"},
+    {"growing", "pattern p { heads 4 / 2; dim 16; dtype f32; mask causal and window(2 + len / 4); max_len 64; }"},
     {"by head", "pattern p { heads 4 / 2; dim 16; dtype f32; mask causal and window(if g == 0 then 4 else 30); }"},
 };
 

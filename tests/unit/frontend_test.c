@@ -447,7 +447,8 @@ static void golden_forms(void)
 /* ---- mistakes --------------------------------------------------------------------------------------------------- */
 #define MAIN(clauses) "pattern main { heads 4 / 2; dim 16; " clauses " }"
 #define SHARED(owner, reader)                                                                                          \
-    "model m { heads 4; dim 16; pattern a { mask all; " owner " } pattern b { mask all; " reader " } schedule a * 2, b * 2; }"
+    "model m { heads 4; dim 16; pattern a { mask all; " owner " } pattern b { mask all; " reader                       \
+    " } schedule a * 2, b * 2; }"
 static const struct {
     const char *text;
     diag_id id;

@@ -1,4 +1,5 @@
-/* live_groups_test.c - heads that are put together live together: the groups against what each head's `live` says, number by number.
+/* live_groups_test.c - heads that are put together live together: the groups against what each head's `live` says,
+ * number by number.
  *
  *     live_groups_test [random formulas [seed]]
  */
@@ -34,7 +35,8 @@ static ir_module *make_model(arena *a, const char *layers, const kind_text *kind
     ir_module *m = ir_module_create(a, "test");
     for (int i = 0; i < MOST_LAYERS * MOST_HEADS; i++) win[i] = i % 3 == 0 ? 4 : i % 3 == 1 ? 9 : 30;
     VEC_PUSH(a, &m->symbols.attrs, "doc");
-    table run_time = {"win", TYPE_INT, 1, {WIN_SIZE}, NULL}, grid = {"grid", TYPE_INT, 2, {GRID_ROWS, GRID_COLUMNS}, w->grid};
+    table run_time = {"win", TYPE_INT, 1, {WIN_SIZE}, NULL},
+          grid = {"grid", TYPE_INT, 2, {GRID_ROWS, GRID_COLUMNS}, w->grid};
     table by_layer = {"size", TYPE_INT, 2, {MOST_LAYERS, MOST_HEADS}, win};
     VEC_PUSH(a, &m->symbols.tables, run_time);
     VEC_PUSH(a, &m->symbols.tables, grid);
@@ -93,7 +95,8 @@ static head_life life_of(const ir_module *m, const double *const *tables, uint32
 }
 
 /* Heads of a group live alike, and the group's own list says how. How many different lives there are. */
-static uint32_t check_groups(const char *name, const ir_module *m, const live_groups *x, uint32_t kind, const double *const *tables)
+static uint32_t check_groups(const char *name, const ir_module *m, const live_groups *x, uint32_t kind,
+                             const double *const *tables)
 {
     const int64_t kv_heads = m->patterns.at[kind]->shape.kv_heads;
     static head_life of_group[MOST_LAYERS * MOST_HEADS], different[MOST_LAYERS * MOST_HEADS];
@@ -105,13 +108,15 @@ static uint32_t check_groups(const char *name, const ir_module *m, const live_gr
             const head_life life = life_of(m, tables, l, g);
             CHECK_MSG(i < x->n, "%s: group %u of %u", name, i, x->n);
             if (seen[i])
-                CHECK_MSG(!memcmp(&life, &of_group[i], sizeof life), "%s: layer %u, KV head %lld lives in another way", name, l, (long long)g);
+                CHECK_MSG(!memcmp(&life, &of_group[i], sizeof life), "%s: layer %u, KV head %lld lives in another way",
+                          name, l, (long long)g);
             seen[i] = true, of_group[i] = life, counted[i]++;
             uint32_t d = 0;
             while (d < n_different && memcmp(&different[d], &life, sizeof life) != 0) d++;
             if (d == n_different) different[n_different++] = life;
         }
-    for (uint32_t i = 0; i < x->n; i++) CHECK_MSG(seen[i] && counted[i] == x->at[i].kv_heads, "%s: heads of group %u", name, i);
+    for (uint32_t i = 0; i < x->n; i++)
+        CHECK_MSG(seen[i] && counted[i] == x->at[i].kv_heads, "%s: heads of group %u", name, i);
     for (uint32_t i = 0; i < x->n; i++)
         for (int64_t n = 0; n < LENGTHS; n++)
             for (int64_t k = 0; k < n; k++) {
@@ -119,8 +124,10 @@ static uint32_t check_groups(const char *name, const ir_module *m, const live_gr
                 expr_env env = {.tables = tables};
                 env.var[VAR_Q0] = n;
                 for (uint32_t j = 0; j < x->at[i].n_live; j++)
-                    lives |= expr_eval(m->pool, x->at[i].live[j].lo, &env).i <= k && k <= expr_eval(m->pool, x->at[i].live[j].hi, &env).i;
-                CHECK_MSG(lives == of_group[i].lives[n][k], "%s: group %u, key %lld after %lld tokens", name, i, (long long)k, (long long)n);
+                    lives |= expr_eval(m->pool, x->at[i].live[j].lo, &env).i <= k &&
+                             k <= expr_eval(m->pool, x->at[i].live[j].hi, &env).i;
+                CHECK_MSG(lives == of_group[i].lives[n][k], "%s: group %u, key %lld after %lld tokens", name, i,
+                          (long long)k, (long long)n);
             }
     return n_different;
 }
@@ -134,7 +141,11 @@ static const struct named {
     uint32_t groups; /* of kind 0 */
 } named[] = {
     {"one kind", "0000", {{"k <= q and q - k < 7", 8, 4, -1}}, 1, 1},
-    {"duo attention", "0000", {{"if g == 0 or g == 2 then k <= q else (k < 3 or q - k < 7) and k <= q", 8, 4, -1}}, 1, 2},
+    {"duo attention",
+     "0000",
+     {{"if g == 0 or g == 2 then k <= q else (k < 3 or q - k < 7) and k <= q", 8, 4, -1}},
+     1,
+     2},
     {"all heads of a group count", "00", {{"k <= q and (h == 3 or q - k < 7)", 8, 2, -1}}, 1, 2},
     {"a window per head", "000", {{"k <= q and q - k < size[0, h]", 4, 4, -1}}, 1, 3},
     {"a window per layer and head", "000000", {{"k <= q and q - k < size[layer, h]", 8, 8, -1}}, 1, 3},
@@ -145,8 +156,16 @@ static const struct named {
     {"windows given at run time", "00", {{"k <= q and q - k < win[h]", 4, 4, -1}}, 1, 4},
     {"a wider reader", "0010", {{"k <= q and q - k < 5", 4, 2, -1}, {"k <= q and q - k < 9", 8, 2, 1}}, 2, 2},
     {"a narrower reader", "0010", {{"k <= q and q - k < 5", 4, 2, -1}, {"k <= q and q - k < 3", 4, 2, 1}}, 2, 1},
-    {"a reader that is wide for one head", "00011", {{"k <= q and q - k < 5", 4, 4, -1}, {"k <= q and (g == 2 or q - k < 5)", 8, 4, 1}}, 2, 2},
-    {"two readers, by layer", "0012", {{"k <= q and q - k < 5", 2, 2, -1}, {"k <= q and q - k < 5 + layer", 2, 2, 1}, {"k <= q and k < 2", 2, 2, 0}}, 3, 2},
+    {"a reader that is wide for one head",
+     "00011",
+     {{"k <= q and q - k < 5", 4, 4, -1}, {"k <= q and (g == 2 or q - k < 5)", 8, 4, 1}},
+     2,
+     2},
+    {"two readers, by layer",
+     "0012",
+     {{"k <= q and q - k < 5", 2, 2, -1}, {"k <= q and q - k < 5 + layer", 2, 2, 1}, {"k <= q and k < 2", 2, 2, 0}},
+     3,
+     2},
 };
 
 static void named_models(void)
@@ -161,7 +180,8 @@ static void named_models(void)
         const ir_module *m = make_model(a, t->layers, t->kinds, t->n_kinds, &w);
         const live_groups x = groups_of(m, 0);
         const uint32_t different = check_groups(t->name, m, &x, 0, tables);
-        CHECK_MSG(x.n == t->groups && different == t->groups, "%s: %u groups, %u lives, not %u", t->name, x.n, different, t->groups);
+        CHECK_MSG(x.n == t->groups && different == t->groups, "%s: %u groups, %u lives, not %u", t->name, x.n,
+                  different, t->groups);
         arena_destroy(a);
     }
 }

@@ -71,10 +71,12 @@ static void define_row(definition *d, int64_t i, int64_t h)
         sum += seen[k] ? weight[k] : 0;
     }
     int64_t at = i * s->q_heads + h, g = h * s->kv_heads / s->q_heads;
+    const double *values = d->p->k_is_v ? d->in->k : d->in->v;
+    const int64_t width = d->p->k_is_v ? s->dim : s->dim_v;
     for (int64_t c = 0; c < s->dim_v; c++) {
         double total = 0;
         for (int64_t k = 0; k < seq->n_keys; k++)
-            if (seen[k]) total += weight[k] * d->in->v[(k * s->kv_heads + g) * s->dim_v + c];
+            if (seen[k]) total += weight[k] * values[(k * s->kv_heads + g) * width + c];
         d->o[at * s->dim_v + c] = sum == 0 ? 0 : total / sum;
     }
     d->lse[at] = sum == 0 ? -INFINITY : max + log(sum);

@@ -466,7 +466,8 @@ static void results_are_simple(void)
     r = ranges_compute(m->pool, read_mask(m->pool, "k <= q and doc.q == doc.k"), 0);
     CHECK_STR(list_text(m, r->must, r->n_must), "[0, if must#0 then q0 else -1]");
     CHECK(r->n_data == 1 && !r->exact_rows);
-    r = ranges_compute(m->pool, read_mask(m->pool, "k <= q and (q - k) % 3 == 0 and q - k < 4000000000000000000 * h"), 0);
+    r = ranges_compute(m->pool, read_mask(m->pool, "k <= q and (q - k) % 3 == 0 and q - k < 4000000000000000000 * h"),
+                       0);
     CHECK(r->n_undecided == 2 && r->n_must == 0); /* the last may leave 64 bits */
     arena_destroy(a);
 }
@@ -493,7 +494,8 @@ static void nan_in_a_table(void)
     arena_destroy(a);
 }
 
-/* ---- len ----------------------------------------------------------------------------------------------------------- */
+/* ---- len -----------------------------------------------------------------------------------------------------------
+ */
 
 /* A key lives when a query to come may see it, in a text of whatever length up to the longest. */
 static bool lives_for_some_len(const expr_pool *p, expr mask, long n, long k, long longest)
@@ -530,7 +532,9 @@ static void every_len(void)
         const ranges *r = ranges_compute(m->pool, mask, LONGEST);
         CHECK_MSG(r->live_of_len || !masks[i].exact, "%s", masks[i].mask);
         for (uint32_t j = 0; j < r->n_live; j++)
-            CHECK_MSG(!expr_reads_var(m->pool, r->live[j].lo, VAR_LEN) && !expr_reads_var(m->pool, r->live[j].hi, VAR_LEN), "%s: live reads len", masks[i].mask);
+            CHECK_MSG(!expr_reads_var(m->pool, r->live[j].lo, VAR_LEN) &&
+                          !expr_reads_var(m->pool, r->live[j].hi, VAR_LEN),
+                      "%s: live reads len", masks[i].mask);
         for (long n = 0; n < LONGEST; n++) {
             expr_env env = {0};
             env.var[VAR_Q0] = n;
@@ -539,7 +543,8 @@ static void every_len(void)
             for (long k = 0; k < n; k++) {
                 const bool lives = lives_for_some_len(m->pool, mask, n, k, LONGEST), kept = inside(x, count, k);
                 CHECK_MSG(kept || !lives, "%s: live key %ld dropped after %ld tokens", masks[i].mask, k, n);
-                CHECK_MSG(kept == lives || !masks[i].exact, "%s: key %ld is kept after %ld tokens", masks[i].mask, k, n);
+                CHECK_MSG(kept == lives || !masks[i].exact, "%s: key %ld is kept after %ld tokens", masks[i].mask, k,
+                          n);
             }
         }
         arena_destroy(a);

@@ -108,7 +108,8 @@ static void run_row(plain *x, const double *q, float *o, float *lse)
         if (!x->visible[key]) continue;
         float w = plain_round(x->weight[key] / sum, x->c->pattern->shape.type);
         const bool k_is_v = x->c->pattern->k_is_v;
-        const double *v = (k_is_v ? x->seq->k : x->seq->v) + (key * d->kv_heads + x->env.var[VAR_G]) * (k_is_v ? d->dim : d->dim_v);
+        const double *v =
+            (k_is_v ? x->seq->k : x->seq->v) + (key * d->kv_heads + x->env.var[VAR_G]) * (k_is_v ? d->dim : d->dim_v);
         for (int64_t i = 0; i < d->dim_v; i++) o[i] += w * (float)v[i];
     }
     if (x->c->half_output)

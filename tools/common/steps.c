@@ -148,7 +148,8 @@ static bool run_layer(steps *x)
     DLTensor o = tensor_describe(&x->o, x->o.stored, ATTN_F32, false, shapes[3]);
     DLTensor lse = tensor_describe(&x->lse, x->lse.stored, ATTN_F32, false, shapes[4]);
     const bool keys = !is_shared(p), values = keys && !(p->kind->flags & ATTN_KIND_K_IS_V);
-    const attn_tensors t = {.size = sizeof t, .q = &q, .k = keys ? &k : NULL, .v = values ? &v : NULL, .o = &o, .lse = &lse};
+    const attn_tensors t = {
+        .size = sizeof t, .q = &q, .k = keys ? &k : NULL, .v = values ? &v : NULL, .o = &o, .lse = &lse};
     if (!keys && !run_owner(x)) return false;
     return call_check(attn_step_layer(x->cache, p->layer, &t, x->call->pool, &e), &e, x->err);
 }
@@ -181,7 +182,8 @@ static bool feed(steps *x, int64_t piece)
     const bool ok = run_step(x);
     free_step(x);
     for (uint32_t s = 0; s < x->p->n_seqs; s++) {
-        for (int64_t i = 0; i < x->counts[s]; i++) x->call->lens[x->start[s] + x->done[s] + i] = x->done[s] + x->counts[s];
+        for (int64_t i = 0; i < x->counts[s]; i++)
+            x->call->lens[x->start[s] + x->done[s] + i] = x->done[s] + x->counts[s];
         x->done[s] += x->counts[s];
     }
     return ok;
@@ -191,7 +193,8 @@ bool steps_run(call *c, attn_module *m, const steps_options *o, int32_t isa, att
 {
     steps x = {.call = c, .p = c->problem, .err = err};
     c->lens = calloc((size_t)x.p->total_q + 1, sizeof *c->lens);
-    bool ok = (c->lens || tool_fail(err, "out of memory")) && check_problem(x.p, o, err) && open_cache(&x, m, o, isa) && begin_sequences(&x);
+    bool ok = (c->lens || tool_fail(err, "out of memory")) && check_problem(x.p, o, err) && open_cache(&x, m, o, isa) &&
+              begin_sequences(&x);
     for (size_t i = 0; i < o->n_pieces && ok; i++) ok = feed(&x, o->pieces[i]);
     if (ok && stats) ok = call_check(attn_cache_get_stats(x.cache, stats), &(attn_error){""}, err);
     attn_cache_destroy(x.cache);
