@@ -95,6 +95,7 @@ attn_status attn_cache_create(const attn_module *m, const attn_cache_config *con
     if (!s) s = check_kinds(c, &from, err);
     if (!s) s = take_memory(c, err);
     if (!s) s = attni_cache_lay_out(c, &from, err);
+    if (!s) s = attni_prefix_open(c, from.prefix_bytes, err);
     if (!s && from.inputs) s = attni_bind_inputs(&m->desc, from.inputs, c->inputs, err);
     if (s)
         attn_cache_destroy(c);

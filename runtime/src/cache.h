@@ -6,6 +6,8 @@
  *     cache_live.c    which positions and pages a kind keeps after n tokens
  *     cache_seq.c     sequences: begin, end, fork, rollback
  *     cache_step.c    a step: begin, layer, end, cancel
+ *     cache_prefix.c  the tree of known prefixes: what enters it, what leaves it
+ *     cache_hit.c     a sequence that begins with a known prefix
  *     cache_append.c  rows of K and V into pages
  *     cache_stats.c   counts, kept positions
  *     cache_bound.c   the most that can ever be held
@@ -26,7 +28,9 @@ enum { CACHE_PAGE_TOKENS = 64 };
 typedef struct page {
     struct page *next, *prev; /* of all pages of the kind */
     struct page *next_free;
-    uint32_t refs; /* tables, and steps that may have to put it back; 0: free */
+    struct prefix_slot *slot; /* of the tree of prefixes, which then counts in refs, too; NULL: not there */
+    uint32_t refs; /* tables, steps that may have to put it back, and the tree; 0: free */
+    uint32_t from; /* slots before it were never written: the sequence began the page anew */
     uint32_t seen; /* attn_cache_check counts here */
 } page;
 
@@ -44,6 +48,7 @@ typedef struct page_pool {
     LIST(viewer) viewers; /* what they can see is live */
     page *all, *free;
     int64_t pages, n_free, shared, evicted;
+    int64_t idle; /* of pages: only the tree of prefixes has them */
     int64_t made; /* by attni_pages_reserve, to be undone when it fails */
 } page_pool;
 
@@ -62,12 +67,43 @@ typedef struct table { /* one pool of one sequence */
     spans held; /* indices that have a page */
 } table;
 
+/* One pool of a node. */
+typedef struct prefix_slot {
+    struct prefix_node *node;
+    struct prefix_slot *older, *newer; /* of all with idle pages, by when the last one became so */
+    int64_t idle;                      /* pages that nobody else has */
+    const char **pages;                /* [pages of the node]; NULL: let go */
+} prefix_slot;
+
+/* Some tokens behind those of its parent, known with their pages. Every sequence of tokens and attributes has one way
+ * from the root. */
+typedef struct prefix_node {
+    struct prefix_node *parent;              /* NULL: the root, which has no tokens */
+    LIST(struct prefix_node *) children;     /* by their words */
+    int64_t begin, run;                      /* its tokens: run of them from begin on, a page's first position */
+    int64_t users, held;                     /* sequences that stand here; pages in all slots */
+    int32_t *words;                          /* token ids, then values of each attribute: [1 + attributes][run] */
+    prefix_slot *slots;                      /* per pool */
+} prefix_node;
+
+typedef struct prefixes {
+    prefix_node root;
+    prefix_slot *oldest, *newest; /* with idle pages */
+    uint64_t idle_bytes, limit;
+    bool off;                     /* results depend on how tokens are cut into steps: nothing can be shared */
+    LIST(uint32_t) layers;        /* of the module: one of each that may see otherwise */
+    int64_t hits, tokens;
+} prefixes;
+
 typedef struct sequence {
     attn_seq_id id;
     int64_t n, furthest; /* tokens; the most there ever were */
     table *tables;       /* per pool */
     int32_t **attrs;     /* per attribute: by position */
     int64_t attr_cap;
+    int32_t *tokens;     /* ids of the first `known` tokens */
+    int64_t known, token_cap; /* known: their keys and values are what these tokens alone give */
+    prefix_node *node;   /* the longest known prefix of whole pages; never NULL */
     bool in_step;
 } sequence;
 
@@ -88,6 +124,7 @@ typedef struct step_seq {
 
 typedef struct step { /* all of it lives in mem */
     bool open;
+    bool named; /* the new tokens' ids are known */
     memory mem;
     uint32_t n_seqs, layers_done;
     step_seq *seqs;
@@ -114,6 +151,7 @@ struct attn_cache {
     uint32_t n_layers;   /* that are of this cache */
     LIST(sequence *) seqs; /* by rising id */
     attn_seq_id last_id;
+    prefixes prefixes;
     step step;
 };
 
@@ -137,9 +175,12 @@ attn_status attni_cache_lay_out(attn_cache *c, const attn_cache_config *from, at
 /* ---- cache_pages.c ----------------------------------------------------------------------------------------------- */
 /* Makes sure that each pool has need[pool] free pages. Fails with nothing taken. */
 attn_status attni_pages_reserve(attn_cache *c, const int64_t *need, attn_error *err);
-char *attni_page_take(attn_cache *c, uint32_t pool);                /* a reserved one */
+char *attni_page_take(attn_cache *c, uint32_t pool, int64_t from);  /* a reserved one, to be written from a slot on */
 void attni_page_share(attn_cache *c, uint32_t pool, const char *data);
 void attni_page_drop(attn_cache *c, uint32_t pool, const char *data);
+/* The tree's reference: begins, ends. */
+void attni_page_keep(attn_cache *c, uint32_t pool, const char *data, prefix_slot *slot);
+void attni_page_let_go(attn_cache *c, uint32_t pool, const char *data);
 bool attni_page_is_shared(const char *data);
 /* NaN into the slots [lo, hi) of a page, when the cache poisons and no other sequence reads it. */
 void attni_page_poison(attn_cache *c, uint32_t pool, const char *data, int64_t lo, int64_t hi);
@@ -158,12 +199,48 @@ static inline int64_t attni_live_from(const attn_cache *c, int64_t furthest)
 /* ---- cache_seq.c ------------------------------------------------------------------------------------------------- */
 sequence *attni_seq_find(const attn_cache *c, attn_seq_id id); /* NULL: not there */
 attn_status attni_seq_get(const attn_cache *c, attn_seq_id id, sequence **out, attn_error *err);
-/* Room for n tokens: attributes and tables. What the sequence holds does not change. */
+/* Room for n tokens: attributes and tables; ids. What the sequence holds does not change. */
 attn_status attni_seq_reserve(attn_cache *c, sequence *s, int64_t n, attn_error *err);
+attn_status attni_seq_reserve_ids(attn_cache *c, sequence *s, int64_t n, attn_error *err);
 void attni_seq_drop_pages(attn_cache *c, sequence *s, uint32_t pool, const spans *pages);
 /* NaN where pages hold no token that is alive; nothing unless the cache poisons. */
 void attni_seq_poison(attn_cache *c, sequence *s, uint32_t pool, const spans *alive);
+/* Not in the list yet, but there is room for it. NULL: no memory, nothing is left behind. */
+sequence *attni_seq_make(attn_cache *c);
+attn_seq_id attni_seq_enlist(attn_cache *c, sequence *s);
 void attni_seq_delete(attn_cache *c, sequence *s);
+
+/* ---- cache_prefix.c ---------------------------------------------------------------------------------------------- */
+typedef struct named_text { /* tokens with their attributes, by position */
+    const int32_t *tokens;
+    const int32_t *const *attrs;
+    int64_t n;
+} named_text;
+
+static inline int64_t attni_prefix_end(const prefix_node *n) { return n->begin + n->run; }
+
+attn_status attni_prefix_open(attn_cache *c, uint64_t limit, attn_error *err);
+/* How many tokens of the node are the text's; *order: < 0 when it lies before the text, 0: the text ends with it. */
+int64_t attni_prefix_compare(const attn_cache *c, const prefix_node *n, const named_text *text, int *order);
+size_t attni_prefix_place(const attn_cache *c, const prefix_node *parent, const named_text *text);
+/* No token before n sees one of n .. total - 1, in any layer of the module. *no_memory is only ever set. */
+bool attni_prefix_is_closed(const attn_cache *c, const int32_t *const *attrs, int64_t n, int64_t total,
+                            bool *no_memory);
+/* Of a slot: a page more or less that nobody else has. */
+void attni_prefix_count(attn_cache *c, prefix_slot *slot, int by);
+/* Lets idle pages go, the oldest first: until those of the cache's limit are left; until `bytes` more fit the budget. */
+void attni_prefix_trim(attn_cache *c);
+void attni_prefix_make_room(attn_cache *c, uint64_t bytes);
+
+/* The step's ids go behind those that are known; when it ends, full pages enter the tree, before any is dropped. */
+attn_status attni_prefix_read(attn_cache *c, const int32_t *tokens, attn_error *err);
+void attni_prefix_add(attn_cache *c);
+/* Gives the tree's hold on pages up that the step would else have to copy. false: there are none. */
+bool attni_prefix_yield(attn_cache *c);
+void attni_prefix_stand(sequence *s, prefix_node *n);           /* for a sequence that stands nowhere */
+void attni_prefix_back(attn_cache *c, sequence *s, int64_t n);  /* it is about to lose its tokens from n on */
+void attni_prefix_keep_rest(attn_cache *c, sequence *s);        /* what is known behind whole pages; it is about to end */
+void attni_prefix_leave(attn_cache *c, sequence *s);            /* stands nowhere then */
 
 /* ---- cache_append.c ---------------------------------------------------------------------------------------------- */
 void attni_append(attn_cache *c, uint32_t layer, const view *k, const view *v);

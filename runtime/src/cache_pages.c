@@ -54,19 +54,20 @@ static void unmake_page(attn_cache *c, page_pool *pool)
 
 /* ---- reserving --------------------------------------------------------------------------------------------------- */
 
-static attn_status check_budget(const attn_cache *c, const int64_t *need, attn_error *err)
+static attn_status check_budget(const attn_cache *c, const int64_t *need, uint64_t *more_bytes, attn_error *err)
 {
-    uint64_t sum = c->bytes;
+    const uint64_t used = c->bytes - c->prefixes.idle_bytes;
+    uint64_t sum = used;
     for (uint32_t k = 0; k < c->n_pools; k++) {
         uint64_t more;
         if (__builtin_mul_overflow((uint64_t)need[k], c->pools[k].page_bytes, &more) ||
             __builtin_add_overflow(sum, more, &sum))
             sum = UINT64_MAX;
     }
+    *more_bytes = sum - used;
     if (sum <= c->budget && sum < UINT64_MAX) return ATTN_OK;
     return attni_fail(err, ATTN_E_BUDGET, "the step needs pages for %llu bytes more; %llu of %llu are in use",
-                      (unsigned long long)(sum - c->bytes), (unsigned long long)c->bytes,
-                      (unsigned long long)c->budget);
+                      (unsigned long long)*more_bytes, (unsigned long long)used, (unsigned long long)c->budget);
 }
 
 /* Gives a free page that nobody needs back to the allocator. As the sum fits, there is one whenever room is short. */
@@ -93,8 +94,10 @@ static bool fill_pool(attn_cache *c, uint32_t pool_index, const int64_t *need)
 attn_status attni_pages_reserve(attn_cache *c, const int64_t *need, attn_error *err)
 {
     const uint32_t n_pools = c->n_pools;
-    attn_status s = check_budget(c, need, err);
+    uint64_t bytes;
+    attn_status s = check_budget(c, need, &bytes, err);
     if (s) return s;
+    attni_prefix_make_room(c, bytes);
     bool ok = true;
     for (uint32_t k = 0; k < n_pools; k++) c->pools[k].made = 0;
     for (uint32_t k = 0; k < n_pools && ok; k++) ok = fill_pool(c, k, need);
@@ -106,7 +109,18 @@ attn_status attni_pages_reserve(attn_cache *c, const int64_t *need, attn_error *
 
 /* ---- use --------------------------------------------------------------------------------------------------------- */
 
-char *attni_page_take(attn_cache *c, uint32_t pool_index)
+/* A page counts as shared when several sequences have it, as idle when only the tree of prefixes has. */
+static void count(attn_cache *c, page_pool *pool, const page *p, int by)
+{
+    const uint32_t sequences = p->refs - (p->slot != NULL);
+    if (sequences > 1) pool->shared += by;
+    if (sequences || !p->slot) return;
+    pool->idle += by;
+    c->prefixes.idle_bytes += by > 0 ? pool->page_bytes : -pool->page_bytes;
+    attni_prefix_count(c, p->slot, by);
+}
+
+char *attni_page_take(attn_cache *c, uint32_t pool_index, int64_t from)
 {
     page_pool *pool = &c->pools[pool_index];
     page *p = pool->free;
@@ -114,6 +128,7 @@ char *attni_page_take(attn_cache *c, uint32_t pool_index)
     pool->n_free--;
     pool->pages++;
     p->refs = 1;
+    p->from = (uint32_t)from;
     c->bytes += pool->page_bytes;
     if (c->bytes > c->bytes_most) c->bytes_most = c->bytes;
     return data_of(p);
@@ -121,19 +136,42 @@ char *attni_page_take(attn_cache *c, uint32_t pool_index)
 
 void attni_page_share(attn_cache *c, uint32_t pool_index, const char *data)
 {
-    if (++attni_page_of(data)->refs == 2) c->pools[pool_index].shared++;
+    page *p = attni_page_of(data);
+    count(c, &c->pools[pool_index], p, -1);
+    p->refs++;
+    count(c, &c->pools[pool_index], p, 1);
 }
 
-void attni_page_drop(attn_cache *c, uint32_t pool_index, const char *data)
+static void release(attn_cache *c, page_pool *pool, page *p, bool by_tree)
 {
-    page *p = attni_page_of(data);
-    page_pool *pool = &c->pools[pool_index];
-    if (--p->refs == 1) pool->shared--;
+    count(c, pool, p, -1);
+    if (by_tree) p->slot = NULL;
+    p->refs--;
+    count(c, pool, p, 1);
     if (p->refs) return;
     pool->pages--;
     c->bytes -= pool->page_bytes;
     poison_all(c, pool, p);
     add_free(pool, p);
+}
+
+void attni_page_drop(attn_cache *c, uint32_t pool_index, const char *data)
+{
+    release(c, &c->pools[pool_index], attni_page_of(data), false);
+}
+
+void attni_page_keep(attn_cache *c, uint32_t pool_index, const char *data, prefix_slot *slot)
+{
+    page *p = attni_page_of(data);
+    count(c, &c->pools[pool_index], p, -1);
+    p->slot = slot;
+    p->refs++;
+    count(c, &c->pools[pool_index], p, 1);
+}
+
+void attni_page_let_go(attn_cache *c, uint32_t pool_index, const char *data)
+{
+    release(c, &c->pools[pool_index], attni_page_of(data), true);
 }
 
 bool attni_page_is_shared(const char *data) { return attni_page_of(data)->refs > 1; }

@@ -76,6 +76,16 @@ attn_status attni_seq_reserve(attn_cache *c, sequence *s, int64_t n, attn_error 
     return c->mem.failed ? no_memory(err) : ATTN_OK;
 }
 
+attn_status attni_seq_reserve_ids(attn_cache *c, sequence *s, int64_t n, attn_error *err)
+{
+    if (n <= s->token_cap) return ATTN_OK;
+    const int64_t cap = n < 2 * s->token_cap ? 2 * s->token_cap : n < 64 ? 64 : n;
+    s->tokens = widen(&c->mem, s->tokens, (size_t)s->token_cap * sizeof *s->tokens, (size_t)cap * sizeof *s->tokens);
+    if (c->mem.failed) return no_memory(err);
+    s->token_cap = cap;
+    return ATTN_OK;
+}
+
 /* ---- pages ------------------------------------------------------------------------------------------------------ */
 
 void attni_seq_drop_pages(attn_cache *c, sequence *s, uint32_t pool, const spans *pages)
@@ -88,19 +98,33 @@ void attni_seq_drop_pages(attn_cache *c, sequence *s, uint32_t pool, const spans
         }
 }
 
+/* Keys lo .. hi - 1 of the page; what the tree of prefixes does not have yet and may get is spared. */
+static void poison_keys(attn_cache *c, const sequence *s, uint32_t pool, int64_t index, int64_t lo, int64_t hi)
+{
+    const int64_t first = index * c->page_tokens, spared = attni_prefix_end(s->node);
+    const char *data = s->tables[pool].pages[index];
+    page *p = attni_page_of(data);
+    if (lo < s->known && hi > spared) {
+        if (lo < spared) poison_keys(c, s, pool, index, lo, spared);
+        if (hi > s->known) poison_keys(c, s, pool, index, s->known, hi);
+        return;
+    }
+    attni_page_poison(c, pool, data, lo - first, hi - first);
+    if (lo < s->known && !attni_page_is_shared(data) && hi - first > p->from) p->from = (uint32_t)(hi - first);
+}
+
 /* Poisons the slots of the page that no span of keys covers. */
 static void poison_page(attn_cache *c, sequence *s, uint32_t pool, int64_t index, const spans *alive)
 {
-    const int64_t first = index * c->page_tokens, end = first + c->page_tokens;
-    const char *data = s->tables[pool].pages[index];
-    int64_t from = first;
+    const int64_t end = (index + 1) * c->page_tokens;
+    int64_t from = index * c->page_tokens;
     for (size_t i = 0; i < alive->n && from < end; i++) {
         if (alive->at[i].hi <= from) continue;
         const int64_t to = alive->at[i].lo < end ? alive->at[i].lo : end;
-        attni_page_poison(c, pool, data, from - first, to - first);
+        if (from < to) poison_keys(c, s, pool, index, from, to);
         from = alive->at[i].hi;
     }
-    if (from < end) attni_page_poison(c, pool, data, from - first, end - first);
+    if (from < end) poison_keys(c, s, pool, index, from, end);
 }
 
 void attni_seq_poison(attn_cache *c, sequence *s, uint32_t pool, const spans *alive)
@@ -112,14 +136,14 @@ void attni_seq_poison(attn_cache *c, sequence *s, uint32_t pool, const spans *al
 
 /* ---- begin and end ---------------------------------------------------------------------------------------------- */
 
-/* Not in the list yet, but there is room for it. NULL: no memory, nothing is left behind. */
-static sequence *make(attn_cache *c)
+sequence *attni_seq_make(attn_cache *c)
 {
     const attn_module_desc *d = &c->module->desc;
     if (c->seqs.n == c->seqs.cap)
         c->seqs.at = attni_grow(&c->mem, c->seqs.at, c->seqs.n, &c->seqs.cap, sizeof *c->seqs.at);
     sequence *s = attni_alloc(&c->mem, 1, sizeof *s);
     if (!s) return NULL;
+    attni_prefix_stand(s, &c->prefixes.root);
     s->tables = attni_alloc(&c->mem, c->n_pools, sizeof *s->tables);
     s->attrs = attni_alloc(&c->mem, d->n_attrs, sizeof *s->attrs);
     for (uint32_t k = 0; s->tables && k < c->n_pools; k++) s->tables[k].held.mem = &c->mem;
@@ -128,7 +152,7 @@ static sequence *make(attn_cache *c)
     return NULL;
 }
 
-static attn_seq_id enlist(attn_cache *c, sequence *s)
+attn_seq_id attni_seq_enlist(attn_cache *c, sequence *s)
 {
     s->id = ++c->last_id;
     c->seqs.at[c->seqs.n++] = s;
@@ -137,23 +161,36 @@ static attn_seq_id enlist(attn_cache *c, sequence *s)
 
 static attn_status begin(attn_cache *c, attn_seq_id *out, attn_error *err)
 {
-    sequence *s = make(c);
+    sequence *s = attni_seq_make(c);
     if (!s) return no_memory(err);
-    *out = enlist(c, s);
+    *out = attni_seq_enlist(c, s);
     return ATTN_OK;
+}
+
+/* The last ones first: so prefixes become older from their ends on. */
+static void drop_all_pages(attn_cache *c, sequence *s)
+{
+    size_t most = 0;
+    for (uint32_t k = 0; k < c->n_pools; k++)
+        if (s->tables[k].cap > most) most = s->tables[k].cap;
+    for (size_t p = most; p-- > 0;)
+        for (uint32_t k = 0; k < c->n_pools; k++)
+            if (p < s->tables[k].cap && s->tables[k].pages[p]) attni_page_drop(c, k, s->tables[k].pages[p]);
 }
 
 void attni_seq_delete(attn_cache *c, sequence *s)
 {
     const attn_module_desc *d = &c->module->desc;
+    if (s->tables) drop_all_pages(c, s);
+    attni_prefix_leave(c, s);
     for (uint32_t k = 0; s->tables && k < c->n_pools; k++) {
-        attni_seq_drop_pages(c, s, k, &s->tables[k].held);
         attni_spans_free(&s->tables[k].held);
         attni_free(&c->mem, s->tables[k].pages);
     }
     for (uint32_t a = 0; s->attrs && a < d->n_attrs; a++) attni_free(&c->mem, s->attrs[a]);
     attni_free(&c->mem, s->tables);
     attni_free(&c->mem, s->attrs);
+    attni_free(&c->mem, s->tokens);
     attni_free(&c->mem, s);
 }
 
@@ -172,7 +209,9 @@ static attn_status end(attn_cache *c, attn_seq_id id, attn_error *err)
     const size_t i = place_of(c, id);
     memmove(c->seqs.at + i, c->seqs.at + i + 1, (c->seqs.n - i - 1) * sizeof *c->seqs.at);
     c->seqs.n--;
+    attni_prefix_keep_rest(c, seq);
     attni_seq_delete(c, seq);
+    attni_prefix_trim(c);
     return ATTN_OK;
 }
 
@@ -187,12 +226,12 @@ attn_status attn_seq_end(attn_cache *c, attn_seq_id id, attn_error *err)
 /* Everything that needs memory. */
 static sequence *make_like(attn_cache *c, const sequence *from, attn_error *err)
 {
-    sequence *to = make(c);
+    sequence *to = attni_seq_make(c);
     if (!to) return NULL;
     attn_status s = attni_seq_reserve(c, to, from->n, err);
+    if (!s) s = attni_seq_reserve_ids(c, to, from->known, err);
     for (uint32_t k = 0; !s && k < c->n_pools; k++) attni_spans_copy(&to->tables[k].held, &from->tables[k].held);
     if (!c->mem.failed) return to;
-    for (uint32_t k = 0; k < c->n_pools; k++) to->tables[k].held.n = 0; /* its tables are empty still */
     attni_seq_delete(c, to);
     return NULL;
 }
@@ -219,9 +258,13 @@ static attn_status fork_sequence(attn_cache *c, attn_seq_id id, attn_seq_id *out
     share_pages(c, from, to);
     for (uint32_t a = 0; from->n && a < c->module->desc.n_attrs; a++)
         memcpy(to->attrs[a], from->attrs[a], (size_t)from->n * sizeof *to->attrs[a]);
+    if (from->known) memcpy(to->tokens, from->tokens, (size_t)from->known * sizeof *to->tokens);
     to->n = from->n;
     to->furthest = from->furthest;
-    *out = enlist(c, to);
+    to->known = from->known;
+    attni_prefix_leave(c, to);
+    attni_prefix_stand(to, from->node);
+    *out = attni_seq_enlist(c, to);
     return ATTN_OK;
 }
 
@@ -257,6 +300,7 @@ static attn_status shrink_to(attn_cache *c, sequence *s, int64_t n, memory *scra
 {
     shrink *to = plan_shrink(c, s, n, scratch);
     const bool failed = scratch->failed || c->mem.failed;
+    if (!failed) attni_prefix_back(c, s, n);
     for (uint32_t k = 0; to && k < c->n_pools; k++) {
         if (failed) {
             attni_spans_free(&to[k].keep);
@@ -269,6 +313,7 @@ static attn_status shrink_to(attn_cache *c, sequence *s, int64_t n, memory *scra
     }
     if (failed) return no_memory(err);
     s->n = n;
+    attni_prefix_trim(c);
     return ATTN_OK;
 }
 

@@ -26,12 +26,16 @@ attn_status attn_cache_get_stats(const attn_cache *c, attn_cache_stats *out)
                            .bytes_reserved = c->bytes_reserved,
                            .bytes_full = full_bytes(c),
                            .bytes_most = c->bytes_most,
-                           .bytes_bound = c->bytes_bound};
+                           .bytes_bound = c->bytes_bound,
+                           .bytes_prefix = c->prefixes.idle_bytes,
+                           .prefix_hits = c->prefixes.hits,
+                           .prefix_tokens = c->prefixes.tokens};
     for (uint32_t k = 0; k < c->n_pools; k++) {
         s.pages += c->pools[k].pages;
         s.pages_free += c->pools[k].n_free;
         s.pages_shared += c->pools[k].shared;
         s.pages_evicted += c->pools[k].evicted;
+        s.pages_prefix += c->pools[k].idle;
     }
     memcpy(out, &s, size);
     return attni_cache_leave(c, ATTN_OK);

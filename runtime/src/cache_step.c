@@ -220,7 +220,7 @@ static attn_status make_plans(attn_cache *c, attn_error *err)
 static void copy_first(attn_cache *c, uint32_t pool, step_seq *x, table *t)
 {
     const char *old = t->pages[x->first];
-    char *copy = attni_page_take(c, pool);
+    char *copy = attni_page_take(c, pool, attni_page_of(old)->from);
     memcpy(copy, old, c->pools[pool].page_bytes);
     t->pages[x->first] = copy;
     x->tables[pool].copied = old;
@@ -236,8 +236,16 @@ static void take_pages(attn_cache *c)
             if (!c->pools[k].n_blocks || x->first > x->last) continue;
             if (is_held(t, x->first) && attni_page_is_shared(t->pages[x->first])) copy_first(c, k, x, t);
             for (int64_t p = x->first; p <= x->last; p++)
-                if (!t->pages[p]) t->pages[p] = attni_page_take(c, k);
+                if (!t->pages[p])
+                    t->pages[p] = attni_page_take(c, k, p == x->first ? x->seq->n % c->page_tokens : 0);
         }
+}
+
+/* Where it is too much, pages that are in the tree of prefixes need not be copied: the tree can do without. */
+static attn_status reserve_pages(attn_cache *c, attn_error *err)
+{
+    const attn_status s = attni_pages_reserve(c, c->step.need, err);
+    return s == ATTN_E_BUDGET && attni_prefix_yield(c) ? attni_pages_reserve(c, c->step.need, err) : s;
 }
 
 /* The plans, the marks, and all memory. What was in the tables stays. */
@@ -258,10 +266,11 @@ static attn_status begin(attn_cache *c, const attn_step_config *from, attn_error
     attn_status s = attni_memory_open(&c->step.mem, &c->mem.a, err);
     if (!s) s = read_sequences(c, from, err);
     if (!s) s = read_attrs(c, from, err);
+    if (!s) s = attni_prefix_read(c, from->tokens, err);
     if (!s) s = check_splits(c, err);
     if (!s) s = decide_pages(c, err);
     if (!s) s = make_plans(c, err);
-    if (!s) s = attni_pages_reserve(c, c->step.need, err);
+    if (!s) s = reserve_pages(c, err);
     if (s) {
         close_step(c);
         return s;
@@ -362,6 +371,7 @@ static attn_status end(attn_cache *c, attn_error *err)
         if (!c->step.done[l] && attni_cache_has_layer(c, l))
             return attni_fail(err, ATTN_E_STATE, "%u of %u layers have been run; layer %u has not", c->step.layers_done,
                               c->n_layers, l);
+    attni_prefix_add(c);
     for (uint32_t i = 0; i < c->step.n_seqs; i++) {
         step_seq *x = &c->step.seqs[i];
         for (uint32_t k = 0; k < c->n_pools; k++)
@@ -370,6 +380,7 @@ static attn_status end(attn_cache *c, attn_error *err)
         if (x->seq->n > x->seq->furthest) x->seq->furthest = x->seq->n;
     }
     close_step(c);
+    attni_prefix_trim(c);
     return ATTN_OK;
 }
 
@@ -403,5 +414,6 @@ void attn_step_cancel(attn_cache *c)
         for (uint32_t k = 0; k < c->n_pools; k++)
             if (c->pools[k].n_blocks) put_back(c, k, &c->step.seqs[i]);
     if (c->step.open) close_step(c);
+    attni_prefix_trim(c);
     attni_cache_leave(c, ATTN_OK);
 }

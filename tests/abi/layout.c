@@ -43,7 +43,8 @@ static void print_descriptors(void)
     AT(attn_kind_desc, kv_heads), AT(attn_kind_desc, dim), AT(attn_kind_desc, dim_v), AT(attn_kind_desc, dtype);
     AT(attn_kind_desc, n_may), AT(attn_kind_desc, n_must), AT(attn_kind_desc, n_live), AT(attn_kind_desc, n_data);
     AT(attn_kind_desc, n_kernels), AT(attn_kind_desc, ranges), AT(attn_kind_desc, live), AT(attn_kind_desc, bounds);
-    AT(attn_kind_desc, visible), AT(attn_kind_desc, kernels), AT(attn_kind_desc, kv_layer), AT(attn_kind_desc, n_groups);
+    AT(attn_kind_desc, visible), AT(attn_kind_desc, kernels), AT(attn_kind_desc, kv_layer),
+        AT(attn_kind_desc, n_groups);
     AT(attn_kind_desc, groups), AT(attn_kind_desc, max_len);
     STRUCT(attn_input_desc);
     AT(attn_input_desc, size), AT(attn_input_desc, is_int), AT(attn_input_desc, name), AT(attn_input_desc, rank);
@@ -84,15 +85,19 @@ static void print_cache(void)
     AT(attn_cache_config, size), AT(attn_cache_config, budget), AT(attn_cache_config, page_tokens);
     AT(attn_cache_config, rollback), AT(attn_cache_config, workers), AT(attn_cache_config, isa);
     AT(attn_cache_config, inputs), AT(attn_cache_config, allocator), AT(attn_cache_config, poison);
-    AT(attn_cache_config, n_layers), AT(attn_cache_config, layers);
+    AT(attn_cache_config, n_layers), AT(attn_cache_config, layers), AT(attn_cache_config, prefix_bytes);
     STRUCT(attn_step_config);
     AT(attn_step_config, size), AT(attn_step_config, n_seqs), AT(attn_step_config, seqs), AT(attn_step_config, counts);
-    AT(attn_step_config, attrs);
+    AT(attn_step_config, attrs), AT(attn_step_config, tokens);
+    STRUCT(attn_prefix);
+    AT(attn_prefix, size), AT(attn_prefix, n_tokens), AT(attn_prefix, most), AT(attn_prefix, tokens);
+    AT(attn_prefix, attrs);
     STRUCT(attn_cache_stats);
     AT(attn_cache_stats, size), AT(attn_cache_stats, bytes), AT(attn_cache_stats, bytes_reserved);
     AT(attn_cache_stats, bytes_full), AT(attn_cache_stats, bytes_most), AT(attn_cache_stats, pages);
     AT(attn_cache_stats, pages_free), AT(attn_cache_stats, pages_shared), AT(attn_cache_stats, pages_evicted);
-    AT(attn_cache_stats, bytes_bound);
+    AT(attn_cache_stats, bytes_bound), AT(attn_cache_stats, bytes_prefix), AT(attn_cache_stats, pages_prefix);
+    AT(attn_cache_stats, prefix_hits), AT(attn_cache_stats, prefix_tokens);
     STRUCT(attn_cache_limits);
     AT(attn_cache_limits, size), AT(attn_cache_limits, n_seqs), AT(attn_cache_limits, max_tokens);
     AT(attn_cache_limits, max_step);

@@ -2,7 +2,10 @@
  *
  * A token is a number; its query, keys and values in each layer are hashed from it. So a sequence is a list of numbers,
  * a fork a copy of it, and attention of the new tokens is computed over all tokens, in double, and compared with what
- * the cache gave. Which pages it holds, and how many bytes they have, is counted the same way. */
+ * the cache gave. Which pages it holds, and how many bytes they have, is counted the same way.
+ *
+ * With an alphabet, tokens have ids that the cache gets to know, and their numbers are hashed from all that they see
+ * when they come: so a page is right for no other text than one in which its tokens see the same. */
 #ifndef ATTNC_TEST_CACHE_MODEL_H
 #define ATTNC_TEST_CACHE_MODEL_H
 
@@ -12,12 +15,13 @@
 #include <attn/cache.h>
 
 enum { MODEL_Q_HEADS = 4, MODEL_KV_HEADS = 2, MODEL_PER_KV = MODEL_Q_HEADS / MODEL_KV_HEADS };
-enum { MODEL_MAX_SEQS = 12, MODEL_MAX_STEP = 1024, MODEL_MAX_POOLS = 8 };
+enum { MODEL_MAX_SEQS = 12, MODEL_MAX_STEP = 1024, MODEL_MAX_POOLS = 8, MODEL_SCRIPT = 2048 };
 
 typedef struct model_seq {
     attn_seq_id id; /* 0: none */
     int64_t n, furthest, cap;
-    int32_t *token, *attr;
+    int32_t *token, *attr, *id_of;
+    int64_t known, ready;           /* whose ids the cache knows; whose ids and attributes are settled already */
     int64_t *page[MODEL_MAX_POOLS]; /* numbers of pages, by position / page_tokens: what is shared has the same */
 } model_seq;
 
@@ -31,6 +35,9 @@ typedef struct model {
     int32_t next_token;
     float *record; /* NULL, or where results are written one behind the other */
     size_t recorded;
+    int alphabet;                                            /* 0: no ids, and pages are counted */
+    bool named;                                              /* the next step brings ids */
+    int32_t script[MODEL_SCRIPT], script_attr[MODEL_SCRIPT]; /* what most texts say */
     int64_t next_page;
     uint32_t n_pools; /* a kind has one for each of its groups of heads */
     int32_t table[64];
@@ -88,7 +95,7 @@ static inline void model_close(model *m)
     attn_cache_destroy(m->cache);
     attn_module_destroy(m->module);
     for (int i = 0; i < MODEL_MAX_SEQS; i++) {
-        free(m->seqs[i].token), free(m->seqs[i].attr);
+        free(m->seqs[i].token), free(m->seqs[i].attr), free(m->seqs[i].id_of);
         for (uint32_t p = 0; p < m->n_pools; p++) free(m->seqs[i].page[p]);
     }
     *m = (model){0};
@@ -107,6 +114,7 @@ static inline void model_grow(const model *m, model_seq *s, int64_t n)
     s->cap = 2 * n;
     s->token = model_widen(s->token, s->cap, sizeof *s->token);
     s->attr = model_widen(s->attr, s->cap, sizeof *s->attr);
+    s->id_of = model_widen(s->id_of, s->cap, sizeof *s->id_of);
     for (uint32_t p = 0; p < m->n_pools; p++) s->page[p] = model_widen(s->page[p], s->cap, sizeof *s->page[p]);
 }
 
@@ -304,15 +312,65 @@ typedef struct model_step {
 } model_step;
 
 /* Groups of a few tokens with one number. */
+static inline int32_t model_new_attr(model *m, const int32_t *attr, int64_t i, bool first)
+{
+    const bool joins = first ? i && !model_below(m, 8) : model_below(m, 4) > 0;
+    return joins                             ? attr[i - 1]
+           : fake.mask[0]->see == see_images ? (model_below(m, 3) ? m->next_token : -1)
+                                             : (int32_t)model_below(m, 3);
+}
+
+static inline void model_set_alphabet(model *m, int size)
+{
+    m->alphabet = size;
+    m->named = true;
+    for (int64_t i = 0; i < MODEL_SCRIPT; i++) {
+        m->script[i] = (int32_t)model_below(m, size);
+        m->script_attr[i] = model_new_attr(m, m->script_attr, i, i == 0);
+        m->next_token++;
+    }
+}
+
+/* The script goes on, but for a token here and there. */
+static inline void model_settle(model *m, model_seq *s, int64_t n)
+{
+    model_grow(m, s, n);
+    for (; s->ready < n; s->ready++) {
+        const bool other = !model_below(m, 40);
+        s->id_of[s->ready] = other ? (int32_t)model_below(m, m->alphabet) : m->script[s->ready];
+        s->attr[s->ready] = other ? model_new_attr(m, s->attr, s->ready, false) : m->script_attr[s->ready];
+    }
+}
+
+static inline bool model_has_attrs(const model *m) { return attn_module_describe(m->module)->n_attrs > 0; }
+
+/* The number of a token that comes when there are `total`: of all that it sees, in any layer. */
+static inline int32_t model_number(const model *m, const model_seq *s, int64_t total, int64_t q)
+{
+    unsigned long long x = (unsigned long long)s->id_of[q] + 1;
+    for (int64_t k = 0; k < total; k++) {
+        bool sees = false;
+        for (int64_t i = 0; i < model_layers_of(m) * MODEL_Q_HEADS && !sees; i++)
+            sees = model_sees(m, s, i / MODEL_Q_HEADS, i % MODEL_Q_HEADS, q, k);
+        if (!sees) continue;
+        x = x * 31 + (unsigned long long)(1000 * k + s->id_of[k] * 10);
+        if (model_has_attrs(m)) x += (uint32_t)s->attr[k];
+        check_random(&x);
+    }
+    return (int32_t)(x & 0x7fffffff);
+}
+
 static inline void model_new_tokens(model *m, model_seq *s, int64_t count)
 {
     model_grow(m, s, s->n + count);
+    if (m->alphabet) model_settle(m, s, s->n + count);
     for (int64_t i = s->n; i < s->n + count; i++) {
+        if (m->alphabet) {
+            s->token[i] = model_number(m, s, s->n + count, i);
+            continue;
+        }
         s->token[i] = m->next_token++;
-        const bool joins = i == s->n ? i && !model_below(m, 8) : model_below(m, 4) > 0;
-        s->attr[i] = joins                             ? s->attr[i - 1]
-                     : fake.mask[0]->see == see_images ? (model_below(m, 3) ? m->next_token : -1)
-                                                       : (int32_t)model_below(m, 3);
+        s->attr[i] = model_new_attr(m, s->attr, i, i == s->n);
     }
 }
 
@@ -397,15 +455,22 @@ static inline void model_layer(model *m, const model_step *x, int64_t rows, uint
 static inline attn_status model_step_begin(model *m, const model_step *x, attn_error *err)
 {
     attn_seq_id ids[MODEL_MAX_SEQS];
-    int32_t attrs[MODEL_MAX_STEP];
+    int32_t attrs[MODEL_MAX_STEP], tokens[MODEL_MAX_STEP];
     const int32_t *lists[1] = {attrs};
     int64_t row = 0;
     for (int i = 0; i < x->n; i++) {
         ids[i] = x->seqs[i]->id;
-        for (int64_t j = 0; j < x->counts[i]; j++) attrs[row++] = x->seqs[i]->attr[x->seqs[i]->n + j];
+        for (int64_t j = 0; j < x->counts[i]; j++, row++) {
+            attrs[row] = x->seqs[i]->attr[x->seqs[i]->n + j];
+            tokens[row] = m->alphabet ? x->seqs[i]->id_of[x->seqs[i]->n + j] : 0;
+        }
     }
-    const attn_step_config c = {
-        .size = sizeof c, .n_seqs = (uint32_t)x->n, .seqs = ids, .counts = x->counts, .attrs = lists};
+    const attn_step_config c = {.size = sizeof c,
+                                .n_seqs = (uint32_t)x->n,
+                                .seqs = ids,
+                                .counts = x->counts,
+                                .attrs = lists,
+                                .tokens = m->named ? tokens : NULL};
     return attn_step_begin(m->cache, &c, err);
 }
 
@@ -455,9 +520,10 @@ static inline bool model_run(model *m, model_step *x)
     model_layers(m, x);
     model_check(m);
     CHECK(!attn_step_end(m->cache, &err));
-    model_write_pages(m, x->seqs, x->counts, x->n);
+    if (!m->alphabet) model_write_pages(m, x->seqs, x->counts, x->n);
     for (int i = 0; i < x->n; i++) {
         model_seq *q = x->seqs[i];
+        if (m->named && q->known == q->n) q->known += x->counts[i];
         q->n += x->counts[i];
         if (q->n > q->furthest) q->furthest = q->n;
     }
@@ -472,11 +538,33 @@ static inline model_seq *model_begin(model *m)
 {
     for (int i = 0; i < MODEL_MAX_SEQS; i++)
         if (!m->seqs[i].id) {
-            m->seqs[i].n = m->seqs[i].furthest = 0;
+            m->seqs[i].n = m->seqs[i].furthest = m->seqs[i].known = m->seqs[i].ready = 0;
             CHECK(!attn_seq_begin(m->cache, &m->seqs[i].id, NULL));
             return &m->seqs[i];
         }
     abort();
+}
+
+/* A sequence of n settled tokens, of which the cache finds some. The first `alike` are those of `like`. */
+static inline model_seq *model_begin_with(model *m, int64_t n, int64_t most, const model_seq *like, int64_t alike)
+{
+    attn_error err = {""};
+    model_seq *s = m->seqs;
+    while (s->id) s++;
+    s->ready = 0;
+    model_grow(m, s, n + 1);
+    for (; like && s->ready < alike; s->ready++)
+        s->id_of[s->ready] = like->id_of[s->ready], s->attr[s->ready] = like->attr[s->ready];
+    model_settle(m, s, n);
+    const int32_t *attrs[1] = {s->attr};
+    const attn_prefix p = {.size = sizeof p, .n_tokens = n, .most = most, .tokens = s->id_of, .attrs = attrs};
+    int64_t hit = -1;
+    CHECK_MSG(!attn_seq_begin_with(m->cache, &p, &s->id, &hit, &err), "attn_seq_begin_with: %s", err.text);
+    CHECK(hit >= 0 && hit <= (most ? most : n));
+    s->n = s->furthest = s->known = hit;
+    for (int64_t i = 0; i < hit; i++) s->token[i] = model_number(m, s, n, i);
+    model_check(m);
+    return s;
 }
 
 static inline bool model_feed(model *m, model_seq *s, int64_t count)
@@ -500,10 +588,10 @@ static inline model_seq *model_fork(model *m, const model_seq *s)
     CHECK(!attn_seq_fork(m->cache, s->id, &to->id, NULL));
     model_grow(m, to, s->n + 1);
     for (int64_t i = 0; i < s->n; i++) {
-        to->token[i] = s->token[i], to->attr[i] = s->attr[i];
+        to->token[i] = s->token[i], to->attr[i] = s->attr[i], to->id_of[i] = m->alphabet ? s->id_of[i] : 0;
         for (uint32_t p = 0; p < m->n_pools; p++) to->page[p][i] = s->page[p][i]; /* more than there are */
     }
-    to->n = s->n, to->furthest = s->furthest;
+    to->n = to->ready = s->n, to->furthest = s->furthest, to->known = s->known;
     model_check(m);
     return to;
 }
@@ -515,7 +603,8 @@ static inline void model_rollback(model *m, model_seq *s, int64_t r)
     const attn_status want = s->n - r < 0 || s->n - r < deepest ? ATTN_E_ROLLBACK : ATTN_OK;
     const attn_status got = attn_seq_rollback(m->cache, s->id, r, &err);
     CHECK_MSG(got == want, "rollback of %d at %d (furthest %d): %s", (int)r, (int)s->n, (int)s->furthest, err.text);
-    if (!got) s->n -= r;
+    if (!got) s->n -= r, s->ready = s->n;
+    if (s->known > s->n) s->known = s->n;
     model_check(m);
 }
 
@@ -542,6 +631,7 @@ static inline attn_cache_stats model_stats(const model *m)
 static inline void model_check_bytes(const model *m)
 {
     int64_t pages, shared;
+    if (m->alphabet) return;
     const uint64_t bytes = model_bytes(m, &pages, &shared);
     const attn_cache_stats s = model_stats(m);
     CHECK_MSG(s.bytes == bytes && s.pages == pages && s.pages_shared == shared,

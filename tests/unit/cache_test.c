@@ -30,6 +30,7 @@ static bool random_step(model *m)
 {
     static const int64_t sizes[] = {0, 1, 1, 1, 2, 3, 5, 9, 17, 40};
     model_step x = {0};
+    m->named = m->alphabet && model_below(m, 16);
     for (int i = 0; i < MODEL_MAX_SEQS; i++)
         if (m->seqs[i].id && model_below(m, 3)) {
             x.seqs[x.n] = &m->seqs[i];
@@ -43,6 +44,7 @@ static void cancelled_step(model *m)
 {
     model_step x = {.n = 1, .seqs = {pick(m)}, .counts = {1 + model_below(m, 20)}};
     const int32_t before = m->next_token;
+    m->named = m->alphabet && model_below(m, 2);
     model_new_tokens(m, x.seqs[0], x.counts[0]);
     const attn_cache_stats old = model_stats(m);
     if (model_step_begin(m, &x, NULL)) return;
@@ -51,15 +53,57 @@ static void cancelled_step(model *m)
     model_check(m);
     model_check_bytes(m);
     const attn_cache_stats now = model_stats(m);
-    CHECK(now.bytes == old.bytes && now.pages == old.pages && now.pages_shared == old.pages_shared &&
+    CHECK(now.bytes - now.bytes_prefix == old.bytes - old.bytes_prefix &&
+          now.pages - now.pages_prefix == old.pages - old.pages_prefix && now.pages_shared == old.pages_shared &&
           now.pages_evicted == old.pages_evicted);
     m->next_token = before + 1000;
+    x.seqs[0]->ready = x.seqs[0]->n;
+}
+
+static int64_t tokens_alike(const model *m, const model_seq *a, const model_seq *b, int64_t most)
+{
+    int64_t n = 0;
+    while (n < most && n < b->known && a->id_of[n] == b->id_of[n] && (!model_has_attrs(m) || a->attr[n] == b->attr[n]))
+        n++;
+    return n;
+}
+
+/* Causal masks whose pages stay until they are full: what a living sequence has is found, to the token. */
+static bool finds_all(const model *m)
+{
+    static bool (*const others[])(const fake_pair *p) = {see_all, see_images, see_blocks, see_chunk};
+    bool all = m->config.prefix_bytes == UINT64_MAX && !m->config.budget;
+    for (uint32_t l = 0; l < model_layers_of(m); l++)
+        for (size_t i = 0; i < sizeof others / sizeof *others; i++) all &= fake_mask_of(l)->see != others[i];
+    return all;
+}
+
+static int64_t tokens_found;
+
+/* A text that begins like the script or like another one; what is not found is fed. */
+static void begin_with(model *m)
+{
+    const model_seq *like = model_below(m, 2) ? pick(m) : NULL;
+    const int64_t n = model_below(m, 90), most = model_below(m, 2) ? 0 : 1 + model_below(m, n + 1);
+    const int64_t alike = like ? model_below(m, (like->known < n ? like->known : n) + 1) : 0;
+    model_seq *s = model_begin_with(m, n, most, like, alike);
+    tokens_found += s->n;
+    for (int i = 0; i < MODEL_MAX_SEQS && finds_all(m); i++) {
+        const model_seq *o = &m->seqs[i];
+        if (o->id && o != s) CHECK(s->n >= tokens_alike(m, s, o, most && most < n ? most : n));
+    }
+    m->named = true;
+    if (s->n < n && !model_feed(m, s, n - s->n)) model_end(m, s);
 }
 
 static void random_operation(model *m)
 {
     model_seq *s = pick(m);
-    switch (model_below(m, 8)) {
+    switch (model_below(m, m->alphabet ? 10 : 8)) {
+    case 8:
+    case 9:
+        if (count_seqs(m) < MODEL_MAX_SEQS) begin_with(m);
+        return;
     case 0:
         if (count_seqs(m) < MODEL_MAX_SEQS / 2) model_begin(m);
         return;
@@ -99,6 +143,7 @@ static void check_kept(const model *m, const model_seq *s)
 static void walk(unsigned long long seed)
 {
     static const uint32_t page_sizes[] = {1, 4, 16, 64}, rollbacks[] = {0, 1, 5, 21}, key_steps[] = {1, 4, 12};
+    static const uint64_t limits[] = {0, 5000, UINT64_MAX, UINT64_MAX};
     unsigned long long r = seed * 977 + 5;
     const uint64_t which = check_random(&r) % (FAKE_MASKS + MODELS);
     const fake_model what = which < FAKE_MASKS ? fake_plain(&fake_masks[which]) : models[which - FAKE_MASKS];
@@ -106,9 +151,11 @@ static void walk(unsigned long long seed)
     const attn_cache_config c = {.page_tokens = page_sizes[check_random(&r) % 4],
                                  .rollback = rollbacks[check_random(&r) % 4],
                                  .workers = 1 + (uint32_t)(check_random(&r) % 3),
-                                 .budget = check_random(&r) % 3 ? 0 : 60000};
+                                 .budget = check_random(&r) % 3 ? 0 : 60000,
+                                 .prefix_bytes = limits[check_random(&r) % 4]};
     model m;
     CHECK(!model_open_kinds(&m, &what, shape, c, seed));
+    if (seed % 2) model_set_alphabet(&m, 2);
     for (int i = 0; i < 30 && !check_current; i++) {
         random_operation(&m);
         if (i % 6 == 5) model_check_bytes(&m);
@@ -126,7 +173,9 @@ static unsigned long long first_seed = 1;
 static void test_random_walks(void)
 {
     for (int i = 0; i < walks && !check_current; i++) walk(first_seed + (unsigned long long)i);
-    printf("seeds %llu .. %llu\n", first_seed, first_seed + (unsigned long long)walks - 1);
+    printf("seeds %llu .. %llu, %lld tokens found\n", first_seed, first_seed + (unsigned long long)walks - 1,
+           (long long)tokens_found);
+    CHECK(walks < 50 || tokens_found > 5 * walks);
 }
 
 /* ---- failures

@@ -17,6 +17,10 @@
  *   Ownership  the module and the pool outlive the cache. Nothing of a caller is kept but the data of `inputs`.
  *   Threads    one thread at a time uses a cache, any thread; a call that meets another one is refused with ATTN_E_BUSY (or, where
  *              there is no status, as said there). Different caches do not meet, also of one module.
+ *   Prefixes   with `tokens` in its steps a sequence can be found by others: attn_seq_begin_with begins one with the longest beginning
+ *              that the cache has. The same id with the same attributes, at the same place behind the same tokens, must mean the same keys
+ *              and values: what is not told by ids (an image's pixels, an adapter) needs ids of its own, and the data of `inputs`
+ *              must not change. Failing calls may let prefixes go that no sequence holds; nothing else.
  *   Memory     steps allocate in attn_step_begin; attn_step_layer does not, but for a layer of a kind that is
  *              ATTN_KIND_LAYERS_DIFFER, which gets its plan there. */
 #ifndef ATTN_CACHE_H
@@ -44,6 +48,8 @@ typedef struct attn_cache_config {
     uint32_t n_layers;        /* 0: all layers of the module; else this many, those in `layers` (a stage of a pipeline), with each
                                * layer whose keys and values another one of them shares */
     const uint32_t *layers;   /* [n_layers], all different; read by attn_cache_create only */
+    uint64_t prefix_bytes;    /* most bytes of pages that are kept for attn_seq_begin_with alone, the last used ones; within the budget,
+                               * and gone as soon as a step needs the room. 0: it finds what living sequences hold */
 } attn_cache_config;
 
 ATTN_API ATTN_CHECKED attn_status attn_cache_create(const attn_module *m, const attn_cache_config *c, attn_cache **out, attn_error *err);
@@ -53,6 +59,20 @@ ATTN_API void attn_cache_destroy(attn_cache *c);
 
 /* An empty sequence. */
 ATTN_API ATTN_CHECKED attn_status attn_seq_begin(attn_cache *c, attn_seq_id *out, attn_error *err);
+
+typedef struct attn_prefix {
+    size_t size;                 /* sizeof(attn_prefix) */
+    int64_t n_tokens;
+    int64_t most;                /* tokens of the longest hit that is wanted; 0: n_tokens. All but one where the last one's result is */
+    const int32_t *tokens;       /* [n_tokens] */
+    const int32_t *const *attrs; /* per attribute of the module: [n_tokens] */
+} attn_prefix;
+
+/* A sequence that has the first *hit (0 .. most) of these tokens already, as if steps had brought them: the longest beginning of which
+ * every layer has what later tokens can see (down to R tokens back). Not in pages: a hit may end anywhere, but where a token before its end
+ * would see one behind it. Steps bring the rest, from token *hit on. Without a hit it is attn_seq_begin; so it is for modules
+ * with a kind that is ATTN_KIND_LEN. */
+ATTN_API ATTN_CHECKED attn_status attn_seq_begin_with(attn_cache *c, const attn_prefix *p, attn_seq_id *out, int64_t *hit, attn_error *err);
 /* Its pages are free, but for those that others share. ATTN_E_STATE for a sequence that is not there (any more), here and below. */
 ATTN_API ATTN_CHECKED attn_status attn_seq_end(attn_cache *c, attn_seq_id s, attn_error *err);
 /* A second sequence with the same tokens; pages are shared until one of the two writes into them. */
@@ -72,6 +92,8 @@ typedef struct attn_step_config {
     const attn_seq_id *seqs;     /* [n_seqs], all different */
     const int64_t *counts;       /* [n_seqs] new tokens, >= 0; 0: the sequence idles */
     const int32_t *const *attrs; /* per attribute of the module: values of all new tokens, sequence after sequence; copied */
+    const int32_t *tokens;       /* ids of all new tokens, sequence after sequence; copied. NULL: others cannot find these sequences'
+                                  * tokens from here on */
 } attn_step_config;
 
 /* Checks, takes all pages and plans, once per kind. ATTN_E_BUDGET when the pages do not fit; ATTN_E_SPLIT when a token that is there
@@ -100,6 +122,10 @@ typedef struct attn_cache_stats {
     int64_t pages_shared;    /* in use by more than one sequence */
     int64_t pages_evicted;   /* so far: let go by a sequence because the mask is past them */
     uint64_t bytes_bound;    /* what attn_cache_bound said last; 0: not asked */
+    uint64_t bytes_prefix;   /* of `bytes`: held by no sequence, kept for attn_seq_begin_with */
+    int64_t pages_prefix;
+    int64_t prefix_hits;     /* so far: sequences that began with a prefix, and its tokens */
+    int64_t prefix_tokens;
 } attn_cache_stats;
 ATTN_API ATTN_CHECKED attn_status attn_cache_get_stats(const attn_cache *c, attn_cache_stats *out);
 
