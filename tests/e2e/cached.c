@@ -164,11 +164,52 @@ cached_text *cached_fork(cached *x, const cached_text *from, unsigned long long 
     return check(x, "fork") ? t : NULL;
 }
 
+/* The same keys, the same id. */
+static int32_t id_of(const cached_text *t, int64_t token)
+{
+    const e2e_call *c = &t->call[0];
+    const int64_t n = (int64_t)c->kind->kv_heads * c->kind->dim;
+    uint32_t id = 1, bits;
+    for (int64_t i = 0; i < n; i++) {
+        memcpy(&bits, &c->k[token * n + i], sizeof bits);
+        id = (id ^ bits) * 16777619u;
+    }
+    return (int32_t)id;
+}
+
+cached_text *cached_share(cached *x, const cached_text *like, int64_t alike, int64_t n, int64_t most,
+                          unsigned long long seed)
+{
+    attn_error err;
+    ATTNC_CHECK(alike <= like->n);
+    cached_text *t = make_text(x, like->call[0].total_q, seed);
+    for (uint32_t i = 0; i < x->n_layers; i++) copy_tokens(&t->call[i], &like->call[i], alike);
+    int32_t *ids = calloc((size_t)n + 1, sizeof *ids);
+    for (int64_t i = 0; i < n; i++) ids[i] = id_of(t, i);
+    const attn_prefix p = {.size = sizeof p,
+                           .n_tokens = n,
+                           .most = most,
+                           .tokens = ids,
+                           .attrs = (const int32_t *const *)t->call[0].q_attrs};
+    const attn_status s = attn_seq_begin_with(x->cache, &p, &t->id, &t->n, &err);
+    free(ids);
+    if (s) return fail("attn_seq_begin_with", err.text), NULL;
+    if (t->n > alike) return fail("attn_seq_begin_with", "more was found than is known"), NULL;
+    return check(x, "share") ? t : NULL;
+}
+
 bool cached_end(cached *x, cached_text *t)
+{
+    if (!cached_leave(x, t)) return false;
+    t->id = 0;
+    return true;
+}
+
+bool cached_leave(cached *x, cached_text *t)
 {
     attn_error err;
     if (attn_seq_end(x->cache, t->id, &err)) return fail("attn_seq_end", err.text);
-    t->id = 0;
+    t->id = UINT64_MAX; /* of no sequence */
     return check(x, "end");
 }
 
@@ -274,7 +315,15 @@ static attn_status begin(cached *x, const cached_move *moves, uint32_t n, attn_e
             for (int64_t i = 0; i < moves[j].m; i++)
                 values[i] = moves[j].text->call[0].q_attrs[k][moves[j].text->n + i];
     }
-    const attn_step_config config = {.size = sizeof config, .n_seqs = n, .seqs = ids, .counts = counts, .attrs = attrs};
+    int32_t *tokens = ARENA_ARRAY(a, int32_t, (size_t)total + 1), *next = tokens;
+    for (uint32_t j = 0; x->named && j < n; j++)
+        for (int64_t i = 0; i < moves[j].m; i++) *next++ = id_of(moves[j].text, moves[j].text->n + i);
+    const attn_step_config config = {.size = sizeof config,
+                                     .n_seqs = n,
+                                     .seqs = ids,
+                                     .counts = counts,
+                                     .attrs = attrs,
+                                     .tokens = x->named ? tokens : NULL};
     const attn_status s = attn_step_begin(x->cache, &config, err);
     arena_destroy(a);
     return s;

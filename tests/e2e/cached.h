@@ -34,6 +34,7 @@ typedef struct cached {
     DLTensor input_dl[E2E_MAX_NAMED];
     const DLTensor *input_list[E2E_MAX_NAMED];
     attn_status last; /* of the last attn_step_begin */
+    bool named;       /* steps bring the tokens' ids, which are hashed from their keys */
 } cached;
 
 typedef struct cached_move {
@@ -48,7 +49,12 @@ void cached_close(cached *x);
 cached_text *cached_begin(cached *x, int64_t most, unsigned long long seed);
 /* The same text so far; what comes is other. */
 cached_text *cached_fork(cached *x, const cached_text *from, unsigned long long seed);
+/* A text whose first `alike` tokens are those of `like`, which may have ended but must have had as many. It begins with
+ * what the cache knows of its first n tokens, at most `most` (0: n); t->n is the hit. NULL: a sentence was printed. */
+cached_text *cached_share(cached *x, const cached_text *like, int64_t alike, int64_t n, int64_t most,
+                          unsigned long long seed);
 bool cached_end(cached *x, cached_text *t);
+bool cached_leave(cached *x, cached_text *t); /* the same, but the text stays to be compared with, and to be shared */
 bool cached_rollback(cached *x, cached_text *t, int64_t r);
 bool cached_feed(cached *x, cached_text *t, int64_t m);
 /* One step. false and a sentence; false alone when attn_step_begin says no: see `last`. */

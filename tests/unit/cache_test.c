@@ -90,7 +90,7 @@ static void begin_with(model *m)
     tokens_found += s->n;
     for (int i = 0; i < MODEL_MAX_SEQS && finds_all(m); i++) {
         const model_seq *o = &m->seqs[i];
-        if (o->id && o != s) CHECK(s->n >= tokens_alike(m, s, o, most && most < n ? most : n));
+        if (o->id && o != s && o->known == o->n) CHECK(s->n >= tokens_alike(m, s, o, most && most < n ? most : n));
     }
     m->named = true;
     if (s->n < n && !model_feed(m, s, n - s->n)) model_end(m, s);
