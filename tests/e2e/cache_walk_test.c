@@ -136,6 +136,19 @@ static bool fork_text(walk *w, int from)
     return (w->texts[i] = cached_fork(&w->x, w->texts[from], ++w->values)) != NULL;
 }
 
+/* Begins like another one, as far as that is known. */
+static bool share_text(walk *w, int from)
+{
+    const int i = free_place(w);
+    if (i < 0) return true;
+    const cached_text *like = w->texts[from];
+    const int64_t alike = random_below(w->r, (int)like->n + 1),
+                  n = alike + random_below(w->r, (int)(WALK_TOKENS - alike));
+    if (!(w->texts[i] = cached_share(&w->x, like, alike, n, random_below(w->r, (int)n + 1), ++w->values))) return false;
+    w->furthest[i] = w->texts[i]->n;
+    return true;
+}
+
 /* Not where tokens that stay have seen tokens that go: their results were right, and would not be any more. */
 static bool roll_back(walk *w, int i)
 {
@@ -152,7 +165,10 @@ static bool operation(walk *w)
 {
     const int i = pick(w);
     if (i < 0) return begin_text(w);
-    switch (random_below(w->r, 9)) {
+    switch (random_below(w->r, w->x.named ? 11 : 9)) {
+    case 9:
+    case 10:
+        return share_text(w, i);
     case 0:
         return begin_text(w);
     case 1:
@@ -192,10 +208,12 @@ static bool run_walk(random_pattern *r, const e2e_module *m, unsigned long long 
                            .workers = (uint32_t)(1 + random_below(r, 2)),
                            .isa = r->isa,
                            .n_layers = random_chance(r, 0.5) && !m->ir->patterns.at[kind]->kv_shared,
-                           .layers = &layer};
+                           .layers = &layer,
+                           .prefix_bytes = random_chance(r, 0.3) ? 0 : (uint64_t)random_below(r, 100000)};
     e2e_note("cache_walk_test 1 1 %llu %ld: %s, pages of %u, R %d", seed, number, attn_isa_name((uint32_t)r->isa), page,
              (int)w.rollback);
     bool ok = choose_budget(&w, m, &c, seed) && cached_open(&w.x, m, c, seed);
+    w.x.named = random_chance(r, 0.5);
     for (int i = 0; i < WALK_OPERATIONS && ok; i++) ok = operation(&w);
     for (int i = 0; i < WALK_TEXTS && ok; i++)
         if (w.texts[i]) ok = end_text(&w, i);

@@ -178,6 +178,12 @@ static void test_random_walks(void)
     CHECK(walks < 50 || tokens_found > 5 * walks);
 }
 
+static void expect(attn_status got, attn_status want, const attn_error *err, const char *words)
+{
+    CHECK_MSG(got == want && strstr(err->text, words), "status %d, '%s' instead of %d, '%s'", (int)got, err->text,
+              (int)want, words);
+}
+
 /* ---- failures
  * -------------------------------------------------------------------------------------------------------------- */
 
@@ -216,6 +222,16 @@ static attn_status do_fork(model *m, model_step *x)
     attn_status s = attn_seq_fork(m->cache, x->seqs[0]->id, &id, NULL);
     return s ? s : attn_seq_end(m->cache, id, NULL);
 }
+static attn_status do_begin_with(model *m, model_step *x)
+{
+    attn_seq_id id;
+    int64_t hit;
+    const int32_t *attrs[1] = {x->seqs[0]->attr};
+    const attn_prefix p = {.size = sizeof p, .n_tokens = 50, .tokens = x->seqs[0]->id_of, .attrs = attrs};
+    attn_status s = attn_seq_begin_with(m->cache, &p, &id, &hit, NULL);
+    if (!s) CHECK(hit == (m->alphabet ? 50 : 0));
+    return s ? s : attn_seq_end(m->cache, id, NULL);
+}
 static attn_status do_step(model *m, model_step *x)
 {
     attn_status s = model_step_begin(m, x, NULL);
@@ -252,13 +268,16 @@ static void fail_each(model *m, meter *count, operation *what, model_step *x)
     }
 }
 
-static void fail_allocations(const fake_model *what)
+static void fail_allocations(const fake_model *what, bool named)
 {
     meter count = {0};
     const attn_allocator a = {&count, meter_alloc, meter_free};
     model m;
     CHECK(!model_open_kinds(&m, what, small_shape,
                             (attn_cache_config){.page_tokens = 4, .rollback = 3, .workers = 2, .allocator = &a}, 7));
+    if (named) model_set_alphabet(&m, 2);
+    if (fake.mask[0]->see == see_images) /* steps are legal anywhere */
+        for (int i = 0; i < MODEL_SCRIPT; i++) m.script_attr[i] = -1;
     model_seq *s = model_begin(&m), *other = model_begin(&m);
     model_feed(&m, s, 50);
     model_feed(&m, other, 9);
@@ -268,6 +287,7 @@ static void fail_allocations(const fake_model *what)
     fail_each(&m, &count, do_step, &x);
     fail_each(&m, &count, do_fork, &x);
     fail_each(&m, &count, do_begin, &x);
+    fail_each(&m, &count, do_begin_with, &x);
     fail_each(&m, &count, do_rollback, &x);
     CHECK(model_run(&m, &x));
     model_check_bytes(&m);
@@ -281,9 +301,10 @@ static void test_failing_allocations(void)
         if (fake_masks[i].see == see_all || fake_masks[i].see == see_blocks)
             continue; /* steps are not legal anywhere */
         const fake_model plain = fake_plain(&fake_masks[i]);
-        fail_allocations(&plain);
+        fail_allocations(&plain, false);
+        fail_allocations(&plain, true);
     }
-    for (size_t i = 0; i < MODELS; i++) fail_allocations(&models[i]);
+    for (size_t i = 0; i < MODELS; i++) fail_allocations(&models[i], false), fail_allocations(&models[i], true);
 }
 
 static void fail_create(const fake_model *what)
@@ -345,14 +366,222 @@ static void test_budget(void)
     model_close(&m);
 }
 
+/* ---- prefixes
+ * -------------------------------------------------------------------------------------------------------------- */
+
+enum { PREFIX_PAGE = 3 * 2 * 128 }; /* bytes, as above */
+
+static void open_prefixes(model *m, const char *mask, uint64_t budget, uint64_t prefix_bytes, const attn_allocator *a)
+{
+    CHECK(!model_open(m, mask, small_shape,
+                      (attn_cache_config){.page_tokens = 4,
+                                          .rollback = 8,
+                                          .budget = budget * PREFIX_PAGE,
+                                          .prefix_bytes = prefix_bytes * PREFIX_PAGE,
+                                          .allocator = a},
+                      1));
+    model_set_alphabet(m, 1 << 20);
+    memset(m->script_attr, 0, sizeof m->script_attr);
+}
+
+/* Settled tokens, all as in `like`, or all its own. */
+static model_seq *begin_like(model *m, const model_seq *like, int64_t n, int64_t hit)
+{
+    if (!like)
+        for (int i = 0; i < MODEL_SCRIPT; i++) m->script[i] += 1 << 20;
+    model_seq *s = model_begin_with(m, n, 0, like, like ? n : 0);
+    CHECK_MSG(s->n == hit, "a hit of %d tokens, not %d", (int)s->n, (int)hit);
+    return s;
+}
+
+/* What it says, for when it has ended. */
+static model_seq copy_text(const model_seq *s)
+{
+    model_seq to = {.known = s->known, .ready = s->ready};
+    to.id_of = model_widen(NULL, s->ready, sizeof *to.id_of);
+    to.attr = model_widen(NULL, s->ready, sizeof *to.attr);
+    memcpy(to.id_of, s->id_of, (size_t)s->ready * sizeof *to.id_of);
+    memcpy(to.attr, s->attr, (size_t)s->ready * sizeof *to.attr);
+    return to;
+}
+
+static void check_prefix(const model *m, int64_t pages, int64_t prefix)
+{
+    const attn_cache_stats s = model_stats(m);
+    CHECK_MSG(s.pages == pages && s.pages_prefix == prefix && s.bytes_prefix == (uint64_t)prefix * PREFIX_PAGE,
+              "%d pages, %d of them prefixes", (int)s.pages, (int)s.pages_prefix);
+}
+
+/* What nobody holds stays as long as there is room, the end of the oldest goes first. */
+static void test_prefix_limit(void)
+{
+    model m;
+    open_prefixes(&m, "causal", 0, 8, NULL);
+    model_seq *a = begin_like(&m, NULL, 18, 0);
+    CHECK(model_feed(&m, a, 18));
+    check_prefix(&m, 5, 0);
+    const model_seq first = copy_text(a);
+    model_end(&m, a);
+    check_prefix(&m, 5, 5);
+    model_seq *again = begin_like(&m, &first, 18, 18);
+    check_prefix(&m, 5, 0);
+    model_end(&m, again);
+    again = begin_like(&m, &first, 17, 17); /* in the middle of the last page */
+    CHECK(model_feed(&m, again, 1));
+    check_prefix(&m, 6, 1); /* the page before it was written into */
+    model_end(&m, again);
+    check_prefix(&m, 5, 5); /* and says the same now */
+    model_seq *b = begin_like(&m, NULL, 24, 0);
+    CHECK(model_feed(&m, b, 24));
+    check_prefix(&m, 11, 5);
+    model_seq *keep = begin_like(&m, &first, 8, 8);
+    check_prefix(&m, 11, 3);
+    model_end(&m, b);
+    check_prefix(&m, 10, 8); /* the oldest is gone: the end of the first text */
+    const model_seq second = copy_text(b);
+    CHECK(begin_like(&m, &first, 18, 16)->id && begin_like(&m, &second, 24, 24)->id);
+    model_end(&m, keep);
+    free(first.id_of), free(first.attr), free(second.id_of), free(second.attr);
+    model_close(&m);
+    open_prefixes(&m, "causal", 0, 0, NULL);
+    a = begin_like(&m, NULL, 18, 0);
+    CHECK(model_feed(&m, a, 18));
+    CHECK(begin_like(&m, a, 18, 18)->id);
+    model_end(&m, &m.seqs[1]);
+    model_end(&m, a);
+    check_prefix(&m, 0, 0);
+    CHECK(begin_like(&m, a, 18, 0)->id);
+    model_close(&m);
+}
+
+/* A step that fits without prefixes fits with them. */
+static void test_prefix_budget(void)
+{
+    model m;
+    open_prefixes(&m, "causal", 6, 100, NULL);
+    model_seq *a = begin_like(&m, NULL, 20, 0);
+    CHECK(model_feed(&m, a, 20));
+    model_end(&m, a);
+    check_prefix(&m, 5, 5);
+    model_seq *b = begin_like(&m, NULL, 24, 0);
+    CHECK(model_feed(&m, b, 24)); /* all of a goes */
+    check_prefix(&m, 6, 0);
+    CHECK(!model_feed(&m, b, 1)); /* and more there is not */
+    b->ready = b->n;
+    model_rollback(&m, b, 3);
+    CHECK(model_feed(&m, b, 3)); /* into a page that the tree has, too: no copy */
+    check_prefix(&m, 6, 0);
+    model_end(&m, b);
+    model_seq *c = begin_like(&m, b, 22, 22); /* in b's place, which says the same */
+    check_prefix(&m, 6, 0);
+    CHECK(model_feed(&m, c, 2)); /* the same: its end is in a page of the tree */
+    check_prefix(&m, 6, 0);
+    CHECK(!model_feed(&m, c, 1));
+    model_close(&m);
+}
+
+static attn_status ask_prefix(model *m, const attn_prefix *p, attn_error *err)
+{
+    attn_seq_id id;
+    int64_t hit;
+    return attn_seq_begin_with(m->cache, p, &id, &hit, err);
+}
+
+static void test_prefix_calls(void)
+{
+    model m;
+    attn_error err = {""};
+    attn_seq_id id;
+    int64_t hit = -1;
+    open_prefixes(&m, "documents", 0, 100, NULL);
+    const int32_t tokens[3] = {1, 2, 3}, doc[3] = {0}, other[3] = {0, 0, 5}, *attrs[1] = {doc}, *others[1] = {other};
+    attn_prefix p = {.size = sizeof p, .n_tokens = 3, .tokens = tokens, .attrs = attrs};
+    expect(attn_seq_begin_with(m.cache, &p, NULL, &hit, &err), ATTN_E_ARGUMENT, &err, "out is NULL");
+    expect(attn_seq_begin_with(m.cache, &p, &id, NULL, &err), ATTN_E_ARGUMENT, &err, "hit is NULL");
+    expect(ask_prefix(&m, NULL, &err), ATTN_E_ARGUMENT, &err, "attn_prefix is NULL");
+    expect(ask_prefix(&m, &(attn_prefix){.size = sizeof p, .n_tokens = -1}, &err), ATTN_E_ARGUMENT, &err, "-1 tokens");
+    expect(ask_prefix(&m, &(attn_prefix){.size = sizeof p, .most = -2}, &err), ATTN_E_ARGUMENT, &err, "at most -2");
+    expect(ask_prefix(&m, &(attn_prefix){.size = sizeof p, .n_tokens = 1}, &err), ATTN_E_ARGUMENT, &err,
+           "tokens is NULL");
+    p.attrs = NULL;
+    expect(ask_prefix(&m, &p, &err), ATTN_E_MISSING, &err, "attribute 'doc' of the prefix");
+    p.n_tokens = 0;
+    CHECK(!attn_seq_begin_with(m.cache, &p, &id, &hit, NULL) && hit == 0 && !attn_seq_end(m.cache, id, NULL));
+    p.n_tokens = 3, p.attrs = attrs;
+    CHECK(!attn_seq_begin_with(m.cache, &p, &id, &hit, NULL) && hit == 0 && !attn_seq_end(m.cache, id, NULL));
+    /* the same ids with another attribute are another text */
+    model_seq *s = model_begin(&m);
+    model_settle(&m, s, 3);
+    for (int i = 0; i < 3; i++) s->id_of[i] = tokens[i], s->attr[i] = doc[i];
+    CHECK(model_feed(&m, s, 3));
+    CHECK(!attn_seq_begin_with(m.cache, &p, &id, &hit, NULL) && hit == 3);
+    p.attrs = others;
+    CHECK(!attn_seq_begin_with(m.cache, &p, &id, &hit, NULL) && hit == 2);
+    model_step x = {.n = 1, .seqs = {s}, .counts = {1}};
+    model_new_tokens(&m, s, 1);
+    CHECK(!model_step_begin(&m, &x, NULL));
+    expect(ask_prefix(&m, &p, &err), ATTN_E_STATE, &err, "a step is open");
+    attn_step_cancel(m.cache);
+    model_close(&m);
+}
+
+/* What depends on how tokens are cut into steps is nobody else's. */
+static void test_prefix_len(void)
+{
+    model m;
+    open_prefixes(&m, "causal", 0, 100, NULL);
+    attn_module *module;
+    attn_cache *cache;
+    attn_cache_config c = m.config;
+    fake.kind[0].flags |= ATTN_KIND_LEN;
+    CHECK(!attn_module_open(&fake.module, NULL, &module, NULL));
+    CHECK(!attn_cache_create(module, &c, &cache, NULL));
+    attn_cache *old = m.cache;
+    m.cache = cache;
+    model_seq *s = model_begin(&m);
+    CHECK(model_feed(&m, s, 20));
+    CHECK(begin_like(&m, s, 20, 0)->id);
+    model_end(&m, s);
+    CHECK(model_stats(&m).pages == 0);
+    m.cache = old;
+    attn_cache_destroy(cache);
+    attn_module_destroy(module);
+    model_close(&m);
+}
+
+/* A step ends, whether there is memory for the tree or not. */
+static void test_prefix_without_memory(void)
+{
+    meter count = {0};
+    const attn_allocator a = {&count, meter_alloc, meter_free};
+    model m;
+    open_prefixes(&m, "images", 0, 100, &a);
+    for (int i = 0; i < MODEL_SCRIPT; i++) m.script_attr[i] = i % 4 == 1 || i % 4 == 2 ? i / 4 : -1;
+    model_seq *s = model_begin(&m);
+    for (long n = 1; n < 12; n++) {
+        model_step x = {.n = 1, .seqs = {s}, .counts = {8}};
+        model_new_tokens(&m, s, 8);
+        CHECK(!model_step_begin(&m, &x, NULL));
+        model_layers(&m, &x);
+        count.until = n;
+        CHECK(!attn_step_end(m.cache, NULL));
+        count.until = 0;
+        s->n = s->furthest = s->known = s->n + 8;
+        model_check(&m);
+    }
+    CHECK(model_feed(&m, s, 8));
+    CHECK(begin_like(&m, s, 96, 96)->id);
+    count.until = 1;
+    CHECK(!attn_seq_end(m.cache, s->id, NULL));
+    s->id = 0;
+    count.until = 0;
+    model_check(&m);
+    model_close(&m);
+    CHECK(count.live == 0);
+}
+
 /* ---- rules
  * ----------------------------------------------------------------------------------------------------------------- */
-
-static void expect(attn_status got, attn_status want, const attn_error *err, const char *words)
-{
-    CHECK_MSG(got == want && strstr(err->text, words), "status %d, '%s' instead of %d, '%s'", (int)got, err->text,
-              (int)want, words);
-}
 
 static attn_status begin_raw(model *m, uint32_t n, const attn_seq_id *ids, const int64_t *counts, attn_error *err)
 {
@@ -683,6 +912,11 @@ int main(int argc, char **argv)
     RUN(test_wrong_configs);
     RUN(test_wrong_calls);
     RUN(test_budget);
+    RUN(test_prefix_limit);
+    RUN(test_prefix_budget);
+    RUN(test_prefix_calls);
+    RUN(test_prefix_len);
+    RUN(test_prefix_without_memory);
     RUN(test_some_layers);
     RUN(test_group_bytes);
     RUN(test_shared_calls);
