@@ -12,6 +12,9 @@ struct attention {
     attn_pool *pool; /* NULL with one thread */
     attn_cache *cache;
     int64_t tokens; /* of the open step */
+    bool share;
+    int32_t *ids; /* of tokens, as the cache wants them */
+    int64_t ids_room;
     DLTensor sinks;
     int64_t sinks_shape[2];
     const DLTensor *inputs[1];
@@ -38,7 +41,8 @@ static bool open_cache(attention *a, const attention_options *o, failure *f)
                                 .page_tokens = o->page_tokens,
                                 .rollback = o->rollback,
                                 .workers = o->threads,
-                                .isa = -1};
+                                .isa = -1,
+                                .prefix_bytes = o->share ? UINT64_MAX : 0};
     if (o->sinks) {
         a->sinks_shape[0] = a->kernels->n_layers;
         a->sinks_shape[1] = a->kernels->kinds[0]->q_heads;
@@ -62,6 +66,7 @@ bool attention_open(const attn_module_desc *kernels, const attention_options *o,
     attention *a = *out = calloc(1, sizeof *a);
     if (!a) return fail(f, "out of memory");
     a->kernels = kernels;
+    a->share = o->share;
     if (open_all(a, o, f)) return true;
     attention_close(a);
     *out = NULL;
@@ -71,6 +76,7 @@ bool attention_open(const attn_module_desc *kernels, const attention_options *o,
 void attention_close(attention *a)
 {
     if (!a) return;
+    free(a->ids);
     attn_cache_destroy(a->cache);
     attn_pool_destroy(a->pool);
     attn_module_destroy(a->module);
@@ -84,6 +90,27 @@ bool attention_begin(attention *a, attention_sequence *out, failure *f)
 {
     attn_error err = {""};
     return check(attn_seq_begin(a->cache, out, &err), &err, f);
+}
+
+static bool name_tokens(attention *a, const uint8_t *tokens, int64_t n, failure *f)
+{
+    if (n > a->ids_room) {
+        int32_t *ids = realloc(a->ids, (size_t)n * sizeof *ids);
+        if (!ids) return fail(f, "out of memory");
+        a->ids = ids;
+        a->ids_room = n;
+    }
+    for (int64_t i = 0; i < n; i++) a->ids[i] = tokens[i];
+    return true;
+}
+
+bool attention_begin_with(attention *a, const uint8_t *tokens, int64_t n, attention_sequence *out, int64_t *found,
+                          failure *f)
+{
+    attn_error err = {""};
+    if (!name_tokens(a, tokens, n, f)) return false;
+    const attn_prefix prefix = {.size = sizeof prefix, .n_tokens = n - 1, .tokens = a->ids};
+    return check(attn_seq_begin_with(a->cache, &prefix, out, found, &err), &err, f);
 }
 
 bool attention_fork(attention *a, attention_sequence from, attention_sequence *out, failure *f)
@@ -107,12 +134,15 @@ bool attention_end(attention *a, attention_sequence s, failure *f)
 /* ---- steps ---------------------------------------------------------------------------------------------------------
  */
 
-bool attention_step(attention *a, uint32_t n, const attention_sequence *sequences, const int64_t *counts, failure *f)
+bool attention_step(attention *a, uint32_t n, const attention_sequence *sequences, const int64_t *counts,
+                    const uint8_t *tokens, failure *f)
 {
     attn_error err = {""};
     attn_step_config config = {.size = sizeof config, .n_seqs = n, .seqs = sequences, .counts = counts};
     a->tokens = 0;
     for (uint32_t i = 0; i < n; i++) a->tokens += counts[i];
+    if (a->share && !name_tokens(a, tokens, a->tokens, f)) return false;
+    if (a->share) config.tokens = a->ids;
     return check(attn_step_begin(a->cache, &config, &err), &err, f);
 }
 

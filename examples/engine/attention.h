@@ -17,6 +17,7 @@ typedef struct attention_options {
     uint32_t rollback;    /* how many tokens attention_rollback can take back */
     uint32_t threads;     /* 0: 1 */
     uint64_t budget;      /* most bytes of keys and values; 0: no limit */
+    bool share;           /* sequences can be found by what they say: attention_begin_with */
     float *sinks; /* the input of gpt-oss's kernels, [layers][heads], kept by address; NULL for models without */
 } attention_options;
 
@@ -29,14 +30,18 @@ bool attention_open(const attn_module_desc *kernels, const attention_options *o,
 void attention_close(attention *a);
 
 bool attention_begin(attention *a, attention_sequence *out, failure *f);
+/* Begins with as many of these tokens, at most n - 1, as the cache knows from other sequences; *found: how many. */
+bool attention_begin_with(attention *a, const uint8_t *tokens, int64_t n, attention_sequence *out, int64_t *found,
+                          failure *f);
 bool attention_fork(attention *a, attention_sequence from, attention_sequence *out, failure *f);
 bool attention_rollback(attention *a, attention_sequence s, int64_t tokens, failure *f);
 bool attention_end(attention *a, attention_sequence s, failure *f);
 
-/* A step brings counts[i] new tokens to sequence i: open it, give q, k, v of the new tokens to each layer ([all new
- * tokens, heads, dim], sequence after sequence) and get their o, close it. A failure in between is answered with
- * attention_step_cancel. */
-bool attention_step(attention *a, uint32_t n, const attention_sequence *sequences, const int64_t *counts, failure *f);
+/* A step brings counts[i] new tokens to sequence i (`tokens`: all of them, sequence after sequence): open it, give q,
+ * k, v of the new tokens to each layer ([all new tokens, heads, dim], sequence after sequence) and get their o, close
+ * it. A failure in between is answered with attention_step_cancel. */
+bool attention_step(attention *a, uint32_t n, const attention_sequence *sequences, const int64_t *counts,
+                    const uint8_t *tokens, failure *f);
 bool attention_layer(attention *a, uint32_t layer, float *q, float *k, float *v, float *o, failure *f);
 bool attention_step_end(attention *a, failure *f);
 void attention_step_cancel(attention *a);

@@ -16,12 +16,14 @@
 typedef struct branch {
     engine_job *job;
     uint32_t fork;
-    bool waiting; /* for the branch before it, which reads the prompt for all */
+    bool waiting; /* for the first branch of its prompt, which reads it for all */
     uint8_t *text;
     int64_t known, fed, end;
     attention_sequence sequence;
     bool open;
-    int64_t take, draft; /* in this step: known tokens, and guessed ones */
+    float first[VOCABULARY]; /* the logits behind the prompt */
+    double score;            /* log-likelihood of what was generated */
+    int64_t take, draft;     /* in this step: known tokens, and guessed ones */
 } branch;
 
 typedef struct run {
@@ -80,7 +82,7 @@ static bool note_bytes(run *r)
 
 static bool take_step(run *r, const float **logits)
 {
-    if (!attention_step(r->a, r->n_active, r->sequences, r->counts, r->f)) return false;
+    if (!attention_step(r->a, r->n_active, r->sequences, r->counts, r->tokens, r->f)) return false;
     if (!model_run(r->m, r->a, r->tokens, r->positions, r->rows, logits, r->f)) {
         attention_step_cancel(r->a);
         return false;
@@ -136,10 +138,24 @@ static uint8_t best(const float *logits)
     return (uint8_t)b;
 }
 
-static bool finish(run *r, branch *b)
+/* The byte that `rank` others are better than. */
+static uint8_t best_but(const float *logits, uint32_t rank)
 {
-    b->open = false;
-    return attention_end(r->a, b->sequence, r->f);
+    for (int b = 0; b < VOCABULARY; b++) {
+        uint32_t better = 0;
+        for (int i = 0; i < VOCABULARY; i++) better += logits[i] > logits[b] || (logits[i] == logits[b] && i < b);
+        if (better == rank) return (uint8_t)b;
+    }
+    return best(logits);
+}
+
+/* Minus the logarithm of the probability that softmax(logits) gives to `byte`. */
+static double surprise(const float *logits, uint8_t byte)
+{
+    double sum = 0;
+    const double most = (double)logits[best(logits)];
+    for (int i = 0; i < VOCABULARY; i++) sum += exp((double)logits[i] - most);
+    return log(sum) + most - (double)logits[byte];
 }
 
 /* `logits` begins at the branch's first row. The row of the last known token says what follows; where the draft said
@@ -149,9 +165,16 @@ static bool receive(run *r, branch *b, const float *logits)
     b->fed += b->take + b->draft;
     if (b->fed < b->known) return true;
     const float *row = logits + (b->take - 1) * VOCABULARY;
+    if (b->known == b->job->prompt_length) memcpy(b->first, row, sizeof b->first);
     int64_t right = 0;
     uint8_t next = best(row);
-    while (right < b->draft && b->text[b->known + right] == next) next = best(row + ++right * VOCABULARY);
+    b->score -= surprise(row, next);
+    while (right < b->draft && b->text[b->known + right] == next) {
+        row += VOCABULARY;
+        next = best(row);
+        b->score -= surprise(row, next);
+        right++;
+    }
     const int64_t wrong = b->draft - right;
     r->stats->drafted += b->draft;
     r->stats->accepted += right;
@@ -160,20 +183,64 @@ static bool receive(run *r, branch *b, const float *logits)
     b->fed -= wrong;
     b->known += right;
     b->text[b->known++] = next;
-    return !is_done(b) || finish(r, b);
+    return true;
 }
 
-/* The first branch of a prompt has read it, and the first byte is chosen: the others begin as its forks. */
+/* The first branch of a prompt has read it, and the first byte is chosen: the others begin as its forks. Those that are
+ * to diverge take another first byte, and nothing that a draft has added. */
 static bool wake(run *r, branch *b)
 {
     const branch *first = b - b->fork;
-    if (!b->waiting || first->known == b->known) return true;
+    const int64_t prompt = b->job->prompt_length;
+    if (!b->waiting || first->known == prompt) return true;
     b->waiting = false;
-    b->known = first->known;
-    b->fed = first->fed;
+    b->known = r->o->diverge ? prompt + 1 : first->known;
+    b->fed = r->o->diverge ? prompt : first->fed;
     memcpy(b->text, first->text, (size_t)b->known);
+    if (r->o->diverge) {
+        b->text[prompt] = best_but(first->first, b->fork);
+        b->score = -surprise(first->first, b->text[prompt]);
+        r->stats->tokens_out++;
+    }
     if (is_done(b)) return true;
-    return b->open = attention_fork(r->a, first->sequence, &b->sequence, r->f);
+    b->open = attention_fork(r->a, first->sequence, &b->sequence, r->f);
+    return b->open && (first->fed == b->fed || attention_rollback(r->a, b->sequence, first->fed - b->fed, r->f));
+}
+
+static bool finish(run *r, branch *b)
+{
+    if (!b->open || !is_done(b)) return true;
+    b->open = false;
+    return attention_end(r->a, b->sequence, r->f);
+}
+
+/* ---- beginnings ----------------------------------------------------------------------------------------------------
+ */
+
+static int64_t bytes_alike(const branch *a, const branch *b)
+{
+    int64_t n = 0;
+    while (n < a->job->prompt_length && n < b->job->prompt_length && a->text[n] == b->text[n]) n++;
+    return n;
+}
+
+/* Does another one read now what this one begins with? Then it pays to wait, and to find that. */
+static bool is_read_by_another(const branch *b, const branch *from, uint32_t n)
+{
+    enum { LEAST = 16 };
+    for (uint32_t i = 0; i < n; i++) {
+        const int64_t alike = from[i].open ? bytes_alike(b, &from[i]) : 0;
+        if (alike >= LEAST && alike > from[i].fed) return true;
+    }
+    return false;
+}
+
+static bool open_branch(run *r, branch *b)
+{
+    b->open = r->o->share ? attention_begin_with(r->a, b->text, b->known, &b->sequence, &b->fed, r->f)
+                          : attention_begin(r->a, &b->sequence, r->f);
+    r->stats->found += b->fed;
+    return b->open;
 }
 
 /* ---- all branches --------------------------------------------------------------------------------------------------
@@ -184,8 +251,12 @@ static bool round_of(run *r, branch *from, uint32_t n, bool *any)
     const float *logits;
     r->n_active = 0;
     r->rows = 0;
-    for (uint32_t i = 0; i < n; i++)
-        if (!is_done(&from[i]) && !from[i].waiting && !bring(r, &from[i])) return false;
+    for (uint32_t i = 0; i < n; i++) {
+        branch *b = &from[i];
+        if (is_done(b) || b->waiting) continue;
+        if (!b->open && r->o->share && is_read_by_another(b, from, n)) continue;
+        if ((!b->open && !open_branch(r, b)) || !bring(r, b)) return false;
+    }
     *any = r->n_active > 0;
     if (!*any) return true;
     if (!take_step(r, &logits)) return false;
@@ -193,6 +264,8 @@ static bool round_of(run *r, branch *from, uint32_t n, bool *any)
         if (!receive(r, r->active[i], logits)) return false;
     for (uint32_t i = 0; i < n; i++)
         if (!wake(r, &from[i])) return false;
+    for (uint32_t i = 0; i < n; i++)
+        if (!finish(r, &from[i])) return false;
     return true;
 }
 
@@ -212,10 +285,6 @@ static bool begin(run *r, branch *b, engine_job *job, uint32_t fork)
 static bool generate(run *r, branch *from, uint32_t n)
 {
     bool any = true;
-    for (uint32_t i = 0; i < n; i++) {
-        if (from[i].waiting || is_done(&from[i])) continue;
-        if (!(from[i].open = attention_begin(r->a, &from[i].sequence, r->f))) return false;
-    }
     while (any)
         if (!round_of(r, from, n, &any)) return false;
     return true;
@@ -225,9 +294,14 @@ static bool collect(run *r)
 {
     for (uint32_t i = 0; i < r->n; i++) {
         const branch *b = &r->branches[i], *first = b - b->fork;
-        if (memcmp(b->text, first->text, (size_t)b->end) != 0)
+        const engine_job *job = b->job;
+        if (!r->o->diverge && memcmp(b->text, first->text, (size_t)b->end) != 0)
             return fail(r->f, "branch %u does not say what the first says", b->fork + 1);
-        if (!b->fork && b->job->count) memcpy(b->job->text, b->text + b->job->prompt_length, (size_t)b->job->count);
+        if (!job->count) continue;
+        if (!b->fork) memcpy(job->text, b->text + job->prompt_length, (size_t)job->count);
+        if (!job->branches) continue;
+        memcpy(job->branches[b->fork].text, b->text + job->prompt_length, (size_t)job->count);
+        job->branches[b->fork].score = b->score / (double)job->count;
     }
     return true;
 }
@@ -281,15 +355,6 @@ bool engine_generate(model *m, attention *a, const engine_options *o, engine_job
 
 /* ---- evaluation ----------------------------------------------------------------------------------------------------
  */
-
-/* Minus the logarithm of the probability that softmax(logits) gives to `byte`. */
-static double surprise(const float *logits, uint8_t byte)
-{
-    double sum = 0;
-    const double most = (double)logits[best(logits)];
-    for (int i = 0; i < VOCABULARY; i++) sum += exp((double)logits[i] - most);
-    return log(sum) + most - (double)logits[byte];
-}
 
 static bool window_loss(run *r, const uint8_t *text, int64_t window, double *sum)
 {

@@ -17,6 +17,13 @@ static const char usage[] =
     "other\n"
     "  --batch                   all prompts in one batch, not one after the other\n"
     "  --fork N                  N branches of each prompt, forked when it has been read; they must agree\n"
+    "  --n-best N                N texts for each prompt, which begin with the N likeliest bytes; the first is the "
+    "greedy "
+    "one\n"
+    "                            and goes to standard output; all go to standard error, the likeliest first, with "
+    "their\n"
+    "                            mean log-likelihood\n"
+    "  --share                   prompts that begin alike read that beginning once\n"
     "  --draft                   guess by looking back in the text, check the guess in one step, take back what was "
     "wrong\n"
     "  --step N                  most tokens of the prompt in one step (512)\n"
@@ -30,8 +37,8 @@ typedef struct options {
     const char *prompts[MAX_PROMPTS];
     int64_t counts[MAX_PROMPTS];
     uint32_t n_prompts, n_counts;
-    int64_t window, forks, step, page_tokens, budget, threads;
-    bool batch, draft, stats, help;
+    int64_t window, forks, n_best, step, page_tokens, budget, threads;
+    bool batch, draft, share, stats, help;
 } options;
 
 /* ---- the command line ----------------------------------------------------------------------------------------------
@@ -68,7 +75,11 @@ static bool *flag_of(options *o, const char *word)
     const struct {
         const char *name;
         bool *value;
-    } flags[] = {{"--batch", &o->batch}, {"--draft", &o->draft}, {"--stats", &o->stats}, {"--help", &o->help}};
+    } flags[] = {{"--batch", &o->batch},
+                 {"--draft", &o->draft},
+                 {"--share", &o->share},
+                 {"--stats", &o->stats},
+                 {"--help", &o->help}};
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
         if (!strcmp(word, flags[i].name)) return flags[i].value;
     return NULL;
@@ -79,9 +90,13 @@ static bool read_option(options *o, const char *name, const char *value, failure
     const struct {
         const char *name;
         int64_t *value, most;
-    } numbers[] = {{"--window", &o->window, 1000000}, {"--fork", &o->forks, 256},
-                   {"--step", &o->step, 1 << 16},     {"--page-size", &o->page_tokens, 1 << 24},
-                   {"--threads", &o->threads, 256},   {"--budget", &o->budget, INT64_MAX}};
+    } numbers[] = {{"--window", &o->window, 1000000},
+                   {"--fork", &o->forks, 256},
+                   {"--n-best", &o->n_best, 256},
+                   {"--step", &o->step, 1 << 16},
+                   {"--page-size", &o->page_tokens, 1 << 24},
+                   {"--threads", &o->threads, 256},
+                   {"--budget", &o->budget, INT64_MAX}};
     if (!value) return fail(f, "%s is unknown, or lacks its value; --help lists the options", name);
     if (!strcmp(name, "--prompt")) return add_prompt(o, value, f);
     if (!strcmp(name, "--count")) return add_count(o, value, f);
@@ -98,6 +113,7 @@ static bool check(const options *o, failure *f)
     if (!o->loss == !o->n_prompts) return fail(f, "either --prompt or --loss");
     if (o->loss && !o->window) return fail(f, "--loss needs --window");
     if (o->n_prompts && !o->n_counts) return fail(f, "--prompt needs --count");
+    if (o->n_best && o->forks > 1) return fail(f, "either --fork or --n-best");
     return true;
 }
 
@@ -108,10 +124,6 @@ static bool read_options(int argc, char **argv, options *o, failure *f)
         bool *flag = flag_of(o, argv[i]);
         if (flag) {
             *flag = true;
-        } else if (!strcmp(argv[i], "--share")) {
-            return fail(
-                f,
-                "--share: this cache does not find sequences that begin alike; --fork shares the prompt of branches");
         } else if (!strncmp(argv[i], "--", 2)) {
             if (!read_option(o, argv[i], argv[i + 1], f)) return false;
             i++;
@@ -141,6 +153,7 @@ static void print_stats(const engine_stats *s, double time)
             (double)(s->tokens_out ? s->tokens_out : s->tokens_in) / time);
     if (s->drafted)
         fprintf(stderr, "drafts: %lld of %lld tokens accepted\n", (long long)s->accepted, (long long)s->drafted);
+    if (s->found) fprintf(stderr, "shared: %lld tokens of prompts were there already\n", (long long)s->found);
     if (s->most.bytes_full)
         fprintf(stderr, "cache: %llu bytes; a full one: %llu (%.1f %%)\n", (unsigned long long)s->most.bytes,
                 (unsigned long long)s->most.bytes_full, 100.0 * (double)s->most.bytes / (double)s->most.bytes_full);
@@ -159,6 +172,46 @@ static bool print_loss(model *m, attention *a, const engine_options *e, const op
     return ok;
 }
 
+/* ---- alternatives --------------------------------------------------------------------------------------------------
+ */
+
+static bool open_branches(engine_job *jobs, uint32_t n, uint32_t each)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (!(jobs[i].branches = calloc(each, sizeof *jobs[i].branches))) return false;
+        for (uint32_t j = 0; j < each; j++)
+            if (!(jobs[i].branches[j].text = malloc((size_t)jobs[i].count + 1))) return false;
+    }
+    return true;
+}
+
+static void close_branches(engine_job *jobs, uint32_t n, uint32_t each)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t j = 0; jobs[i].branches && j < each; j++) free(jobs[i].branches[j].text);
+        free(jobs[i].branches);
+    }
+}
+
+static int likelier(const void *a, const void *b)
+{
+    const double x = ((const engine_branch *)a)->score, y = ((const engine_branch *)b)->score;
+    return (x < y) - (x > y);
+}
+
+static void print_branches(const engine_job *job, uint32_t each)
+{
+    qsort(job->branches, each, sizeof *job->branches, likelier);
+    for (uint32_t j = 0; j < each; j++) {
+        fprintf(stderr, "%.6f ", job->branches[j].score);
+        for (int64_t i = 0; i < job->count; i++) {
+            const uint8_t c = job->branches[j].text[i];
+            fprintf(stderr, c < ' ' || c >= 0x7F || c == '\\' ? "\\x%02x" : "%c", c);
+        }
+        fputc('\n', stderr);
+    }
+}
+
 static bool print_text(model *m, attention *a, const engine_options *e, const options *o, engine_stats *stats,
                        failure *f)
 {
@@ -173,16 +226,24 @@ static bool print_text(model *m, attention *a, const engine_options *e, const op
     uint8_t *text = malloc(total + 1), *at = text;
     if (!text) return fail(f, "out of memory");
     for (uint32_t i = 0; i < o->n_prompts; at += jobs[i++].count) jobs[i].text = at;
-    bool ok = engine_generate(m, a, e, jobs, o->n_prompts, stats, f);
+    bool ok = !o->n_best || open_branches(jobs, o->n_prompts, e->forks) || fail(f, "out of memory");
+    ok = ok && engine_generate(m, a, e, jobs, o->n_prompts, stats, f);
     if (ok) fwrite(text, 1, total, stdout);
+    for (uint32_t i = 0; ok && o->n_best && i < o->n_prompts; i++) print_branches(&jobs[i], e->forks);
+    close_branches(jobs, o->n_prompts, e->forks);
     free(text);
     return ok;
 }
 
 static bool work(const options *o, model *m, attention *a, failure *f)
 {
-    const engine_options e = {
-        .forks = (uint32_t)o->forks, .batch = o->batch, .draft = o->draft, .step = o->step, .count_bytes = o->stats};
+    const engine_options e = {.forks = (uint32_t)(o->n_best ? o->n_best : o->forks),
+                              .diverge = o->n_best > 0,
+                              .batch = o->batch,
+                              .share = o->share,
+                              .draft = o->draft,
+                              .step = o->step,
+                              .count_bytes = o->stats};
     engine_stats stats = {0};
     const double start = seconds();
     if (!(o->loss ? print_loss : print_text)(m, a, &e, o, &stats, f)) return false;
@@ -200,6 +261,7 @@ static bool run(const options *o, failure *f)
                                   .rollback = o->draft ? ENGINE_DRAFT : 0,
                                   .threads = (uint32_t)o->threads,
                                   .budget = (uint64_t)o->budget,
+                                  .share = o->share,
                                   .sinks = m.sinks};
     bool ok = attention_open(m.kernels, &ao, &a, f);
     if (ok) {
