@@ -143,7 +143,7 @@ static bool share_text(walk *w, int from)
     if (i < 0) return true;
     const cached_text *like = w->texts[from];
     const int64_t alike = random_below(w->r, (int)like->n + 1),
-                  n = alike + random_below(w->r, (int)(WALK_TOKENS - alike));
+                  n = alike + random_below(w->r, (int)(WALK_TOKENS - alike) + 1);
     if (!(w->texts[i] = cached_share(&w->x, like, alike, n, random_below(w->r, (int)n + 1), ++w->values))) return false;
     w->furthest[i] = w->texts[i]->n;
     return true;

@@ -9,9 +9,9 @@
 
 /* ---- shared ---- */
 
-typedef bool scene(const e2e_module *m, int32_t isa);
+typedef bool prefix_scene(const e2e_module *m, int32_t isa);
 
-static bool play_module(const char *source, scene *play)
+static bool play_module(const char *source, prefix_scene *play)
 {
     e2e_module m;
     int32_t isa[E2E_MAX_ISAS];
@@ -25,7 +25,7 @@ static bool play_module(const char *source, scene *play)
     return ok;
 }
 
-static bool play_body(const char *head, const char *body, scene *play)
+static bool play_prefixes(const char *head, const char *body, prefix_scene *play)
 {
     char all[512];
     snprintf(all, sizeof all, "%s pattern p { heads 4 / 2; dim 16; dtype f32; %s }", head, body);
@@ -146,7 +146,7 @@ static bool play_C11(const e2e_module *m, int32_t isa)
     cached_close(&x);
     return true;
 }
-bool test_C11(void) { return play_body("", "mask causal and chunk(8);", play_C11); }
+bool test_C11(void) { return play_prefixes("", "mask causal and chunk(8);", play_C11); }
 
 /* Four beams, found again in every step by what they say. Called by C15. */
 static bool play_beams(const e2e_module *m, int32_t isa)
@@ -173,8 +173,8 @@ static bool play_beams(const e2e_module *m, int32_t isa)
 }
 bool test_share_beams(void)
 {
-    return play_body("", "mask causal;", play_beams) &&
-           play_body("", "mask (sink(2) or chunk(8)) and causal;", play_beams);
+    return play_prefixes("", "mask causal;", play_beams) &&
+           play_prefixes("", "mask (sink(2) or chunk(8)) and causal;", play_beams);
 }
 
 /* ---- M8 ---- */
@@ -200,9 +200,9 @@ static bool play_M8(const e2e_module *m, int32_t isa)
 }
 bool test_M8(void)
 {
-    return play_body("", "mask causal;", play_M8) && play_body("", "mask causal and window(8);", play_M8) &&
-           play_body("", "mask causal and chunk(8);", play_M8) &&
-           play_body("", "mask (sink(3) or window(8)) and causal;", play_M8) && play_module(HYBRID(5), play_M8);
+    return play_prefixes("", "mask causal;", play_M8) && play_prefixes("", "mask causal and window(8);", play_M8) &&
+           play_prefixes("", "mask causal and chunk(8);", play_M8) &&
+           play_prefixes("", "mask (sink(3) or window(8)) and causal;", play_M8) && play_module(HYBRID(5), play_M8);
 }
 
 /* ---- groups of tokens that see each other ---- */
@@ -269,8 +269,8 @@ static bool play_longer_image(const e2e_module *m, int32_t isa)
 }
 bool test_share_images(void)
 {
-    return play_body("attr image : int;", "mask causal or same(image);", play_images) &&
-           play_body("attr image : int;", "mask causal or same(image);", play_longer_image);
+    return play_prefixes("attr image : int;", "mask causal or same(image);", play_images) &&
+           play_prefixes("attr image : int;", "mask causal or same(image);", play_longer_image);
 }
 
 static bool play_intro(const e2e_module *m, int32_t isa)
@@ -290,7 +290,7 @@ static bool play_intro(const e2e_module *m, int32_t isa)
     cached_close(&x);
     return true;
 }
-bool test_share_intro(void) { return play_body("attr intro : int;", "mask prefixlm(intro);", play_intro); }
+bool test_share_intro(void) { return play_prefixes("attr intro : int;", "mask prefixlm(intro);", play_intro); }
 
 /* Half of an image goes back, and something else comes: what the first half saw is nowhere any more. */
 static bool play_back(const e2e_module *m, int32_t isa)
@@ -310,7 +310,7 @@ static bool play_back(const e2e_module *m, int32_t isa)
     cached_close(&x);
     return true;
 }
-bool test_share_back(void) { return play_body("attr image : int;", "mask causal or same(image);", play_back); }
+bool test_share_back(void) { return play_prefixes("attr image : int;", "mask causal or same(image);", play_back); }
 
 /* ---- by issue ---- */
 

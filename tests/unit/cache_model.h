@@ -338,7 +338,7 @@ static inline void model_settle(model *m, model_seq *s, int64_t n)
     for (; s->ready < n; s->ready++) {
         const bool other = !model_below(m, 40);
         s->id_of[s->ready] = other ? (int32_t)model_below(m, m->alphabet) : m->script[s->ready];
-        s->attr[s->ready] = other ? model_new_attr(m, s->attr, s->ready, false) : m->script_attr[s->ready];
+        s->attr[s->ready] = other ? model_new_attr(m, s->attr, s->ready, !s->ready) : m->script_attr[s->ready];
     }
 }
 
