@@ -146,7 +146,31 @@ static bool play_C11(const e2e_module *m, int32_t isa)
     cached_close(&x);
     return true;
 }
-bool test_C11(void) { return play_prefixes("", "mask causal and chunk(8);", play_C11); }
+
+/* A chunk that ends in the middle of a page: the page goes, and begins anew with the next chunk, without the first
+ * half.
+ */
+static bool play_half_page(const e2e_module *m, int32_t isa)
+{
+    cached x;
+    EXPECT(open_named(&x, m, isa, (attn_cache_config){.page_tokens = 16, .prefix_bytes = UINT64_MAX}));
+    cached_text *a = cached_begin(&x, 40, 1);
+    EXPECT(cached_feed(&x, a, 8) && cached_stats(&x).pages == 0 && cached_feed(&x, a, 12));
+    static const int64_t want[] = {5, 0, 7, 0, 8, 8, 11, 11, 15, 15, 16, 16, 20, 20};
+    for (size_t i = 0; i < ATTNC_COUNT(want); i += 2) {
+        cached_text *b = cached_share(&x, a, want[i], 22, 0, 2);
+        EXPECT(b && b->n == want[i + 1]);
+        if (b->n) EXPECT(cached_feed(&x, b, 22 - b->n) && cached_matches(&x, b));
+        EXPECT(cached_end(&x, b));
+    }
+    cached_close(&x);
+    return true;
+}
+bool test_C11(void)
+{
+    return play_prefixes("", "mask causal and chunk(8);", play_C11) &&
+           play_prefixes("", "mask causal and chunk(8);", play_half_page);
+}
 
 /* Four beams, found again in every step by what they say. Called by C15. */
 static bool play_beams(const e2e_module *m, int32_t isa)
