@@ -138,7 +138,8 @@ typedef struct attn_cache_limits {
 } attn_cache_limits;
 
 /* The most that `bytes` can be, at rest or while a step runs, as long as nobody goes beyond these limits: from the module's live rules, the
- * page size and R alone, before anything has run. With it as the budget, no step is ever refused for want of pages. Sequences may
+ * page size and R alone, before anything has run. With it as the budget, no step is ever refused for want of pages. Pages that are only
+ * kept for attn_seq_begin_with come to it, where the budget lets them, and one that a step must not write into for their sake. Sequences may
  * share whatever forks share, or nothing; copies of pages that forks write into are counted. It is reached where every step boundary is
  * legal. Asks the live rules once for each length up to max_tokens. */
 ATTN_API ATTN_CHECKED attn_status attn_cache_bound(attn_cache *c, const attn_cache_limits *given, uint64_t *bytes, attn_error *err);
