@@ -65,8 +65,7 @@ static Val broadcast(kgen *x, Val p, Val index, unsigned align)
 /* As many dims a step as divide dim: 4, 2 or 1. */
 static uint32_t unroll_of(int64_t dim) { return dim % 4 == 0 ? 4 : dim % 2 == 0 ? 2 : 1; }
 
-/* Of floats, or of pairs of bf16: then a sum takes two products. */
-static Val product(kgen *x, Val k, Val q, Val sum)
+Val body_product(kgen *x, Val k, Val q, Val sum)
 {
     gen *g = x->g;
     if (!x->dot) return fmadd(g, k, q, sum);
@@ -102,7 +101,7 @@ static void products(kgen *x, const piece *p, Val group, Val part, const Val *ke
         for (uint32_t j = 0; j < Q; j++) q[j] = load_lanes(x, x->queries, score_index(x, du, lane_of(x, p, part, j)));
         for (uint32_t r = 0; r < R; r++) {
             Val k = broadcast(x, key[r], du, x->dot ? 2 : 4);
-            for (uint32_t j = 0; j < Q; j++) sum[r * Q + j] = product(x, k, q[j], sum[r * Q + j]);
+            for (uint32_t j = 0; j < Q; j++) sum[r * Q + j] = body_product(x, k, q[j], sum[r * Q + j]);
         }
     }
     loop_end(g, &l, c64(g, U), c64(g, x->words));
@@ -137,30 +136,29 @@ static Val load_seen(kgen *x, Val slot)
     return g->target->masked ? LLVMBuildBitCast(g->b, v, vector_of(g->i1, x->vector), "") : v;
 }
 
-static bool has_op(const piece *p, kop_code c)
+bool body_has(const kblock *b, kop_code c)
 {
-    for (size_t i = 0; i < p->body->ops.n; i++)
-        if (p->body->ops.at[i]->code == c) return true;
+    for (size_t i = 0; i < b->ops.n; i++)
+        if (b->ops.at[i]->code == c) return true;
     return false;
 }
 
-/* The element after the body's maps and masks. valid: lanes of a key that is one (narrow pieces end anywhere); NULL: all. */
-static Val mapped(kgen *x, const piece *p, Val s, Val slot, Val valid)
+/* *visible comes as the lanes of a key that is one (narrow pieces end anywhere), or NULL: all. */
+Val body_mapped(kgen *x, const piece *p, Val s, Val slot, Val *visible)
 {
     gen *g = x->g;
-    Val key = add(g, p->n0, slot), visible = valid;
+    Val key = add(g, p->n0, slot);
     for (size_t i = 0; i < p->body->ops.n; i++) {
         const kop *o = p->body->ops.at[i];
         if (o->code == OP_MAP) s = values_of_key(x, o->e, key, slot, s);
         if (o->code != OP_MASK) continue;
         Val m = values_of_key(x, o->e, key, slot, s);
-        visible = visible ? LLVMBuildAnd(g->b, visible, m, "") : m;
+        *visible = *visible ? LLVMBuildAnd(g->b, *visible, m, "") : m;
     }
-    if (p->masked) store_seen(x, visible, slot);
-    return visible ? select_of(g, visible, s, constant_like(x->vf, -INFINITY)) : s;
+    return *visible ? select_of(g, *visible, s, constant_like(x->vf, -INFINITY)) : s;
 }
 
-static bool reads_rows(const kgen *x, const piece *p) { return x->dot || has_op(p, OP_MAP) || has_op(p, OP_MASK); }
+static bool reads_rows(const kgen *x, const piece *p) { return x->dot || body_has(p->body, OP_MAP) || body_has(p->body, OP_MASK); }
 
 static void score(kgen *x, const piece *p)
 {
@@ -181,8 +179,9 @@ static void score(kgen *x, const piece *p)
         if (reads_rows(x, p)) values_load_lanes(x, lane);
         Val factor = x->dot ? rows_query_factor(x) : NULL;
         for (uint32_t r = 0; r < R; r++) {
-            Val s = sum[r * Q + j], slot = add(g, group, c64(g, r));
-            s = mapped(x, p, factor ? LLVMBuildFMul(g->b, s, factor, "") : s, slot, valid[r]);
+            Val s = sum[r * Q + j], slot = add(g, group, c64(g, r)), visible = valid[r];
+            s = body_mapped(x, p, factor ? LLVMBuildFMul(g->b, s, factor, "") : s, slot, &visible);
+            if (p->masked) store_seen(x, visible, slot);
             m = fmax_of(g, s, m);
             store_lanes(x, s, x->scores, score_index(x, slot, lane));
         }
@@ -334,7 +333,7 @@ static void output(kgen *x, const piece *p)
 void body_attend(kgen *x, const piece *given)
 {
     piece p = *given;
-    p.masked = p.narrow && has_op(&p, OP_MASK);
+    p.masked = p.narrow && body_has(p.body, OP_MASK);
     score(x, &p);
     rescale(x, &p);
     weights(x, &p);

@@ -5,8 +5,12 @@
  *     module_desc.c  the descriptor: constant data
  *     ranges_code.c  ranges, live, bounds, visible: scalar functions
  *     kernel.c       run and merge of one kernel: items, segments, blocks of keys
+ *     keys.c         where the keys of a block lie
+ *     parts.c        partial results
  *     rows.c         a tile's lanes: addresses, per-lane values, Q transposed, O stored
  *     body.c         what happens to one block of keys: S = QK, maps, softmax, O += PV
+ *     few.c          items with few rows (decoding): queries, rows ahead, O
+ *     few_body.c     their blocks of keys: the same phases, with dims as lanes
  *     workspace.c    how these reach scratch memory, arguments and item
  *     values.c       which parts of the expressions are computed once per item, row, key or element
  *     expr_code.c    expressions to scalar or vector code
@@ -63,6 +67,7 @@ Val less(gen *g, Val a, Val b); /* signed */
 Val select_of(gen *g, Val c, Val a, Val b);
 Val smin(gen *g, Val a, Val b);
 Val smax(gen *g, Val a, Val b);
+Val round_up(gen *g, Val n, uint32_t to); /* n >= 0, to a multiple */
 Val fmadd(gen *g, Val a, Val b, Val c); /* a * b + c, fused where the machine has it */
 Val fmax_of(gen *g, Val a, Val b);      /* b where a > b does not hold: a NaN in a is dropped, one in b stays */
 Val intrinsic(gen *g, const char *name, Type *over, unsigned n_over, Val *args, unsigned n);

@@ -53,92 +53,10 @@ static void lay_out(kgen *x)
     for (uint32_t a = 0; a < x->g->ir->symbols.attrs.n; a++) x->lane_attr[a] = take(x, lanes * int_size);
     for (size_t i = 0; i < x->lane_values.n; i++) x->lane_values.at[i].offset = take(x, lanes * 8);
     for (size_t i = 0; i < x->key_values.n; i++) x->key_values.at[i].offset = take(x, keys * 8);
-}
-
-/* ---- addresses of a block's keys --------------------------------------------------------------------------------------------------- */
-
-typedef struct source { /* K or V */
-    Val pages, offset, stride; /* page list; bytes from a page to this head's first row; from row to row */
-    uint64_t table, panel;     /* in the workspace */
-    int64_t dim, panel_stride;
-    bool convert;
-} source;
-
-typedef struct segment {
-    Val k1, page;      /* end of the keys; tokens of a page */
-    source k, v;
-} segment;
-
-static source source_of(kgen *x, unsigned pages, unsigned heads, unsigned stride, Val kv_head)
-{
-    gen *g = x->g;
-    Val first = load(g, g->i64, at(g, g->i64, arg_field(x, heads), kv_head), 8);
-    return (source){.pages = field(g, g->seq_type, x->seq, pages), .offset = first, .stride = arg_field(x, stride)};
-}
-
-static void convert_row(kgen *x, const source *s, Val from, Val slot)
-{
-    gen *g = x->g;
-    loop l;
-    Val to = at(g, g->f32, ws_at(x, s->panel), mul(g, slot, c64(g, s->panel_stride)));
-    int64_t whole = s->dim / x->vector * x->vector;
-    for (int tail = 0; tail < 2; tail++) {
-        uint32_t n = tail ? 1 : x->vector;
-        int64_t begin = tail ? whole : 0, end = tail ? s->dim : whole;
-        if (begin == end) continue;
-        Val d = loop_begin(g, &l, c64(g, begin), NULL, 0);
-        Val v = load(g, vector_of(g->i16, n), at(g, g->i16, from, d), 2);
-        store(g, half_to_float(g, v, x->k->shape.type), at(g, g->f32, to, d), 4);
-        loop_end(g, &l, c64(g, n), c64(g, end));
-    }
-}
-
-static void place_row(kgen *x, const source *s, Val page, Val offset, Val slot)
-{
-    gen *g = x->g;
-    Val base = load(g, g->ptr, at(g, g->ptr, s->pages, page), 8);
-    Val row = byte_at(g, base, add(g, s->offset, mul(g, offset, s->stride)));
-    if (s->convert) convert_row(x, s, row, slot);
-    else store(g, row, at(g, g->ptr, ws_at(x, s->table), slot), 8);
-}
-
-/* Row by row over page borders. Rows behind the last (a register tile's rest) repeat it: what they give is masked. */
-static void place_keys(kgen *x, const segment *s, Val n0, Val n, Val padded)
-{
-    gen *g = x->g;
-    loop l;
-    Val last = sub(g, n, c64(g, 1)), one = c64(g, 1);
-    Val carried[2] = {LLVMBuildUDiv(g->b, n0, s->page, ""), LLVMBuildURem(g->b, n0, s->page, "")};
-    Val i = loop_begin(g, &l, c64(g, 0), carried, 2), page = carried[0], offset = carried[1];
-    place_row(x, &s->k, page, offset, i);
-    place_row(x, &s->v, page, offset, i);
-    Val next = add(g, offset, one), wraps = LLVMBuildICmp(g->b, LLVMIntEQ, next, s->page, "");
-    Val stays = LLVMBuildNot(g->b, less(g, i, last), "");
-    carried[0] = select_of(g, stays, page, select_of(g, wraps, add(g, page, one), page));
-    carried[1] = select_of(g, stays, offset, select_of(g, wraps, c64(g, 0), next));
-    loop_end(g, &l, one, padded);
-}
-
-/* Converted rows always lie in the panels. */
-static void point_to_panels(kgen *x)
-{
-    gen *g = x->g;
-    loop l;
-    if (!x->half) return;
-    Val i = loop_begin(g, &l, c64(g, 0), NULL, 0);
-    if (!x->dot)
-        store(g, at(g, g->f32, ws_at(x, x->key_panel), mul(g, i, c64(g, x->dim))), at(g, g->ptr, ws_at(x, x->key_ptr), i), 8);
-    store(g, at(g, g->f32, ws_at(x, x->value_panel), mul(g, i, c64(g, x->value_stride))), at(g, g->ptr, ws_at(x, x->value_ptr), i), 8);
-    loop_end(g, &l, c64(g, 1), c64(g, x->block_keys + x->slack));
+    x->size = few_lay_out(x, x->size);
 }
 
 /* ---- segments ---------------------------------------------------------------------------------------------------------------------------- */
-
-static Val round_up(gen *g, Val n, uint32_t to)
-{
-    Val q = LLVMBuildUDiv(g->b, add(g, n, c64(g, to - 1)), c64(g, to), "");
-    return mul(g, q, c64(g, to));
-}
 
 static void blocks(kgen *x, const segment *s, Val k0, piece p)
 {
@@ -147,7 +65,7 @@ static void blocks(kgen *x, const segment *s, Val k0, piece p)
     p.n0 = guarded_begin(g, &l, k0, s->k1);
     p.n = smin(g, sub(g, s->k1, p.n0), c64(g, x->block_keys));
     Val padded = p.narrow ? round_up(g, p.n, p.keys) : p.n;
-    place_keys(x, s, p.n0, p.n, padded);
+    keys_place(x, s, p.n0, p.n, padded);
     values_emit_keys(x, p.n0, p.n, padded);
     body_attend(x, &p);
     guarded_end(g, &l, c64(g, x->block_keys));
@@ -157,15 +75,8 @@ static void emit_segments(kgen *x)
 {
     gen *g = x->g;
     const schedule *c = &x->k->schedule;
-    int64_t group = x->k->shape.q_heads / x->k->shape.kv_heads;
-    Val kv_head = LLVMBuildUDiv(g->b, item_field(x, ITEM_head), c64(g, group), "");
-    segment s = {.page = arg_field(x, ARG_page_tokens)};
-    s.k = source_of(x, SEQ_k_pages, ARG_k_heads, ARG_k_token_stride, kv_head);
-    s.v = source_of(x, SEQ_v_pages, ARG_v_heads, ARG_v_token_stride, kv_head);
-    s.k.table = x->key_ptr, s.k.panel = x->key_panel, s.k.dim = s.k.panel_stride = x->dim;
-    s.v.table = x->value_ptr, s.v.panel = x->value_panel, s.v.dim = x->dim_v, s.v.panel_stride = x->value_stride;
+    segment s = keys_open(x);
     x->value_step = s.v.stride;
-    s.k.convert = x->half && !x->dot, s.v.convert = x->half;
     Val first = item_field(x, ITEM_segment0), list = arg_field(x, ARG_segments);
     guarded l;
     Val i = guarded_begin(g, &l, first, add(g, first, item_field(x, ITEM_segments))), at_seg = at(g, g->segment_type, list, i);
@@ -189,64 +100,9 @@ static void emit_segments(kgen *x)
     guarded_end(g, &l, c64(g, 1));
 }
 
-/* ---- parts ------------------------------------------------------------------------------------------------------------------------------- */
-
-static uint64_t part_bytes(const kgen *x) { return x->out - x->max + (uint64_t)x->dim_v * x->lanes * 4; }
-
-static Val part_address(kgen *x, Val part)
-{
-    gen *g = x->g;
-    Val slot = add(g, item_field(x, ITEM_part_slot), part);
-    return byte_at(g, arg_field(x, ARG_parts), mul(g, slot, c64(g, (int64_t)part_bytes(x))));
-}
-
-static void store_part(kgen *x)
-{
-    gen *g = x->g;
-    loop l;
-    Val to = part_address(x, item_field(x, ITEM_part));
-    Val i = loop_begin(g, &l, c64(g, 0), NULL, 0), bytes = mul(g, i, c64(g, 4));
-    store(g, load_lanes(x, x->max, i), byte_at(g, to, bytes), 4);
-    loop_end(g, &l, c64(g, x->vector), c64(g, (int64_t)part_bytes(x) / 4));
-}
-
-static Val part_lanes(kgen *x, Val from, uint64_t offset, Val index)
-{
-    return load(x->g, x->vf, at(x->g, x->g->f32, byte_at(x->g, from, c64(x->g, (int64_t)(offset - x->max))), index), 4);
-}
-
-/* (m, l, O) of the workspace and of a part: both to the larger maximum, then added. */
-static void add_part(kgen *x, Val part)
-{
-    gen *g = x->g;
-    loop lm, ld;
-    Val from = part_address(x, part), lane = loop_begin(g, &lm, c64(g, 0), NULL, 0);
-    Val m = load_lanes(x, x->max, lane), pm = part_lanes(x, from, x->max, lane), top = fmax_of(g, pm, m), safe = safe_max(x, top);
-    Val a = math_exp2_falling(g, LLVMBuildFSub(g->b, m, safe, "")), b = math_exp2_falling(g, LLVMBuildFSub(g->b, pm, safe, ""));
-    Val l = LLVMBuildFMul(g->b, load_lanes(x, x->sum, lane), a, "");
-    store_lanes(x, fmadd(g, part_lanes(x, from, x->sum, lane), b, l), x->sum, lane);
-    store_lanes(x, top, x->max, lane);
-    Val d = loop_begin(g, &ld, c64(g, 0), NULL, 0), index = add(g, mul(g, d, c64(g, x->lanes)), lane);
-    Val o = LLVMBuildFMul(g->b, load_lanes(x, x->out, index), a, "");
-    store_lanes(x, fmadd(g, part_lanes(x, from, x->out, index), b, o), x->out, index);
-    loop_end(g, &ld, c64(g, 1), c64(g, x->dim_v));
-    loop_end(g, &lm, c64(g, x->vector), c64(g, x->lanes));
-}
-
-static void clear(kgen *x)
-{
-    gen *g = x->g;
-    loop l;
-    Val i = loop_begin(g, &l, c64(g, 0), NULL, 0);
-    store_lanes(x, constant_like(x->vf, -INFINITY), x->max, i);
-    store_lanes(x, LLVMConstNull(x->vf), x->sum, i);
-    loop_end(g, &l, c64(g, x->vector), c64(g, x->lanes));
-    i = loop_begin(g, &l, c64(g, 0), NULL, 0);
-    store_lanes(x, LLVMConstNull(x->vf), x->out, i);
-    loop_end(g, &l, c64(g, x->vector), c64(g, x->dim_v * x->lanes));
-}
-
 /* ---- functions ------------------------------------------------------------------------------------------------------------------------------- */
+
+static Val is_few(kgen *x) { return LLVMBuildNot(x->g->b, less(x->g, c64(x->g, x->k->schedule.few_lanes), x->in_use), ""); }
 
 static Val begin_function(kgen *x, const char *what)
 {
@@ -258,6 +114,8 @@ static Val begin_function(kgen *x, const char *what)
     x->item = LLVMGetParam(f, 1);
     x->ws = LLVMGetParam(f, 2);
     x->seq = at(g, g->seq_type, arg_field(x, ARG_seqs), item_field(x, ITEM_seq));
+    x->in_use = mul(g, item_field(x, ITEM_heads), item_field(x, ITEM_rows));
+    x->used = select_of(g, is_few(x), round_up(g, x->in_use, x->vector), c64(g, x->lanes));
     return f;
 }
 
@@ -282,26 +140,53 @@ static Val emit_finish(kgen *x)
     return f;
 }
 
-static Val emit_run(kgen *x, Val setup, Val finish)
+static Val emit_few(kgen *x)
+{
+    Val f = begin_function(x, "few");
+    values_emit_uniform(x);
+    values_emit_lanes(x);
+    few_run(x);
+    LLVMBuildRetVoid(x->g->b);
+    return f;
+}
+
+static Val emit_run(kgen *x, Val setup, Val few, Val finish)
 {
     gen *g = x->g;
     Val f = begin_function(x, "run");
     call(x, setup);
+    Block is_small = block(g), is_large = block(g), whole = block(g), cut = block(g);
+    branch(g, is_few(x), is_small, is_large);
+    go(g, is_small);
+    call(x, few);
+    LLVMBuildRetVoid(g->b);
+    go(g, is_large);
     values_emit_uniform(x);
     values_emit_lanes(x);
     rows_load_queries(x);
     rows_init(x);
-    point_to_panels(x);
+    rows_clear_out(x);
+    keys_point_to_panels(x);
     emit_segments(x);
-    Block whole = block(g), cut = block(g);
     branch(g, less(g, c64(g, 1), item_field(x, ITEM_parts)), cut, whole);
     go(g, whole);
     call(x, finish);
     LLVMBuildRetVoid(g->b);
     go(g, cut);
-    store_part(x);
+    parts_store(x);
     LLVMBuildRetVoid(g->b);
     return f;
+}
+
+static void clear(kgen *x)
+{
+    gen *g = x->g;
+    loop l;
+    Val i = loop_begin(g, &l, c64(g, 0), NULL, 0);
+    store_lanes(x, constant_like(x->vf, -INFINITY), x->max, i);
+    store_lanes(x, LLVMConstNull(x->vf), x->sum, i);
+    loop_end(g, &l, c64(g, x->vector), x->used);
+    rows_clear_out(x);
 }
 
 static Val emit_merge(kgen *x, Val setup, Val finish)
@@ -312,7 +197,7 @@ static Val emit_merge(kgen *x, Val setup, Val finish)
     call(x, setup);
     clear(x);
     Val part = loop_begin(g, &l, c64(g, 0), NULL, 0);
-    add_part(x, part);
+    parts_add(x, part);
     loop_end(g, &l, c64(g, 1), item_field(x, ITEM_parts));
     call(x, finish);
     LLVMBuildRetVoid(g->b);
@@ -387,9 +272,9 @@ const char *emit_kernel(gen *g, const kernel *k, kernel_code *out)
     if (wrong) return wrong;
     prepare(&x);
     const schedule *c = &k->schedule;
-    Val setup = emit_setup(&x), finish = emit_finish(&x);
-    *out = (kernel_code){.kernel = k, .target = g->target, .run = emit_run(&x, setup, finish), .merge = emit_merge(&x, setup, finish),
-                         .workspace = x.size, .part_bytes = part_bytes(&x)};
+    Val setup = emit_setup(&x), finish = emit_finish(&x), few = emit_few(&x);
+    *out = (kernel_code){.kernel = k, .target = g->target, .run = emit_run(&x, setup, few, finish), .merge = emit_merge(&x, setup, finish),
+                         .workspace = x.size, .part_bytes = parts_bytes(&x)};
     out->name = arena_printf(g->arena, "%s_%s_d%lld_%s", k->name, dtype_name(k->shape.type), (long long)k->shape.dim, g->target->suffix);
     out->schedule = arena_printf(g->arena, "lanes %u, keys %u, qk %u x %u, pv %u x %u, narrow %u x %u", c->lanes, c->key_block,
                                  c->qk_keys, c->qk_vectors, c->pv_dims, c->pv_vectors, c->narrow_keys, c->narrow_dims);

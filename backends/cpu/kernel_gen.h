@@ -28,16 +28,32 @@ typedef struct kgen {
     /* workspace, offsets in bytes */
     uint64_t max, sum, out, new_max, scores, seen, queries, key_ptr, value_ptr, key_panel, value_panel;
     uint64_t q_ptr, o_ptr, lse_ptr, spare_row, lane_q, lane_h, lane_g, size;
+    uint64_t few_queries, few_scores, few_seen, few_factor, few_out, few_rows; /* of few.c */
+    uint32_t fetch_keys; /* rows of K and V that few.c fetches ahead */
     uint64_t *lane_attr;
     VEC(kept) lane_values, key_values;
     VEC(expr) uniform_values;
 
     /* of the function being written */
     Val args, item, ws, seq, value_step; /* value_step: bytes from row to row of V */
+    Val in_use, used; /* lanes that hold rows; those that are computed: all, or for few rows whole vectors */
     Val *uniform; /* per expr: known for the whole item */
     Val *lane_known; /* per expr: uniform, and loaded for one vector of lanes */
     expr_code code;
 } kgen;
+
+/* Where the keys of a segment lie. */
+typedef struct source { /* K or V */
+    Val pages, offset, stride; /* page list; bytes from a page to this head's first row; from row to row */
+    uint64_t table, panel;     /* in the workspace */
+    int64_t dim, panel_stride;
+    bool convert;
+} source;
+
+typedef struct segment {
+    Val k1, page;      /* end of the keys; tokens of a page */
+    source k, v;
+} segment;
 
 /* A piece of a tile: n keys of the block against `nv` vectors of lanes from lane `s`. */
 typedef struct piece {
@@ -56,17 +72,57 @@ void values_load_lanes(kgen *x, Val lane);       /* makes lane_known for the vec
 Val values_of_key(kgen *x, expr e, Val key, Val slot, Val score); /* e for one key (position; place in the block) against that vector */
 Val values_on_lanes(kgen *x, expr e);            /* an expression over rows, for the vector of lane_known */
 
+/* ---- keys.c ---- */
+segment keys_open(kgen *x); /* of the item's KV head; k1 is set by the caller */
+Val keys_row(kgen *x, const source *s, Val page, Val offset); /* address of a page's row */
+/* The rows of keys n0 .. n0 + n - 1 into the tables, or converted into the panels; then the last one up to `padded`. */
+void keys_place(kgen *x, const segment *s, Val n0, Val n, Val padded);
+void keys_point_to_panels(kgen *x); /* once per item */
+
 /* ---- rows.c ---- */
 void rows_setup(kgen *x);      /* the body of the function that fills the lanes' tables */
 void rows_load_queries(kgen *x);
 Val rows_query_factor(kgen *x); /* for the vector of lane_known; NULL: one */
-void rows_init(kgen *x);
+Val rows_load_words(kgen *x, Val p, uint32_t n); /* of a query, or a row of K that is not converted: floats, or pairs of bf16 as they are */
+unsigned rows_word_size(const kgen *x);          /* in memory */
+Val rows_pointer(kgen *x, uint64_t list, Val lane); /* q_ptr, o_ptr, lse_ptr */
+void rows_transpose(kgen *x, Val *v);           /* vector x vector */
+void rows_init(kgen *x);       /* maxima and sums */
+void rows_clear_out(kgen *x);
 void rows_finish(kgen *x);     /* O / l and lse to their places */
+/* The end of a vector of lanes: 1 / l, or 1 for rows that saw nothing; what differs by the type of o; lse. */
+Val rows_inverse(kgen *x, Val lane);
+void rows_by_type(kgen *x, void (*put)(kgen *x, Val lane, Val inverse, bool f32), Val lane, Val inverse);
+void rows_store_output(kgen *x, Val p, Val v, bool f32);
+void rows_store_lse(kgen *x, Val lane);
+
+/* ---- parts.c ---- */
+uint64_t parts_bytes(const kgen *x); /* of a slot */
+void parts_store(kgen *x);           /* the workspace's (m, l, O) to the item's slot */
+void parts_add(kgen *x, Val part);   /* adds a slot's to the workspace's */
 
 /* ---- body.c ---- */
 uint64_t body_seen_bytes(const kgen *x); /* of one key's entry in `seen`: which lanes of a narrow piece see it */
+bool body_has(const kblock *b, kop_code c);
+Val body_product(kgen *x, Val k, Val q, Val sum); /* of floats, or of pairs of bf16: then a sum takes two products */
+Val body_mapped(kgen *x, const piece *p, Val s, Val slot, Val *visible); /* after maps and masks; *visible: lanes, NULL: all */
 void body_attend(kgen *x, const piece *p);
 const char *body_check(const kblock *b); /* NULL, or why this body cannot be done */
+
+/* ---- few.c: items with few rows ---- */
+uint64_t few_lay_out(kgen *x, uint64_t offset); /* takes its part of the workspace behind `offset`; returns the end */
+void few_run(kgen *x); /* the body of the function that runs such an item, after setup */
+
+/* ---- few_body.c ---- */
+typedef struct few_piece { /* n keys of the block against `rows` rows in one vector of lanes */
+    Val n0, n, padded;  /* first key (position); keys; rounded up for register tiles */
+    Val lane, rows, open; /* open: all rows see all keys */
+} few_piece;
+uint32_t few_sums(const kgen *x);   /* of a register tile; also the most keys that one of S takes */
+uint32_t few_row(const kgen *x, int64_t words); /* floats from row to row of a panel of whole vectors */
+Val few_load(kgen *x, Val row, Val first, bool tail, int64_t words, Val (*load_some)(kgen *, Val, uint32_t), unsigned size);
+Val few_only_new(kgen *x, Val v, int64_t words); /* zero in place of what the vector before the last has already */
+void few_attend(kgen *x, const few_piece *p);
 
 /* ---- workspace.c ---- */
 Val ws_at(kgen *x, uint64_t offset);                      /* address in the workspace */

@@ -6,7 +6,7 @@
 static Val seq_field(kgen *x, unsigned index) { return field(x->g, x->g->seq_type, x->seq, index); }
 
 /* vector x vector transpose in log2(vector) rounds of exchanged blocks. */
-static void transpose(kgen *x, Val *v)
+void rows_transpose(kgen *x, Val *v)
 {
     gen *g = x->g;
     uint32_t W = x->vector;
@@ -45,7 +45,7 @@ void rows_setup(kgen *x)
     gen *g = x->g;
     loop l;
     int64_t group = x->k->shape.q_heads / x->k->shape.kv_heads;
-    Val heads = item_field(x, ITEM_heads), used = mul(g, heads, item_field(x, ITEM_rows)), last = sub(g, used, c64(g, 1));
+    Val heads = item_field(x, ITEM_heads), last = sub(g, x->in_use, c64(g, 1));
     Val spare = ws_at(x, x->spare_row), lse = arg_field(x, ARG_lse);
     Val no_lse = LLVMBuildICmp(g->b, LLVMIntEQ, lse, LLVMConstNull(g->ptr), "");
     Val i = loop_begin(g, &l, c64(g, 0), NULL, 0), lane = smin(g, i, last), idle = less(g, last, i);
@@ -65,22 +65,22 @@ void rows_setup(kgen *x)
         Val v = LLVMBuildSExt(g->b, load(g, g->i32, at(g, g->i32, list, row), 4), g->i64, "");
         store_lane_int(x, v, x->lane_attr[a], i);
     }
-    loop_end(g, &l, c64(g, 1), c64(g, x->lanes));
+    loop_end(g, &l, c64(g, 1), x->used);
 }
 
 /* ---- queries ---------------------------------------------------------------------------------------------------------------------- */
 
 /* A word of a query: a float from whatever is stored, or a pair of bf16 as it is. */
-static unsigned word_size(const kgen *x) { return x->half && !x->dot ? 2 : 4; }
+unsigned rows_word_size(const kgen *x) { return x->half && !x->dot ? 2 : 4; }
 
-static Val load_words(kgen *x, Val p, uint32_t n)
+Val rows_load_words(kgen *x, Val p, uint32_t n)
 {
     gen *g = x->g;
-    if (word_size(x) == 4) return load(g, vector_of(g->f32, n), p, x->dot ? 2 : 4);
+    if (rows_word_size(x) == 4) return load(g, vector_of(g->f32, n), p, x->dot ? 2 : 4);
     return half_to_float(g, load(g, vector_of(g->i16, n), p, 2), x->k->shape.type);
 }
 
-static Val lane_pointer(kgen *x, uint64_t list, Val lane) { return load(x->g, x->g->ptr, at(x->g, x->g->ptr, ws_at(x, list), lane), 8); }
+Val rows_pointer(kgen *x, uint64_t list, Val lane) { return load(x->g, x->g->ptr, at(x->g, x->g->ptr, ws_at(x, list), lane), 8); }
 
 Val rows_query_factor(kgen *x) { return x->load_q->e ? values_on_lanes(x, x->load_q->e) : NULL; }
 
@@ -102,11 +102,11 @@ void rows_load_queries(kgen *x)
     uint32_t W = x->vector;
     int64_t whole = x->words / W * W;
     Val v[16], base[16], m = loop_begin(g, &lm, c64(g, 0), NULL, 0), factor = query_factor(x, m);
-    for (uint32_t i = 0; i < W; i++) base[i] = lane_pointer(x, x->q_ptr, add(g, m, c64(g, i)));
+    for (uint32_t i = 0; i < W; i++) base[i] = rows_pointer(x, x->q_ptr, add(g, m, c64(g, i)));
     if (whole) {
-        Val d = loop_begin(g, &ld, c64(g, 0), NULL, 0), bytes = mul(g, d, c64(g, word_size(x)));
-        for (uint32_t i = 0; i < W; i++) v[i] = load_words(x, byte_at(g, base[i], bytes), W);
-        transpose(x, v);
+        Val d = loop_begin(g, &ld, c64(g, 0), NULL, 0), bytes = mul(g, d, c64(g, rows_word_size(x)));
+        for (uint32_t i = 0; i < W; i++) v[i] = rows_load_words(x, byte_at(g, base[i], bytes), W);
+        rows_transpose(x, v);
         for (uint32_t i = 0; i < W; i++) {
             if (factor) v[i] = LLVMBuildFMul(g->b, v[i], factor, "");
             store_lanes(x, v[i], x->queries, query_at(x, add(g, d, c64(g, i)), m));
@@ -114,19 +114,19 @@ void rows_load_queries(kgen *x)
         loop_end(g, &ld, c64(g, W), c64(g, whole));
     }
     if (whole < x->words) {
-        Val d = loop_begin(g, &ld, c64(g, whole), NULL, 0), bytes = mul(g, d, c64(g, word_size(x))), row = LLVMGetPoison(x->vf);
+        Val d = loop_begin(g, &ld, c64(g, whole), NULL, 0), bytes = mul(g, d, c64(g, rows_word_size(x))), row = LLVMGetPoison(x->vf);
         for (uint32_t i = 0; i < W; i++)
-            row = LLVMBuildInsertElement(g->b, row, load_words(x, byte_at(g, base[i], bytes), 1), c32(g, i), "");
+            row = LLVMBuildInsertElement(g->b, row, rows_load_words(x, byte_at(g, base[i], bytes), 1), c32(g, i), "");
         if (factor) row = LLVMBuildFMul(g->b, row, factor, "");
         store_lanes(x, row, x->queries, query_at(x, d, m));
         loop_end(g, &ld, c64(g, 1), c64(g, x->words));
     }
-    loop_end(g, &lm, c64(g, W), c64(g, x->lanes));
+    loop_end(g, &lm, c64(g, W), x->used);
 }
 
 /* ---- start ------------------------------------------------------------------------------------------------------------------------- */
 
-/* m, l, O = -inf, 0, 0; with a sink: sink, 1, 0, in the first part of the keys only. */
+/* m, l = -inf, 0; with a sink: sink, 1, in the first part of the keys only. */
 void rows_init(kgen *x)
 {
     gen *g = x->g;
@@ -142,15 +142,22 @@ void rows_init(kgen *x)
     store_lanes(x, m, x->max, lane);
     store_lanes(x, m, x->new_max, lane);
     store_lanes(x, sum, x->sum, lane);
-    loop_end(g, &l, c64(g, x->vector), c64(g, x->lanes));
-    lane = loop_begin(g, &l, c64(g, 0), NULL, 0);
-    store_lanes(x, zero, x->out, lane);
-    loop_end(g, &l, c64(g, x->vector), c64(g, x->dim_v * x->lanes));
+    loop_end(g, &l, c64(g, x->vector), x->used);
+}
+
+void rows_clear_out(kgen *x)
+{
+    gen *g = x->g;
+    loop lm, ld;
+    Val lane = loop_begin(g, &lm, c64(g, 0), NULL, 0), d = loop_begin(g, &ld, c64(g, 0), NULL, 0);
+    store_lanes(x, LLVMConstNull(x->vf), x->out, query_at(x, d, lane));
+    loop_end(g, &ld, c64(g, 1), c64(g, x->dim_v));
+    loop_end(g, &lm, c64(g, x->vector), x->used);
 }
 
 /* ---- end -------------------------------------------------------------------------------------------------------------------------- */
 
-static void store_output(kgen *x, Val p, Val v, bool f32)
+void rows_store_output(kgen *x, Val p, Val v, bool f32)
 {
     if (!f32) v = float_to_half(x->g, v, x->k->shape.type);
     store(x->g, v, p, f32 ? 4 : 2);
@@ -163,58 +170,71 @@ static void store_rows(kgen *x, Val m, Val inverse, bool f32)
     uint32_t W = x->vector;
     int64_t whole = x->dim_v / W * W, size = f32 ? 4 : 2;
     Val v[16], base[16];
-    for (uint32_t i = 0; i < W; i++) base[i] = lane_pointer(x, x->o_ptr, add(g, m, c64(g, i)));
+    for (uint32_t i = 0; i < W; i++) base[i] = rows_pointer(x, x->o_ptr, add(g, m, c64(g, i)));
     if (whole) {
         Val d = loop_begin(g, &ld, c64(g, 0), NULL, 0), bytes = mul(g, d, c64(g, size));
         for (uint32_t i = 0; i < W; i++)
             v[i] = LLVMBuildFMul(g->b, load_lanes(x, x->out, query_at(x, add(g, d, c64(g, i)), m)), inverse, "");
-        transpose(x, v);
-        for (uint32_t i = 0; i < W; i++) store_output(x, byte_at(g, base[i], bytes), v[i], f32);
+        rows_transpose(x, v);
+        for (uint32_t i = 0; i < W; i++) rows_store_output(x, byte_at(g, base[i], bytes), v[i], f32);
         loop_end(g, &ld, c64(g, W), c64(g, whole));
     }
     if (whole < x->dim_v) {
         Val d = loop_begin(g, &ld, c64(g, whole), NULL, 0), bytes = mul(g, d, c64(g, size));
         Val row = LLVMBuildFMul(g->b, load_lanes(x, x->out, query_at(x, d, m)), inverse, "");
         for (uint32_t i = 0; i < W; i++)
-            store_output(x, byte_at(g, base[i], bytes), LLVMBuildExtractElement(g->b, row, c32(g, i), ""), f32);
+            rows_store_output(x, byte_at(g, base[i], bytes), LLVMBuildExtractElement(g->b, row, c32(g, i), ""), f32);
         loop_end(g, &ld, c64(g, 1), c64(g, x->dim_v));
     }
 }
 
-static void store_lse(kgen *x, Val m, Val max, Val sum, Val empty)
+/* Rows that saw nothing have l = 0. */
+static Val is_empty(kgen *x, Val sum) { return LLVMBuildFCmp(x->g->b, LLVMRealOEQ, sum, LLVMConstNull(x->vf), ""); }
+
+void rows_store_lse(kgen *x, Val m)
 {
     gen *g = x->g;
     double ln2 = 0.69314718055994531;
+    Val max = load_lanes(x, x->max, m), sum = load_lanes(x, x->sum, m);
     Val units = x->k->base2 ? max : LLVMBuildFMul(g->b, max, constant_like(x->vf, 1 / ln2), "");
     Val lse = LLVMBuildFMul(g->b, LLVMBuildFAdd(g->b, units, math_log2(g, sum), ""), constant_like(x->vf, ln2), "");
-    lse = select_of(g, empty, constant_like(x->vf, -INFINITY), lse);
+    lse = select_of(g, is_empty(x, sum), constant_like(x->vf, -INFINITY), lse);
     for (uint32_t i = 0; i < x->vector; i++) {
-        Val p = lane_pointer(x, x->lse_ptr, add(g, m, c64(g, i)));
+        Val p = rows_pointer(x, x->lse_ptr, add(g, m, c64(g, i)));
         store(g, LLVMBuildExtractElement(g->b, lse, c32(g, i), ""), p, 4);
     }
+}
+
+Val rows_inverse(kgen *x, Val m)
+{
+    Val one = constant_like(x->vf, 1), sum = load_lanes(x, x->sum, m);
+    return LLVMBuildFDiv(x->g->b, one, select_of(x->g, is_empty(x, sum), one, sum), "");
+}
+
+void rows_by_type(kgen *x, void (*put)(kgen *x, Val lane, Val inverse, bool f32), Val lane, Val inverse)
+{
+    gen *g = x->g;
+    if (!x->half) {
+        put(x, lane, inverse, true);
+        return;
+    }
+    Block f32 = block(g), storage = block(g), done = block(g);
+    branch(g, LLVMBuildICmp(g->b, LLVMIntNE, arg_field(x, ARG_o_f32), c64(g, 0), ""), f32, storage);
+    go(g, f32);
+    put(x, lane, inverse, true);
+    jump(g, done);
+    go(g, storage);
+    put(x, lane, inverse, false);
+    jump(g, done);
+    go(g, done);
 }
 
 void rows_finish(kgen *x)
 {
     gen *g = x->g;
     loop l;
-    Val m = loop_begin(g, &l, c64(g, 0), NULL, 0), one = constant_like(x->vf, 1);
-    Val sum = load_lanes(x, x->sum, m), max = load_lanes(x, x->max, m);
-    Val empty = LLVMBuildFCmp(g->b, LLVMRealOEQ, sum, LLVMConstNull(x->vf), "");
-    Val inverse = LLVMBuildFDiv(g->b, one, select_of(g, empty, one, sum), "");
-    if (x->half) {
-        Block f32 = block(g), storage = block(g), done = block(g);
-        branch(g, LLVMBuildICmp(g->b, LLVMIntNE, arg_field(x, ARG_o_f32), c64(g, 0), ""), f32, storage);
-        go(g, f32);
-        store_rows(x, m, inverse, true);
-        jump(g, done);
-        go(g, storage);
-        store_rows(x, m, inverse, false);
-        jump(g, done);
-        go(g, done);
-    } else {
-        store_rows(x, m, inverse, true);
-    }
-    store_lse(x, m, max, sum, empty);
-    loop_end(g, &l, c64(g, x->vector), c64(g, x->lanes));
+    Val m = loop_begin(g, &l, c64(g, 0), NULL, 0);
+    rows_by_type(x, store_rows, m, rows_inverse(x, m));
+    rows_store_lse(x, m);
+    loop_end(g, &l, c64(g, x->vector), x->used);
 }

@@ -178,7 +178,7 @@ void values_emit_lanes(kgen *x)
         Val v = as_lanes(g, &x->code, expr_emit(g, &x->code, x->lane_values.at[i].e));
         store_kept(x, &x->lane_values.at[i], v, lane, x->vector);
     }
-    loop_end(g, &l, c64(g, x->vector), c64(g, x->lanes));
+    loop_end(g, &l, c64(g, x->vector), x->used);
 }
 
 void values_load_lanes(kgen *x, Val lane)

@@ -42,6 +42,12 @@ Val select_of(gen *g, Val c, Val a, Val b) { return LLVMBuildSelect(g->b, c, a, 
 Val smin(gen *g, Val a, Val b) { return select_of(g, less(g, b, a), b, a); }
 Val smax(gen *g, Val a, Val b) { return select_of(g, less(g, a, b), b, a); }
 
+Val round_up(gen *g, Val n, uint32_t to)
+{
+    Val q = LLVMBuildUDiv(g->b, add(g, n, c64(g, to - 1)), c64(g, to), "");
+    return mul(g, q, c64(g, to));
+}
+
 Val intrinsic(gen *g, const char *name, Type *over, unsigned n_over, Val *args, unsigned n)
 {
     unsigned id = LLVMLookupIntrinsicID(name, strlen(name));

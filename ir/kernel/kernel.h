@@ -60,6 +60,9 @@ typedef struct schedule {
     uint32_t pv_dims, pv_vectors; /* register tile of O = P V: dims x vectors of lanes */
     uint32_t narrow_keys;         /* partial tiles take one vector of lanes at a time: keys and */
     uint32_t narrow_dims;         /* dims of its register tiles */
+    uint32_t few_lanes;           /* tiles with at most this many rows in use take dims as lanes: */
+    uint32_t few_rows, few_keys;  /* register tile of S: rows x keys; of O: rows x as many vectors of dims */
+    uint32_t fetch;               /* how far they fetch K and V ahead, in lines of 64 bytes */
     bool dot_bf16;                /* products of bf16 pairs */
 } schedule;
 

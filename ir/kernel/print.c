@@ -130,10 +130,12 @@ static void print_ranges(const kernel *k, text *to)
 static void print_schedule(const schedule *s, text *to)
 {
     text_printf(to,
-                "    schedule %s { lanes %u; vector %u; key_block %u; qk %u x %u; pv %u x %u; narrow %u x %u;%s }\n",
+                "    schedule %s { lanes %u; vector %u; key_block %u; qk %u x %u; pv %u x %u; narrow %u x %u; "
+                "few %u, %u x %u; fetch %u;%s }\n",
                 target_get(s->target)->name, (unsigned)s->lanes, (unsigned)s->vector, (unsigned)s->key_block,
                 (unsigned)s->qk_keys, (unsigned)s->qk_vectors, (unsigned)s->pv_dims, (unsigned)s->pv_vectors,
-                (unsigned)s->narrow_keys, (unsigned)s->narrow_dims, s->dot_bf16 ? " dot_bf16;" : "");
+                (unsigned)s->narrow_keys, (unsigned)s->narrow_dims, (unsigned)s->few_lanes,
+                (unsigned)s->few_rows, (unsigned)s->few_keys, (unsigned)s->fetch, s->dot_bf16 ? " dot_bf16;" : "");
 }
 
 void kernel_print(const kernel *k, text *to)

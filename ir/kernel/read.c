@@ -362,8 +362,11 @@ static bool read_schedule_clause(reader *r, schedule *s)
     if (lex_accept(&r->lex, "qk")) return read_pair(r, &s->qk_keys, &s->qk_vectors);
     if (lex_accept(&r->lex, "pv")) return read_pair(r, &s->pv_dims, &s->pv_vectors);
     if (lex_accept(&r->lex, "narrow")) return read_pair(r, &s->narrow_keys, &s->narrow_dims);
+    if (lex_accept(&r->lex, "few"))
+        return read_size(r, &s->few_lanes) && lex_expect(&r->lex, ",") && read_pair(r, &s->few_rows, &s->few_keys);
+    if (lex_accept(&r->lex, "fetch")) return read_size(r, &s->fetch);
     if (lex_accept(&r->lex, "dot_bf16")) return s->dot_bf16 = true;
-    return lex_expected(&r->lex, "a size (lanes, vector, key_block, qk, pv, narrow, dot_bf16) or '}'");
+    return lex_expected(&r->lex, "a size (lanes, vector, key_block, qk, pv, narrow, few, fetch, dot_bf16) or '}'");
 }
 
 static bool read_schedule(reader *r)

@@ -356,7 +356,8 @@ static const char *schedule_error(const kernel *k)
     const schedule *s = &k->schedule;
     enum { MOST = 4096 };
     const uint32_t all[] = {s->lanes,   s->vector,     s->key_block,   s->qk_keys,    s->qk_vectors,
-                            s->pv_dims, s->pv_vectors, s->narrow_keys, s->narrow_dims};
+                            s->pv_dims, s->pv_vectors, s->narrow_keys, s->narrow_dims,
+                            s->few_lanes, s->few_rows, s->few_keys, s->fetch};
     if (!s->lanes) return s->vector || s->key_block ? "a schedule has lanes" : NULL;
     if (s->target >= TARGET_COUNT) return "the schedule's target is unknown";
     for (size_t i = 0; i < ATTNC_COUNT(all); i++)
@@ -372,6 +373,10 @@ static const char *schedule_error(const kernel *k)
         !fits(s->pv_dims * s->pv_vectors, s->pv_vectors, t->registers) || !fits(s->narrow_keys, 1, t->registers) ||
         !fits(s->narrow_dims, 1, t->registers))
         return "a register tile does not fit the target's registers";
+    if (s->few_rows & (s->few_rows - 1) || s->few_keys & (s->few_keys - 1) || s->few_rows * s->few_keys % s->vector)
+        return "few rows and keys must be powers of two that fill vectors";
+    if (!fits(s->few_rows * s->few_keys, s->few_keys, t->registers) || s->few_rows > s->vector || s->few_lanes > s->lanes)
+        return "a register tile of few rows does not fit the target's registers or vectors";
     if (s->dot_bf16 && (!t->dot_bf16 || k->shape.type != DTYPE_BF16))
         return "dot_bf16 needs a target that has it and bf16 storage";
     return NULL;

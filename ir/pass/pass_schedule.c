@@ -10,7 +10,7 @@
 #include "ir/pass/pass_internal.h"
 
 static const schedule schedule_table[TARGET_COUNT] = {
-#define SCHEDULE(ident, n_lanes, keys, qk_k, qk_v, pv_d, pv_v, nkeys, ndims)                                           \
+#define SCHEDULE(ident, n_lanes, keys, qk_k, qk_v, pv_d, pv_v, nkeys, ndims, few_l, few_r, few_k, ahead)               \
     [TARGET_##ident] = {.target = TARGET_##ident,                                                                      \
                         .lanes = n_lanes,                                                                              \
                         .key_block = keys,                                                                             \
@@ -19,7 +19,11 @@ static const schedule schedule_table[TARGET_COUNT] = {
                         .pv_dims = pv_d,                                                                               \
                         .pv_vectors = pv_v,                                                                            \
                         .narrow_keys = nkeys,                                                                          \
-                        .narrow_dims = ndims},
+                        .narrow_dims = ndims,                                                                          \
+                        .few_lanes = few_l,                                                                            \
+                        .few_rows = few_r,                                                                             \
+                        .few_keys = few_k,                                                                             \
+                        .fetch = ahead},
 #include "ir/pass/schedule_table.def"
 #undef SCHEDULE
 };

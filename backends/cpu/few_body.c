@@ -1,0 +1,379 @@
+/* few_body.c - what a block of keys does to a few rows: the phases of body.c, with the dims of K and V as lanes where they are multiplied.
+ *
+ *     S = Q K^T    rows x keys of sums in registers, each over the dims of its lanes; then added up across the lanes, all of a tile at once
+ *     softmax      a vector per key, lanes are rows: maps, masks and maxima as in body.c
+ *     O += P V     rows x vectors of dims in registers, for a few keys at a time, so that V is read in the order in which it lies
+ *
+ * Rows of K and V are read in place, once for `few_rows` query rows, and those `fetch_keys` rows further on asked for meanwhile: `few_rows`
+ * holds the addresses of a block's K, then of its V, then of the K behind it. */
+#include "backends/cpu/kernel_gen.h"
+
+#include <math.h>
+
+uint32_t few_sums(const kgen *x) { return x->k->schedule.few_rows * x->k->schedule.few_keys; }
+
+static uint32_t vectors_of(const kgen *x, int64_t words) { return (uint32_t)((words + x->vector - 1) / x->vector); }
+
+uint32_t few_row(const kgen *x, int64_t words) { return vectors_of(x, words) * x->vector; }
+
+/* ---- rows as vectors -------------------------------------------------------------------------------------------------------------- */
+
+/* Words first .. first + vector - 1 of a row. The tail of a row that is no multiple of a vector is its last vector, which begins earlier;
+ * a row shorter than a vector is read word by word. */
+Val few_load(kgen *x, Val row, Val first, bool tail, int64_t words, Val (*load_some)(kgen *, Val, uint32_t), unsigned size)
+{
+    gen *g = x->g;
+    if (!tail) return load_some(x, byte_at(g, row, mul(g, first, c64(g, size))), x->vector);
+    if (words >= x->vector) return load_some(x, byte_at(g, row, c64(g, (words - x->vector) * size)), x->vector);
+    Val v = LLVMConstNull(x->vf);
+    for (int64_t i = 0; i < words; i++)
+        v = LLVMBuildInsertElement(g->b, v, load_some(x, byte_at(g, row, c64(g, i * size)), 1), c32(g, i), "");
+    return v;
+}
+
+Val few_only_new(kgen *x, Val v, int64_t words)
+{
+    gen *g = x->g;
+    Val mask[16];
+    uint32_t W = x->vector, old = words < W ? 0 : W - (uint32_t)(words % W);
+    Type bits = vector_of(g->i32, W);
+    for (uint32_t i = 0; i < W; i++) mask[i] = c32(g, i < old ? 0 : -1);
+    return LLVMBuildBitCast(g->b, LLVMBuildAnd(g->b, LLVMBuildBitCast(g->b, v, bits, ""), LLVMConstVector(mask, W), ""), x->vf, "");
+}
+
+static Val load_value(kgen *x, Val p, uint32_t n)
+{
+    gen *g = x->g;
+    if (!x->half) return load(g, vector_of(g->f32, n), p, 4);
+    return half_to_float(g, load(g, vector_of(g->i16, n), p, 2), x->k->shape.type);
+}
+
+static Val row_at(kgen *x, Val slot) { return load(x->g, x->g->ptr, at(x->g, x->g->ptr, ws_at(x, x->few_rows), slot), 8); }
+
+/* Asks for the line at `bytes` of the row that is read fetch_keys rows after this one. */
+static void fetch(kgen *x, Val slot, Val bytes)
+{
+    gen *g = x->g;
+    Val row = row_at(x, add(g, slot, c64(g, x->fetch_keys)));
+    Val args[] = {byte_at(g, row, bytes), c32(g, 0), c32(g, 3), c32(g, 1)}; /* to read, into the first level, data */
+    intrinsic(g, "llvm.prefetch", &g->ptr, 1, args, 4);
+}
+
+/* ---- tiles of rows ------------------------------------------------------------------------------------------------------------------ */
+
+typedef struct tile { /* `rows` rows from `row` of the vector of lanes */
+    Val row;
+    uint32_t rows;
+} tile;
+
+typedef void tile_fn(kgen *x, const few_piece *p, const tile *t, void *ctx);
+
+/* Tiles of few_rows rows; the last one of the smallest power of two that holds the rest. Rows behind the last repeat it. */
+static void each_tile(kgen *x, const few_piece *p, tile_fn *f, void *ctx)
+{
+    gen *g = x->g;
+    loop l;
+    uint32_t most = x->k->schedule.few_rows;
+    Val row = loop_begin(g, &l, c64(g, 0), NULL, 0), left = sub(g, p->rows, row);
+    Block done = block(g);
+    for (uint32_t n = most; n; n /= 2) {
+        Block this = block(g), smaller = n > 1 ? block(g) : this;
+        if (n > 1) branch(g, less(g, c64(g, n / 2), left), this, smaller);
+        else jump(g, this);
+        go(g, this);
+        f(x, p, &(tile){row, n}, ctx);
+        jump(g, done);
+        go(g, smaller);
+        if (n == 1) break;
+    }
+    go(g, done);
+    loop_end(g, &l, c64(g, most), p->rows);
+}
+
+static Val lane_row(kgen *x, const few_piece *p, const tile *t, uint32_t i) { return add(x->g, add(x->g, p->lane, t->row), c64(x->g, i)); }
+
+static Val panel_at(kgen *x, uint64_t panel, Val row, int64_t words, Val word)
+{
+    return ws_float(x, panel, add(x->g, mul(x->g, row, c64(x->g, few_row(x, words))), word));
+}
+
+static Val score_at(kgen *x, Val slot, Val lane) { return ws_float(x, x->few_scores, add(x->g, mul(x->g, slot, c64(x->g, x->vector)), lane)); }
+
+/* ---- S = Q K^T ---------------------------------------------------------------------------------------------------------------------- */
+
+/* Adds the even and the odd ones of units of `unit` lanes within each `reach` lanes: those of a, then those of b. */
+static Val add_pairs(kgen *x, Val a, Val b, uint32_t unit, uint32_t reach)
+{
+    gen *g = x->g;
+    Val even[16], odd[16];
+    uint32_t W = x->vector, half = reach / unit / 2;
+    for (uint32_t e = 0; e < W; e++) {
+        uint32_t u = e % reach / unit, from = (u < half ? 0 : W) + e / reach * reach + u % half * 2 * unit + e % unit;
+        even[e] = c32(g, from);
+        odd[e] = c32(g, from + unit);
+    }
+    return LLVMBuildFAdd(g->b, LLVMBuildShuffleVector(g->b, a, b, LLVMConstVector(even, W), ""),
+                         LLVMBuildShuffleVector(g->b, a, b, LLVMConstVector(odd, W), ""), "");
+}
+
+/* A vector of W sums whose lane i is the sum of v[i]'s lanes. */
+static Val add_across(kgen *x, Val *v)
+{
+    uint32_t n = x->vector;
+    for (int i = 0; i < 2; i++, n /= 2)
+        for (uint32_t j = 0; j < n / 2; j++) v[j] = add_pairs(x, v[2 * j], v[2 * j + 1], 1, 4);
+    for (; n > 1; n /= 2)
+        for (uint32_t j = 0; j < n / 2; j++) v[j] = add_pairs(x, v[2 * j], v[2 * j + 1], 4, x->vector);
+    return v[0];
+}
+
+typedef struct keys_at { /* of a tile of S */
+    Val slot, row[16];
+    uint32_t n;
+} keys_at;
+
+static void add_products(kgen *x, const few_piece *p, const tile *t, const keys_at *k, Val d, bool tail, Val *sum)
+{
+    gen *g = x->g;
+    Val key[16];
+    for (uint32_t j = 0; j < k->n; j++) {
+        key[j] = few_load(x, k->row[j], d, tail, x->words, rows_load_words, rows_word_size(x));
+        if (tail) key[j] = few_only_new(x, key[j], x->words);
+    }
+    for (uint32_t i = 0; i < t->rows; i++) {
+        Val q = load(g, x->vf, panel_at(x, x->few_queries, lane_row(x, p, t, i), x->words, d), x->vector * 4);
+        for (uint32_t j = 0; j < k->n; j++) sum[j * t->rows + i] = body_product(x, key[j], q, sum[j * t->rows + i]);
+    }
+}
+
+/* A line of each key at a step. */
+static void products(kgen *x, const few_piece *p, const tile *t, const keys_at *k, Val *sum)
+{
+    gen *g = x->g;
+    loop l;
+    uint32_t W = x->vector, size = rows_word_size(x), step = W * size < 64 ? 64 / size : W;
+    int64_t lines = x->words / step * step, whole = x->words / W * W;
+    for (uint32_t i = 0; i < few_sums(x); i++) sum[i] = LLVMConstNull(x->vf);
+    if (lines) {
+        Val d = loop_begin(g, &l, c64(g, 0), sum, few_sums(x));
+        for (uint32_t j = 0; j < k->n; j++) fetch(x, add(g, k->slot, c64(g, j)), mul(g, d, c64(g, size)));
+        for (uint32_t u = 0; u < step; u += W) add_products(x, p, t, k, add(g, d, c64(g, u)), false, sum);
+        loop_end(g, &l, c64(g, step), c64(g, lines));
+    }
+    for (uint32_t j = 0; j < k->n && lines < x->words; j++) fetch(x, add(g, k->slot, c64(g, j)), c64(g, lines * size));
+    for (int64_t d = lines; d < whole; d += W) add_products(x, p, t, k, c64(g, d), false, sum);
+    if (whole < x->words) add_products(x, p, t, k, c64(g, whole), true, sum);
+}
+
+static Val lanes_from(kgen *x, Val v, uint32_t first, uint32_t n)
+{
+    gen *g = x->g;
+    Val pick[16];
+    if (n == x->vector) return v;
+    if (n == 1) return LLVMBuildExtractElement(g->b, v, c32(g, first), "");
+    for (uint32_t i = 0; i < n; i++) pick[i] = c32(g, first + i);
+    return LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(x->vf), LLVMConstVector(pick, n), "");
+}
+
+static void score_keys(kgen *x, const few_piece *p, const tile *t, Val slot)
+{
+    gen *g = x->g;
+    Val sum[MAX_CARRIED];
+    keys_at k = {.slot = slot, .n = few_sums(x) / t->rows};
+    for (uint32_t j = 0; j < k.n; j++) k.row[j] = row_at(x, add(g, slot, c64(g, j)));
+    products(x, p, t, &k, sum);
+    for (uint32_t first = 0; first < few_sums(x); first += x->vector) {
+        Val v = add_across(x, sum + first);
+        for (uint32_t i = 0; i < x->vector; i += t->rows)
+            store(g, lanes_from(x, v, i, t->rows), score_at(x, add(g, slot, c64(g, (first + i) / t->rows)), t->row), 4);
+    }
+}
+
+static void score_tile(kgen *x, const few_piece *p, const tile *t, void *ctx)
+{
+    gen *g = x->g;
+    loop l;
+    Val *group = ctx;
+    uint32_t all = few_sums(x), keys = all / t->rows;
+    Val i = keys < all ? loop_begin(g, &l, c64(g, 0), NULL, 0) : c64(g, 0);
+    score_keys(x, p, t, add(g, *group, i));
+    if (keys < all) loop_end(g, &l, c64(g, keys), c64(g, all));
+}
+
+static void score(kgen *x, const few_piece *p)
+{
+    loop l;
+    Val group = loop_begin(x->g, &l, c64(x->g, 0), NULL, 0);
+    each_tile(x, p, score_tile, &group);
+    loop_end(x->g, &l, c64(x->g, few_sums(x)), p->n);
+}
+
+/* ---- softmax: lanes are rows -------------------------------------------------------------------------------------------------------- */
+
+static Val seen_at(kgen *x, Val slot, Val lane)
+{
+    return at(x->g, x->g->i32, ws_at(x, x->few_seen), add(x->g, mul(x->g, slot, c64(x->g, x->vector)), lane));
+}
+
+static bool is_masked(const kblock *b) { return body_has(b, OP_MASK); }
+
+/* Factor, maps, masks, the new maximum. */
+static void finish_scores(kgen *x, const few_piece *p, const kblock *body)
+{
+    gen *g = x->g;
+    loop l;
+    piece of = {.body = body, .n0 = p->n0, .n = p->n, .s = p->lane, .nv = 1, .narrow = true};
+    bool changes = x->dot || body_has(body, OP_MAP) || is_masked(body);
+    Val m = load_lanes(x, x->new_max, p->lane), zero = c64(g, 0);
+    if (changes) values_load_lanes(x, p->lane);
+    Val factor = x->dot ? rows_query_factor(x) : NULL, slot = loop_begin(g, &l, zero, &m, 1), visible = NULL;
+    Val s = load(g, x->vf, score_at(x, slot, zero), x->vector * 4);
+    s = body_mapped(x, &of, factor ? LLVMBuildFMul(g->b, s, factor, "") : s, slot, &visible);
+    if (visible) store(g, LLVMBuildSExt(g->b, visible, vector_of(g->i32, x->vector), ""), seen_at(x, slot, zero), x->vector * 4);
+    if (changes) store(g, s, score_at(x, slot, zero), x->vector * 4);
+    m = fmax_of(g, s, m);
+    loop_end(g, &l, c64(g, 1), p->n);
+    store_lanes(x, m, x->new_max, p->lane);
+}
+
+static Val row_factor(kgen *x, Val row) { return splat(x->g, load(x->g, x->g->f32, ws_float(x, x->few_factor, row), 4), x->vector); }
+
+static void rescale_rows(kgen *x, const few_piece *p)
+{
+    gen *g = x->g;
+    loop lr, ld;
+    Val row = loop_begin(g, &lr, c64(g, 0), NULL, 0), by = row_factor(x, row);
+    Val d = loop_begin(g, &ld, c64(g, 0), NULL, 0), o = panel_at(x, x->few_out, add(g, p->lane, row), x->dim_v, d);
+    store(g, LLVMBuildFMul(g->b, load(g, x->vf, o, x->vector * 4), by, ""), o, x->vector * 4);
+    loop_end(g, &ld, c64(g, x->vector), c64(g, few_row(x, x->dim_v)));
+    loop_end(g, &lr, c64(g, 1), p->rows);
+}
+
+static void rescale(kgen *x, const few_piece *p)
+{
+    gen *g = x->g;
+    Val m = load_lanes(x, x->max, p->lane), grown = load_lanes(x, x->new_max, p->lane);
+    Val more = LLVMBuildFCmp(g->b, LLVMRealOGT, grown, m, "");
+    Block grow = block(g), done = block(g);
+    branch(g, LLVMBuildIsNotNull(g->b, LLVMBuildBitCast(g->b, more, LLVMIntTypeInContext(g->context, x->vector), ""), ""), grow, done);
+    go(g, grow);
+    Val decay = math_exp2_falling(g, LLVMBuildFSub(g->b, m, safe_max(x, grown), ""));
+    store_lanes(x, LLVMBuildFMul(g->b, load_lanes(x, x->sum, p->lane), decay, ""), x->sum, p->lane);
+    store_lanes(x, grown, x->max, p->lane);
+    store_lanes(x, decay, x->few_factor, c64(g, 0));
+    rescale_rows(x, p);
+    jump(g, done);
+    go(g, done);
+}
+
+static void weights(kgen *x, const few_piece *p)
+{
+    gen *g = x->g;
+    loop l;
+    Val m = safe_max(x, load_lanes(x, x->max, p->lane)), sum = load_lanes(x, x->sum, p->lane);
+    Val slot = loop_begin(g, &l, c64(g, 0), &sum, 1), s = score_at(x, slot, c64(g, 0));
+    Val e = math_exp2_falling(g, LLVMBuildFSub(g->b, load(g, x->vf, s, x->vector * 4), m, ""));
+    store(g, e, s, x->vector * 4);
+    sum = LLVMBuildFAdd(g->b, sum, e, "");
+    loop_end(g, &l, c64(g, 1), p->n);
+    store_lanes(x, sum, x->sum, p->lane);
+}
+
+/* ---- O += P V ------------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct output {
+    Val begin, end; /* keys of the block */
+    bool masked;
+} output;
+
+/* What V holds for rows that do not see the key may be NaN. */
+static Val seen_value(kgen *x, Val v, Val slot, Val row)
+{
+    gen *g = x->g;
+    Type bits = vector_of(g->i32, x->vector);
+    Val seen = splat(g, load(g, g->i32, seen_at(x, slot, row), 4), x->vector);
+    return LLVMBuildBitCast(g->b, LLVMBuildAnd(g->b, LLVMBuildBitCast(g->b, v, bits, ""), seen, ""), x->vf, "");
+}
+
+/* `n` vectors of dims from d, the last of them the row's tail. */
+static void output_dims(kgen *x, const few_piece *p, const tile *t, const output *o, Val d, uint32_t n, bool tail)
+{
+    gen *g = x->g;
+    loop l;
+    Val sum[MAX_CARRIED], v[16];
+    uint32_t W = x->vector, size = x->half ? 2 : 4;
+    for (uint32_t i = 0; i < t->rows * n; i++)
+        sum[i] = load(g, x->vf, panel_at(x, x->few_out, lane_row(x, p, t, i / n), x->dim_v, add(g, d, c64(g, i % n * W))), W * 4);
+    Val key = loop_begin(g, &l, o->begin, sum, t->rows * n), slot = add(g, p->padded, key), row = row_at(x, slot);
+    for (uint32_t j = 0; j < n; j++) {
+        Val dj = add(g, d, c64(g, j * W));
+        if (j * W * size % 64 == 0) fetch(x, slot, mul(g, dj, c64(g, size)));
+        v[j] = few_load(x, row, dj, tail && j + 1 == n, x->dim_v, load_value, size);
+    }
+    for (uint32_t i = 0; i < t->rows; i++) {
+        Val lane = add(g, t->row, c64(g, i)), weight = splat(g, load(g, g->f32, score_at(x, key, lane), 4), W);
+        for (uint32_t j = 0; j < n; j++)
+            sum[i * n + j] = fmadd(g, weight, o->masked ? seen_value(x, v[j], key, lane) : v[j], sum[i * n + j]);
+    }
+    loop_end(g, &l, c64(g, 1), o->end);
+    for (uint32_t i = 0; i < t->rows * n; i++)
+        store(g, sum[i], panel_at(x, x->few_out, lane_row(x, p, t, i / n), x->dim_v, add(g, d, c64(g, i % n * W))), W * 4);
+}
+
+static void output_tile(kgen *x, const few_piece *p, const tile *t, void *ctx)
+{
+    gen *g = x->g;
+    loop l;
+    uint32_t n = few_sums(x) / t->rows, W = x->vector;
+    int64_t tiled = x->dim_v / W / n * n * W;
+    if (tiled) {
+        Val d = loop_begin(g, &l, c64(g, 0), NULL, 0);
+        output_dims(x, p, t, ctx, d, n, false);
+        loop_end(g, &l, c64(g, n * W), c64(g, tiled));
+    }
+    uint32_t rest = vectors_of(x, x->dim_v) - (uint32_t)(tiled / W);
+    if (rest) output_dims(x, p, t, ctx, c64(g, tiled), rest, x->dim_v % W != 0);
+}
+
+enum { OUTPUT_KEYS = 16 }; /* at a time: a few pages of V, and O of the rows, stay in the first-level cache */
+
+static void add_values(kgen *x, const few_piece *p, const kblock *body)
+{
+    gen *g = x->g;
+    loop l;
+    output o = {.masked = is_masked(body)};
+    o.begin = loop_begin(g, &l, c64(g, 0), NULL, 0);
+    o.end = smin(g, add(g, o.begin, c64(g, OUTPUT_KEYS)), p->n);
+    each_tile(x, p, output_tile, &o);
+    loop_end(g, &l, c64(g, OUTPUT_KEYS), p->n);
+}
+
+/* ---- a block -------------------------------------------------------------------------------------------------------------------------- */
+
+/* Full keys take the full body where there is one. */
+static void by_body(kgen *x, const few_piece *p, void (*f)(kgen *, const few_piece *, const kblock *))
+{
+    gen *g = x->g;
+    if (!x->full || !x->partial) {
+        f(x, p, x->full ? x->full : x->partial);
+        return;
+    }
+    Block full = block(g), partial = block(g), done = block(g);
+    branch(g, p->open, full, partial);
+    go(g, full);
+    f(x, p, x->full);
+    jump(g, done);
+    go(g, partial);
+    f(x, p, x->partial);
+    jump(g, done);
+    go(g, done);
+}
+
+void few_attend(kgen *x, const few_piece *p)
+{
+    score(x, p);
+    by_body(x, p, finish_scores);
+    rescale(x, p);
+    weights(x, p);
+    by_body(x, p, add_values);
+}
