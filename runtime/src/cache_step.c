@@ -319,6 +319,7 @@ static attn_status run_plan(attn_cache *c, attn_plan *p, const attn_tensors *t, 
     attn_status s = attni_begin_paged(p, t, &keys, &k, &v, err);
     if (s) return s;
     if (l->owner == t->layer) attni_append(c, t->layer, &k, &v);
+    if (!t->q) return attn_end(p), ATTN_OK; /* keys and values only */
     return attni_run_begun(p, pool, err);
 }
 

@@ -39,7 +39,7 @@ static attn_status bind_keys(const attn_plan *p, const attn_tensors *t, bool key
     return s;
 }
 
-/* keys: k and v hold all keys, else the new tokens only. */
+/* keys: k and v hold all keys, else the new tokens only; then q, o and lse may be missing together: nobody asks. */
 static attn_status bind(const attn_plan *p, const attn_tensors *t, bool keys, binding *b, attn_error *err)
 {
     const attn_kind_desc *d = p->kind;
@@ -48,11 +48,12 @@ static attn_status bind(const attn_plan *p, const attn_tensors *t, bool keys, bi
     const view_want q = {{"q", 3, 4, type, false, true, false}, false, d->q_heads, "query heads", d->dim};
     const view_want o = {{"o", 3, 4, type, true, true, true}, false, d->q_heads, "query heads", d->dim_v};
     const view_want lse = {{"lse", 2, 3, f32, false, false, true}, false, d->q_heads, "query heads", 0};
+    const bool asked = keys || t->q || t->o || t->lse || (!shared && !t->k);
     *b = (binding){0};
     attn_status s = check_left_out(p, t, shared, err);
-    if (!s) s = attni_view_read(p, t->q, &q, &b->q, err);
+    if (!s && asked) s = attni_view_read(p, t->q, &q, &b->q, err);
     if (!s && !shared) s = bind_keys(p, t, keys, b, err);
-    if (!s) s = attni_view_read(p, t->o, &o, &b->o, err);
+    if (!s && asked) s = attni_view_read(p, t->o, &o, &b->o, err);
     if (!s && t->lse) s = attni_view_read(p, t->lse, &lse, &b->lse, err);
     return s;
 }

@@ -2,6 +2,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "tools/attn-bench/burst.h"
 #include "tools/attn-bench/options.h"
+#include "tools/attn-bench/paged.h"
 #include "tools/common/call.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,8 @@ typedef struct bench {
     attn_module *module;
     problem problem;
     call call;
+    paged paged;        /* with --page-size */
+    int64_t read_keys;  /* rows of K, as many of V: those that some query sees */
     uint32_t isa;       /* of the kernel that runs */
     double *seconds, *peak, *read; /* per repeat */
 } bench;
@@ -26,7 +29,9 @@ static bool load(bench *b)
         .layer = o->layer, .random = true, .batch = o->batch, .q_tokens = o->q_len, .k_tokens = o->kv_len, .seed = 1};
     return call_check(attn_module_load(o->module, NULL, &b->module, &e), &e, b->err) &&
            problem_load(&b->problem, attn_module_describe(b->module), &source, b->err) &&
-           call_create(&b->call, b->module, &b->problem, (uint32_t)o->threads, o->isa, b->err);
+           call_create(&b->call, b->module, &b->problem, (uint32_t)o->threads, o->isa, b->err) &&
+           (!o->page_size || paged_open(&b->paged, b->module, &b->call, (uint32_t)o->page_size, o->isa, b->err)) &&
+           paged_count_keys(&b->problem, &b->read_keys, b->err);
 }
 
 /* The instruction set of the kernel that the plan chose. */
@@ -52,20 +57,34 @@ static burst_kind burst_of(const bench *b)
     return wide ? BURST_AVX512 : attn_isa_available(ATTN_ISA_AVX2) ? BURST_AVX2 : BURST_SSE;
 }
 
-static size_t bytes_of(const problem *p, const tensor *t) { return (size_t)t->count * (p->kind->dtype == ATTN_F32 ? 4 : 2); }
+/* Of the rows that are read, in K or V (dim, dim_v). */
+static size_t bytes_of(const bench *b, uint32_t dim) { return (size_t)b->read_keys * dim * (b->problem.kind->dtype == ATTN_F32 ? 4 : 2); }
+static size_t bytes_of_keys(const bench *b) { return bytes_of(b, b->problem.kind->dim); }
+static size_t bytes_of_values(const bench *b)
+{
+    const attn_kind_desc *d = b->problem.kind;
+    return d->flags & ATTN_KIND_K_IS_V ? 0 : bytes_of(b, d->dim_v);
+}
 
-static size_t bytes_of_values(const problem *p) { return p->kind->flags & ATTN_KIND_K_IS_V ? 0 : bytes_of(p, &p->v); }
+/* Seconds of one run. */
+static bool run_once(bench *b, double *seconds)
+{
+    uint32_t threads = (uint32_t)b->o->threads;
+    if (b->o->page_size && !paged_begin(&b->paged, b->err)) return false;
+    double start = burst_now(threads);
+    bool ok = b->o->page_size ? paged_run(&b->paged, b->err) : call_run(&b->call, b->err);
+    *seconds = burst_now(threads) - start;
+    if (b->o->page_size) paged_cancel(&b->paged);
+    return ok;
+}
 
 static bool time_once(bench *b, int64_t i)
 {
     const problem *p = &b->problem;
     uint32_t threads = (uint32_t)b->o->threads;
     b->peak[i] = burst_flops(burst_of(b), threads);
-    b->read[i] = burst_read(p->k.stored, bytes_of(p, &p->k), p->v.stored, bytes_of_values(p), threads);
-    double start = burst_now(threads);
-    if (!call_run(&b->call, b->err)) return false;
-    b->seconds[i] = burst_now(threads) - start;
-    return true;
+    b->read[i] = burst_read(p->k.stored, bytes_of_keys(b), p->v.stored, bytes_of_values(b), threads);
+    return run_once(b, &b->seconds[i]);
 }
 
 static bool measure(bench *b)
@@ -75,7 +94,7 @@ static bool measure(bench *b)
     b->peak = calloc(n, sizeof(double));
     b->read = calloc(n, sizeof(double));
     if (!b->seconds || !b->peak || !b->read) return tool_fail(b->err, "out of memory");
-    if (!call_run(&b->call, b->err)) return false; /* warm */
+    if (!run_once(b, &b->seconds[0])) return false; /* warm */
     for (int64_t i = 0; i < b->o->repeat; i++)
         if (!time_once(b, i)) return false;
     return true;
@@ -105,7 +124,7 @@ static result evaluate(bench *b, const attn_plan_stats *s)
     const attn_kind_desc *d = b->problem.kind;
     int64_t n = b->o->repeat;
     double flops = 2.0 * (double)s->pairs_visible * (d->dim + d->dim_v);
-    double bytes = (double)(bytes_of(&b->problem, &b->problem.k) + bytes_of_values(&b->problem));
+    double bytes = (double)(bytes_of_keys(b) + bytes_of_values(b));
     for (int64_t i = 0; i < n; i++) {
         b->peak[i] = flops / b->seconds[i] / b->peak[i];
         b->read[i] = bytes / b->seconds[i] / b->read[i];
@@ -170,6 +189,7 @@ int main(int argc, char **argv)
         ok = run_all(&b);
     if (!ok) fprintf(stderr, "attn-bench: error: %s\n", err.text);
     free(b.seconds), free(b.peak), free(b.read);
+    paged_close(&b.paged);
     call_destroy(&b.call);
     problem_free(&b.problem);
     attn_module_destroy(b.module);

@@ -15,6 +15,8 @@ void bench_options_help(void)
           "  --batch B       sequences (default 1)\n"
           "  --q-len M       queries of each (default: prefill 1024, decode 1, step 16)\n"
           "  --kv-len N      keys of each (default: prefill M, else 4096); the queries are the last M positions\n"
+          "  --page-size P   decode, step: keys lie in a KV cache with pages of P tokens; timed is attn_step_layer, which puts the\n"
+          "                  new tokens into their pages and attends (default: contiguous tensors)\n"
           "  --threads T     (default 1; one thread is timed in its own processor time, more by the clock)\n"
           "  --repeat R      (default 7; medians are printed)\n"
           "  --isa=NAME      baseline, avx2, avx512, avx512bf16, native (default: the best there is)\n"
@@ -43,7 +45,8 @@ static bool parse_number(bench_options *o, args *a, const char *word, bool *foun
         const char *name;
         int64_t *value, lo, hi;
     } numbers[] = {{"--layer", &o->layer, 0, INT32_MAX},   {"--batch", &o->batch, 1, 1 << 20},  {"--q-len", &o->q_len, 1, 1 << 26},
-                   {"--kv-len", &o->kv_len, 1, 1 << 26},   {"--threads", &o->threads, 1, 1024}, {"--repeat", &o->repeat, 1, 100000}};
+                   {"--kv-len", &o->kv_len, 1, 1 << 26},   {"--threads", &o->threads, 1, 1024}, {"--repeat", &o->repeat, 1, 100000},
+                   {"--page-size", &o->page_size, 1, 1 << 24}};
     const char *v;
     for (size_t i = 0; i < ATTNC_COUNT(numbers); i++)
         if (args_option(a, word, numbers[i].name, &v)) {
@@ -63,7 +66,6 @@ static bool parse_word(bench_options *o, args *a, const char *word)
     if (!parse_number(o, a, word, &found) || found) return found && !a->err->text[0];
     if (args_option(a, word, "--op", &v)) return !a->failed && parse_op(o, v, a->err);
     if (args_option(a, word, "--isa", &v)) return !a->failed && parse_isa(o, v, a->err);
-    if (args_option(a, word, "--page-size", &v)) return tool_fail(a->err, "--page-size: tensors are contiguous here in this version");
     if (args_option(a, word, "--device", &v))
         return !a->failed && (!strcmp(v, "cpu") || tool_fail(a->err, "--device=%s: this version has no GPU backend; there is cpu", v));
     if (word[0] == '-') return tool_fail(a->err, "unknown option '%s'; attn-bench --help lists the options", word);
@@ -83,6 +85,7 @@ bool bench_options_parse(int argc, char **argv, bench_options *o, tool_error *er
     bool prefill = !strcmp(o->op, "prefill"), decode = !strcmp(o->op, "decode");
     if (!o->q_len) o->q_len = prefill ? DEFAULT_LENGTH : decode ? 1 : DEFAULT_STEP;
     if (!o->kv_len) o->kv_len = prefill ? o->q_len : DEFAULT_KEYS;
+    if (prefill && o->page_size) return tool_fail(err, "--page-size is for --op=decode and --op=step: --op=prefill has no KV cache");
     if (decode && o->q_len != 1) return tool_fail(err, "--op=decode has one query a sequence; --op=step takes --q-len");
     return o->kv_len >= o->q_len || tool_fail(err, "--kv-len must be at least --q-len: the queries are the last positions");
 }

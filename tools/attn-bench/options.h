@@ -8,7 +8,7 @@
 typedef struct bench_options {
     const char *module;
     const char *op; /* prefill: q_len queries over themselves; decode: 1 over kv_len; step: q_len, the last of kv_len */
-    int64_t layer, batch, q_len, kv_len, threads, repeat;
+    int64_t layer, batch, q_len, kv_len, threads, repeat, page_size; /* page_size 0: contiguous tensors */
     int32_t isa; /* -1: the best */
     bool csv, help;
 } bench_options;

@@ -103,7 +103,8 @@ ATTN_API ATTN_CHECKED attn_status attn_step_begin(attn_cache *c, const attn_step
 /* Attention of the new tokens over all that their sequence holds. q, k, v, o, lse have the new tokens only: packed [all new tokens, heads,
  * dim], or [n_seqs, tokens, heads, dim] with room for the longest; k and v in the kind's dtype. t->layer is not read. pool NULL: in this
  * thread. Each layer once, in any order (ATTN_E_STATE when it has been). A layer that shares another's keys and values (`kv shared`)
- * comes after that one, with k and v NULL. */
+ * comes after that one, with k and v NULL. Without q, o and lse the keys and values are kept and nothing is attended: so comes a history
+ * that was computed elsewhere. */
 ATTN_API ATTN_CHECKED attn_status attn_step_layer(attn_cache *c, uint32_t layer, const attn_tensors *t, attn_pool *pool, attn_error *err);
 /* The new tokens belong to their sequences from here on. ATTN_E_STATE when a layer of the cache has not been run. */
 ATTN_API ATTN_CHECKED attn_status attn_step_end(attn_cache *c, attn_error *err);
