@@ -9,6 +9,9 @@ static uint64_t take(uint64_t *end, uint64_t bytes)
     return at_offset;
 }
 
+/* Rows of K behind the block that may be asked for. */
+static uint32_t fetched(const kgen *x) { return x->fetch_keys + FEW_OUTPUT_KEYS - 1; }
+
 uint64_t few_lay_out(kgen *x, uint64_t end)
 {
     const schedule *c = &x->k->schedule;
@@ -20,7 +23,7 @@ uint64_t few_lay_out(kgen *x, uint64_t end)
     x->few_scores = take(&end, keys * x->vector * 4);
     x->few_seen = take(&end, keys * x->vector * 4);
     x->few_factor = take(&end, lanes * 4);
-    x->few_rows = take(&end, (2 * keys + x->fetch_keys) * 8);
+    x->few_rows = take(&end, (2 * keys + fetched(x)) * 8);
     return end;
 }
 
@@ -120,7 +123,7 @@ static void place_rows(kgen *x, const segment *s, const few_piece *p)
     Val at_key[] = {place[0], place[1]};
     next_token(x, s, place);
     for (int j = 0; j < 2; j++) place[j] = select_of(g, ends, at_key[j], place[j]);
-    loop_end(g, &l, c64(g, 1), c64(g, x->fetch_keys));
+    loop_end(g, &l, c64(g, 1), c64(g, fetched(x)));
 }
 
 static void attend_block(kgen *x, const segment *s, few_piece p, Val lane0, Val lane1)

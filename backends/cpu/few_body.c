@@ -50,13 +50,18 @@ static Val load_value(kgen *x, Val p, uint32_t n)
 
 static Val row_at(kgen *x, Val slot) { return load(x->g, x->g->ptr, at(x->g, x->g->ptr, ws_at(x, x->few_rows), slot), 8); }
 
-/* Asks for the line at `bytes` of the row that is read fetch_keys rows after this one. */
-static void fetch(kgen *x, Val slot, Val bytes)
+/* Asks for the rows that are read fetch_keys rows after these n, line by line in order: memory answers that faster than the same lines in
+ * the order in which register tiles want them. */
+static void fetch(kgen *x, Val slot, uint32_t n, int64_t bytes)
 {
     gen *g = x->g;
-    Val row = row_at(x, add(g, slot, c64(g, x->fetch_keys)));
-    Val args[] = {byte_at(g, row, bytes), c32(g, 0), c32(g, 3), c32(g, 1)}; /* to read, into the first level, data */
-    intrinsic(g, "llvm.prefetch", &g->ptr, 1, args, 4);
+    for (uint32_t i = 0; i < n; i++) {
+        Val row = row_at(x, add(g, slot, c64(g, x->fetch_keys + i)));
+        for (int64_t line = 0; line < bytes; line += 64) {
+            Val args[] = {byte_at(g, row, c64(g, line)), c32(g, 0), c32(g, 3), c32(g, 1)}; /* to read, into the first level, data */
+            intrinsic(g, "llvm.prefetch", &g->ptr, 1, args, 4);
+        }
+    }
 }
 
 /* ---- tiles of rows ------------------------------------------------------------------------------------------------------------------ */
@@ -128,7 +133,7 @@ static Val add_across(kgen *x, Val *v)
 }
 
 typedef struct keys_at { /* of a tile of S */
-    Val slot, row[16];
+    Val row[16];
     uint32_t n;
 } keys_at;
 
@@ -146,21 +151,18 @@ static void add_products(kgen *x, const few_piece *p, const tile *t, const keys_
     }
 }
 
-/* A line of each key at a step. */
 static void products(kgen *x, const few_piece *p, const tile *t, const keys_at *k, Val *sum)
 {
     gen *g = x->g;
     loop l;
-    uint32_t W = x->vector, size = rows_word_size(x), step = W * size < 64 ? 64 / size : W;
+    uint32_t W = x->vector, step = W * rows_word_size(x) < 64 ? 64 / rows_word_size(x) : W; /* a line */
     int64_t lines = x->words / step * step, whole = x->words / W * W;
     for (uint32_t i = 0; i < few_sums(x); i++) sum[i] = LLVMConstNull(x->vf);
     if (lines) {
         Val d = loop_begin(g, &l, c64(g, 0), sum, few_sums(x));
-        for (uint32_t j = 0; j < k->n; j++) fetch(x, add(g, k->slot, c64(g, j)), mul(g, d, c64(g, size)));
         for (uint32_t u = 0; u < step; u += W) add_products(x, p, t, k, add(g, d, c64(g, u)), false, sum);
         loop_end(g, &l, c64(g, step), c64(g, lines));
     }
-    for (uint32_t j = 0; j < k->n && lines < x->words; j++) fetch(x, add(g, k->slot, c64(g, j)), c64(g, lines * size));
     for (int64_t d = lines; d < whole; d += W) add_products(x, p, t, k, c64(g, d), false, sum);
     if (whole < x->words) add_products(x, p, t, k, c64(g, whole), true, sum);
 }
@@ -175,11 +177,24 @@ static Val lanes_from(kgen *x, Val v, uint32_t first, uint32_t n)
     return LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(x->vf), LLVMConstVector(pick, n), "");
 }
 
+/* The first tile of rows asks for all of them. */
+static void fetch_once(kgen *x, const tile *t, Val slot, uint32_t n)
+{
+    gen *g = x->g;
+    Block first = block(g), done = block(g);
+    branch(g, LLVMBuildICmp(g->b, LLVMIntEQ, t->row, c64(g, 0), ""), first, done);
+    go(g, first);
+    fetch(x, slot, n, x->words * rows_word_size(x));
+    jump(g, done);
+    go(g, done);
+}
+
 static void score_keys(kgen *x, const few_piece *p, const tile *t, Val slot)
 {
     gen *g = x->g;
     Val sum[MAX_CARRIED];
-    keys_at k = {.slot = slot, .n = few_sums(x) / t->rows};
+    keys_at k = {.n = few_sums(x) / t->rows};
+    fetch_once(x, t, slot, k.n);
     for (uint32_t j = 0; j < k.n; j++) k.row[j] = row_at(x, add(g, slot, c64(g, j)));
     products(x, p, t, &k, sum);
     for (uint32_t first = 0; first < few_sums(x); first += x->vector) {
@@ -307,7 +322,6 @@ static void output_dims(kgen *x, const few_piece *p, const tile *t, const output
     Val key = loop_begin(g, &l, o->begin, sum, t->rows * n), slot = add(g, p->padded, key), row = row_at(x, slot);
     for (uint32_t j = 0; j < n; j++) {
         Val dj = add(g, d, c64(g, j * W));
-        if (j * W * size % 64 == 0) fetch(x, slot, mul(g, dj, c64(g, size)));
         v[j] = few_load(x, row, dj, tail && j + 1 == n, x->dim_v, load_value, size);
     }
     for (uint32_t i = 0; i < t->rows; i++) {
@@ -335,17 +349,16 @@ static void output_tile(kgen *x, const few_piece *p, const tile *t, void *ctx)
     if (rest) output_dims(x, p, t, ctx, c64(g, tiled), rest, x->dim_v % W != 0);
 }
 
-enum { OUTPUT_KEYS = 16 }; /* at a time: a few pages of V, and O of the rows, stay in the first-level cache */
-
 static void add_values(kgen *x, const few_piece *p, const kblock *body)
 {
     gen *g = x->g;
     loop l;
     output o = {.masked = is_masked(body)};
     o.begin = loop_begin(g, &l, c64(g, 0), NULL, 0);
-    o.end = smin(g, add(g, o.begin, c64(g, OUTPUT_KEYS)), p->n);
+    o.end = smin(g, add(g, o.begin, c64(g, FEW_OUTPUT_KEYS)), p->n);
+    fetch(x, add(g, p->padded, o.begin), FEW_OUTPUT_KEYS, x->dim_v * (x->half ? 2 : 4));
     each_tile(x, p, output_tile, &o);
-    loop_end(g, &l, c64(g, OUTPUT_KEYS), p->n);
+    loop_end(g, &l, c64(g, FEW_OUTPUT_KEYS), p->n);
 }
 
 /* ---- a block -------------------------------------------------------------------------------------------------------------------------- */

@@ -114,6 +114,7 @@ uint64_t few_lay_out(kgen *x, uint64_t offset); /* takes its part of the workspa
 void few_run(kgen *x); /* the body of the function that runs such an item, after setup */
 
 /* ---- few_body.c ---- */
+enum { FEW_OUTPUT_KEYS = 4 }; /* of a step of O += P V: O stays in the first-level cache, V is asked for in small bites */
 typedef struct few_piece { /* n keys of the block against `rows` rows in one vector of lanes */
     Val n0, n, padded;  /* first key (position); keys; rounded up for register tiles */
     Val lane, rows, open; /* open: all rows see all keys */
