@@ -20,6 +20,7 @@
 
 static unsigned long long seed = 1;
 static int rounds = 6;
+static bool few; /* problems have 1 to 5 queries */
 
 static int below(int n) { return (int)(check_random(&seed) % (unsigned long long)n); }
 static double real(void) { return (double)(check_random(&seed) >> 11) / 9007199254740992.0 * 2 - 1; }
@@ -209,9 +210,9 @@ static void make_problem(problem *x, const compiled *c, arena *a, uint32_t index
 {
     const pattern *p = c->m->patterns.at[index];
     const shape *s = &p->shape;
-    static const int queries[] = {1, 3, 17, 64, 70, 130}, keys[] = {1, 5, 63, 100, 131, 290};
+    static const int queries[] = {1, 3, 17, 64, 70, 130, 2, 4}, keys[] = {1, 5, 63, 100, 131, 290};
     *x = (problem){.c = c, .p = p, .index = index, .layer = below((int)c->m->layers)};
-    int64_t n_q = queries[below(ATTNC_COUNT(queries))], n_keys = keys[below(ATTNC_COUNT(keys))];
+    int64_t n_q = few ? 1 + below(5) : queries[below(ATTNC_COUNT(queries))], n_keys = keys[below(ATTNC_COUNT(keys))];
     int64_t pos = below(3) && n_keys >= n_q ? n_keys - n_q : below(40);
     make_tables(x, a);
     x->k = reals(a, n_keys * s->kv_heads * s->dim, s->type, scale);
@@ -531,6 +532,35 @@ static void large_logits(void)
                  2 * rounds, 3, 20);
 }
 
+/* One to five new tokens and the heads of a group, by the last of a sequence's keys: rows of 1 to 40 lanes, tails of dims, masks by row,
+ * head and attribute, parts. */
+static void few_rows(void)
+{
+    static const int heads[][2] = {{2, 2}, {4, 1}, {5, 1}, {8, 1}}, dims[][2] = {{128, 128}, {20, 36}, {7, 5}, {66, 80}};
+    static const char *const types[] = {"f32", "f16", "bf16"};
+    few = true;
+    for (size_t i = 0; i < ATTNC_COUNT(heads); i++) {
+        char air[4096];
+        int n = snprintf(air, sizeof air, "module \"few\" { layers 6; schedule p0, p1, p2, m0, m1, m2; attr doc; input slopes : f32[6, 8]; "
+                                          "input sinks : f32[6, 8]; table win : int[8] = [1, 4, 60, 9, 300, 2, 33, 64]; ");
+        for (int t = 0; t < 3; t++) {
+            n += snprintf(air + n, sizeof air - (size_t)n, "pattern p%d { heads %d / %d; dim %d; dim_v %d; dtype %s; mask %s; scale 0.25; } ", t,
+                          heads[i][0], heads[i][1], dims[i][0], dims[i][1], types[t], (i + (size_t)t) % 3 ? "k <= q" : "true");
+            n += snprintf(air + n, sizeof air - (size_t)n, "pattern m%d { heads %d / %d; dim %d; dim_v %d; dtype %s; mask %s; scale 0.25; %s } ", t,
+                          heads[i][0], heads[i][1], dims[i][0], dims[i][1], types[(t + 1) % 3],
+                          t == 0   ? "k <= q and q - k < win[h]"
+                          : t == 1 ? "k <= q and (doc.q == doc.k or (q - k) % 3 == 0)"
+                                   : "k <= q and (q - k < 50 or k < 3)",
+                          t == 0   ? "score s - slopes[layer, h] * float(q - k);"
+                          : t == 1 ? "sink sinks[layer, h];"
+                                   : "score 3.0 * tanh(s / 3.0); sink sinks[layer, h];");
+        }
+        snprintf(air + n, sizeof air - (size_t)n, "}");
+        check_module(air, rounds / 2 + 1, 1, 1);
+    }
+    few = false;
+}
+
 /* What the descriptor says of a module. */
 static void descriptor(void)
 {
@@ -563,6 +593,7 @@ int main(int argc, char **argv)
     RUN(every_dim_and_type);
     RUN(masks);
     RUN(scores);
+    RUN(few_rows);
     RUN(large_logits);
     return CHECK_DONE();
 }

@@ -144,8 +144,10 @@ static void verifier_checks_kernels(void)
 static void verifier_checks_schedules(void)
 {
 #define SCHEDULED(s) KERNEL("", "schedule " s " rows { " START LOOP("all", "") END "}")
-#define SIZES(lanes, vector, block, qk)                                                                                \
-    "{ lanes " lanes "; vector " vector "; key_block " block "; qk " qk "; pv 4 x 2; narrow 4 x 8; }"
+#define SIZES_FEW(lanes, vector, block, qk, few)                                                                       \
+    "{ lanes " lanes "; vector " vector "; key_block " block "; qk " qk "; pv 4 x 2; narrow 4 x 8; few " few           \
+    "; fetch 64; }"
+#define SIZES(lanes, vector, block, qk) SIZES_FEW(lanes, vector, block, qk, "16, 4 x 2")
     accept(SCHEDULED("cpu:avx2 " SIZES("64", "8", "96", "6 x 2")));
     refuse(SCHEDULED("cpu:avx2 { vector 8; }"), "a schedule needs lanes");
     refuse(SCHEDULED("cpu:avx2 " SIZES("64", "16", "96", "6 x 2")), "the schedule's vector is not the target's");
@@ -154,8 +156,14 @@ static void verifier_checks_schedules(void)
     refuse(SCHEDULED("cpu:avx2 " SIZES("64", "8", "96", "8 x 2")), "does not fit the target's registers");
     refuse(SCHEDULED("cpu:avx2 " SIZES("64", "8", "96", "4 x 3")), "register tiles must divide");
     refuse(SCHEDULED("cpu:avx2 { lanes 64; }"), "a size of the schedule is 0");
+    accept(SCHEDULED("cpu:avx2 " SIZES_FEW("64", "8", "96", "6 x 2", "16, 4 x 2")));
+    refuse(SCHEDULED("cpu:avx2 " SIZES_FEW("64", "8", "96", "6 x 2", "16, 3 x 8")), "must be powers of two");
+    refuse(SCHEDULED("cpu:avx2 " SIZES_FEW("64", "8", "96", "6 x 2", "16, 2 x 2")), "that fill vectors");
+    refuse(SCHEDULED("cpu:avx2 " SIZES_FEW("64", "8", "96", "6 x 2", "16, 4 x 4")), "register tile of few rows");
+    refuse(SCHEDULED("cpu:avx2 " SIZES_FEW("64", "8", "96", "6 x 2", "65, 4 x 2")), "register tile of few rows");
     refuse(
-        SCHEDULED("cpu:avx512bf16 { lanes 64; vector 16; key_block 64; qk 4 x 2; pv 4 x 2; narrow 4 x 8; dot_bf16; }"),
+        SCHEDULED("cpu:avx512bf16 { lanes 64; vector 16; key_block 64; qk 4 x 2; pv 4 x 2; narrow 4 x 8; few 16, 4 x 4; "
+                  "fetch 64; dot_bf16; }"),
         "dot_bf16 needs a target that has it and bf16 storage");
 }
 
