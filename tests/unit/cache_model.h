@@ -38,6 +38,7 @@ typedef struct model {
     int alphabet;                                            /* 0: no ids, and pages are counted */
     bool named;                                              /* the next step brings ids */
     int32_t script[MODEL_SCRIPT], script_attr[MODEL_SCRIPT]; /* what most texts say */
+    bool keys_only; /* steps bring keys and values, and ask nothing */
     int64_t next_page;
     uint32_t n_pools; /* a kind has one for each of its groups of heads */
     int32_t table[64];
@@ -440,9 +441,10 @@ static inline void model_layer(model *m, const model_step *x, int64_t rows, uint
     model_tensors t;
     attn_error err = {""};
     model_make_tensors(m, x, rows, layer, &t);
+    if (m->keys_only) t.call.q = t.call.o = t.call.lse = NULL;
     CHECK_MSG(!attn_step_layer(m->cache, layer, &t.call, m->pool, &err), "layer %u: %s", layer, err.text);
     int64_t row = 0;
-    for (int i = 0; i < x->n && !check_current; i++) {
+    for (int i = 0; i < x->n && !check_current && !m->keys_only; i++) {
         model_compare(m, x->seqs[i], x->counts[i], row, layer, &t.o, &t.lse);
         row += x->counts[i];
     }

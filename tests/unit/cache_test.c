@@ -589,6 +589,23 @@ static attn_status begin_raw(model *m, uint32_t n, const attn_seq_id *ids, const
     return attn_step_begin(m->cache, &c, err);
 }
 
+/* A history that was computed elsewhere: its keys come without queries, then a step asks. */
+static void test_keys_without_queries(void)
+{
+    model m;
+    CHECK(!model_open(&m, "documents", small_shape, (attn_cache_config){.page_tokens = 4}, 1));
+    model_seq *s = model_begin(&m);
+    m.keys_only = true;
+    CHECK(model_feed(&m, s, 6));
+    m.keys_only = false;
+    CHECK(model_feed(&m, s, 3));
+    m.keys_only = true;
+    CHECK(model_feed(&m, s, 1));
+    m.keys_only = false;
+    CHECK(model_feed(&m, s, 2));
+    model_close(&m);
+}
+
 static void test_wrong_calls(void)
 {
     model m;
@@ -910,6 +927,7 @@ int main(int argc, char **argv)
     if (argc > 1) walks = atoi(argv[1]);
     if (argc > 2) first_seed = strtoull(argv[2], NULL, 10);
     RUN(test_wrong_configs);
+    RUN(test_keys_without_queries);
     RUN(test_wrong_calls);
     RUN(test_budget);
     RUN(test_prefix_limit);
