@@ -35,6 +35,9 @@ static attn_status read_config(attn_cache *c, const attn_cache_config *from, att
     if (from->workers > PLAN_MAX_WORKERS)
         return attni_fail(err, ATTN_E_ARGUMENT, "workers is %u; at most %d", from->workers, PLAN_MAX_WORKERS);
     c->page_tokens = from->page_tokens ? from->page_tokens : CACHE_PAGE_TOKENS;
+    c->page_shift = -1;
+    for (int i = 0; i < 25; i++)
+        if (c->page_tokens == (int64_t)1 << i) c->page_shift = i;
     c->budget = from->budget ? from->budget : UINT64_MAX;
     c->rollback = from->rollback;
     c->workers = from->workers;
@@ -44,6 +47,7 @@ static attn_status read_config(attn_cache *c, const attn_cache_config *from, att
     for (uint32_t k = 0; k < c->module->desc.n_kinds; k++) {
         const int64_t most = c->module->desc.kinds[k]->max_len;
         if (most > 0 && most < c->max_tokens) c->max_tokens = most;
+        c->keep_bounds |= c->module->desc.n_attrs && c->module->desc.kinds[k]->n_data;
     }
     return ATTN_OK;
 }
@@ -60,6 +64,8 @@ static attn_status take_memory(attn_cache *c, attn_error *err)
     c->busy = attni_alloc(&c->mem, 1, sizeof *c->busy);
     c->inputs = attni_alloc(&c->mem, d->n_inputs, sizeof *c->inputs);
     c->pairs = attni_alloc(&c->mem, most + 1, 2 * sizeof *c->pairs);
+    c->step.done = attni_alloc(&c->mem, d->n_layers, 1);
+    c->step.pages.mem = c->step.there.mem = &c->mem;
     return c->mem.failed ? attni_fail(err, ATTN_E_MEMORY, "out of memory") : ATTN_OK;
 }
 
@@ -97,6 +103,7 @@ attn_status attn_cache_create(const attn_module *m, const attn_cache_config *con
     if (!s) s = attni_cache_lay_out(c, &from, err);
     if (!s) s = attni_prefix_open(c, from.prefix_bytes, err);
     if (!s && from.inputs) s = attni_bind_inputs(&m->desc, from.inputs, c->inputs, err);
+    if (!s) s = attni_plans_open(c, err);
     if (s)
         attn_cache_destroy(c);
     else
@@ -108,5 +115,6 @@ void attn_cache_destroy(attn_cache *c)
 {
     if (!c) return;
     if (c->busy) attn_step_cancel(c); /* or it was never made */
+    attni_plans_close(c);
     attni_delete_owner(c, sizeof *c, offsetof(attn_cache, mem));
 }

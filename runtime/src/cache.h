@@ -6,6 +6,7 @@
  *     cache_live.c    which positions and pages a kind keeps after n tokens
  *     cache_seq.c     sequences: begin, end, fork, rollback
  *     cache_step.c    a step: begin, layer, end, cancel
+ *     cache_plans.c   the plans of its layers
  *     cache_prefix.c  the tree of known prefixes: what enters it, what leaves it
  *     cache_hit.c     a sequence that begins with a known prefix
  *     cache_append.c  rows of K and V into pages
@@ -13,7 +14,8 @@
  *     cache_bound.c   the most that can ever be held
  *     cache_check.c   the invariants
  *
- * A step decides everything before it changes anything: what must not fail later is computed and taken in its begin. */
+ * A step decides everything before it changes anything: what must not fail later is computed and taken in its begin.
+ * What a step needs beside pages is kept for the next one: a step like the last one allocates nothing. */
 #ifndef ATTN_SRC_CACHE_H
 #define ATTN_SRC_CACHE_H
 
@@ -36,7 +38,7 @@ typedef struct page {
 
 typedef struct viewer { /* query heads of a layer that read a pool */
     const attn_kind_desc *kind;
-    uint32_t layer, head, heads;
+    uint32_t layer, head, heads; /* heads: 1 where they see the same */
 } viewer;
 
 /* Keys and values that are live together: some KV heads of layers of one kind. A page has a block of each: its keys, then its values. */
@@ -54,7 +56,7 @@ typedef struct page_pool {
 
 typedef struct cache_layer {
     uint32_t owner; /* of its keys and values: itself, or the layer that it shares them with; CACHE_NO_LAYER: not of this cache */
-    uint32_t plan_layer; /* a step's plan for that layer is this one's too; CACHE_NO_LAYER: a plan of its own, made when it runs */
+    uint32_t plan;    /* index into the cache's */
     uint32_t n_groups;
     uint32_t *pools;           /* [n_groups] */
     uint16_t *head_group;      /* per KV head: index into pools */
@@ -65,6 +67,8 @@ typedef struct table { /* one pool of one sequence */
     const char **pages; /* by position / page_tokens; NULL: a hole */
     size_t cap;
     spans held; /* indices that have a page */
+    spans alive; /* attni_live(alive_from, alive_n): kept from the end of a step, for the next one's begin */
+    int64_t alive_from, alive_n;
 } table;
 
 /* One pool of a node. */
@@ -100,6 +104,7 @@ typedef struct sequence {
     int64_t n, furthest; /* tokens; the most there ever were */
     table *tables;       /* per pool */
     int32_t **attrs;     /* per attribute: by position */
+    int32_t *bounds;     /* of attributes over blocks of keys (mask.h), right for blocks that lie below n; NULL: no kind asks */
     int64_t attr_cap;
     int32_t *tokens;     /* ids of the first `known` tokens */
     int64_t known, token_cap; /* known: their keys and values are what these tokens alone give */
@@ -108,10 +113,11 @@ typedef struct sequence {
 } sequence;
 
 typedef struct step_table { /* one pool of one sequence of a step */
-    spans keep;    /* indices that have a page when the step has ended; of the cache's memory */
-    spans drop;    /* indices that lose it then */
-    spans alive;   /* keys that are kept then */
-    spans present; /* keys that are there while it runs */
+    bool stays;  /* the pages are those that are held: keep and drop say nothing */
+    spans keep;  /* indices that have a page when the step has ended */
+    spans drop;  /* indices that lose it then */
+    spans alive; /* keys that are kept then */
+    int64_t need;       /* pages that the step takes */
     const char *copied; /* a shared page that got a copy: it comes back when the step is cancelled */
 } step_table;
 
@@ -122,17 +128,22 @@ typedef struct step_seq {
     step_table *tables;  /* per pool */
 } step_seq;
 
-typedef struct step { /* all of it lives in mem */
+typedef struct step { /* its lists keep their room when it is closed */
     bool open;
     bool named; /* the new tokens' ids are known */
-    memory mem;
     uint32_t n_seqs, layers_done;
-    step_seq *seqs;
-    attn_plan_config plan; /* lengths and positions of the sequences */
-    attn_plan **plans;     /* per layer: see cache_layer.plan_layer */
-    uint8_t *done;         /* per layer */
-    int64_t *need;         /* per pool: new pages */
+    LIST(step_seq) seqs;
+    LIST(step_table) tables; /* [sequence][pool] */
+    LIST(int64_t) lens;      /* what plans are told: new tokens, keys, positions */
+    spans pages, there;      /* for decisions */
+    uint8_t *done;           /* per layer */
+    int64_t *need;           /* per pool: new pages */
 } step;
+
+typedef struct cache_plan {
+    attn_plan *plan;
+    LIST(plan_past) past;
+} cache_plan;
 
 struct attn_cache {
     memory mem;
@@ -141,7 +152,9 @@ struct attn_cache {
     uint32_t rollback, workers;
     int32_t isa;
     bool poison;
+    bool keep_bounds; /* a kind asks about blocks of attributes */
     int64_t page_tokens, max_tokens; /* max_tokens: of a sequence */
+    int page_shift;                  /* page_tokens is 1 << page_shift; -1: it is no power of 2 */
     uint64_t budget, bytes, bytes_reserved, bytes_most, bytes_bound;
     const void **inputs; /* per input of the module; entries NULL when not given */
     int64_t *pairs;      /* what a kind's `live` or `ranges` writes */
@@ -152,6 +165,11 @@ struct attn_cache {
     LIST(sequence *) seqs; /* by rising id */
     attn_seq_id last_id;
     prefixes prefixes;
+    cache_plan *plans;
+    uint32_t n_plans;
+    drafts drafts;
+    run_room room; /* of all plans */
+    size_t room_parts, room_finished;
     step step;
 };
 
@@ -160,7 +178,7 @@ attn_status attni_cache_enter(const attn_cache *c, attn_error *err);
 attn_status attni_cache_enter_idle(attn_cache *c, attn_error *err); /* refused in a step */
 static inline attn_status attni_cache_leave(const attn_cache *c, attn_status s)
 {
-    atomic_store(c->busy, false);
+    atomic_store_explicit(c->busy, false, memory_order_release);
     return s;
 }
 
@@ -190,6 +208,10 @@ page *attni_page_of(const char *data);
 /* Positions below n that some query at `from` or later can see, of those who read the pool. */
 void attni_live(const attn_cache *c, uint32_t pool, int64_t from, int64_t n, spans *out);
 void attni_to_pages(const attn_cache *c, const spans *keys, spans *out);
+static inline int64_t attni_page_index(const attn_cache *c, int64_t position)
+{
+    return c->page_shift >= 0 ? position >> c->page_shift : position / c->page_tokens;
+}
 /* Where the queries to come may begin when a sequence has reached `furthest`. */
 static inline int64_t attni_live_from(const attn_cache *c, int64_t furthest)
 {
@@ -241,6 +263,11 @@ void attni_prefix_stand(sequence *s, prefix_node *n);           /* for a sequenc
 void attni_prefix_back(attn_cache *c, sequence *s, int64_t n);  /* it is about to lose its tokens from n on */
 void attni_prefix_keep_rest(attn_cache *c, sequence *s);        /* what is known behind whole pages; it is about to end */
 void attni_prefix_leave(attn_cache *c, sequence *s);            /* stands nowhere then */
+
+/* ---- cache_plans.c ----------------------------------------------------------------------------------------------- */
+attn_status attni_plans_open(attn_cache *c, attn_error *err);
+void attni_plans_close(attn_cache *c);
+attn_status attni_plans_make(attn_cache *c, attn_error *err); /* for the sequences of the step, whose pages are decided */
 
 /* ---- cache_append.c ---------------------------------------------------------------------------------------------- */
 void attni_append(attn_cache *c, uint32_t layer, const view *k, const view *v);

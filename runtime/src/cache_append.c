@@ -53,7 +53,7 @@ void attni_append(attn_cache *c, uint32_t layer, const view *k, const view *v)
     const bool has_values = c->pools[l->pools[0]].v_row > 0;
     int64_t row = 0;
     for (uint32_t i = 0; i < c->step.n_seqs; i++) {
-        const step_seq *s = &c->step.seqs[i];
+        const step_seq *s = &c->step.seqs.at[i];
         if (!s->m) continue;
         append(c, l, s, k, k->base + attni_view_offset(k, i, row), false);
         if (has_values) append(c, l, s, v, v->base + attni_view_offset(v, i, row), true);

@@ -98,10 +98,34 @@ static const char *check_live(const attn_cache *c, uint32_t pool, const sequence
     return same ? NULL : "the pages that are held are not those of the live set";
 }
 
+/* What is kept of an earlier answer is that answer. */
+static const char *check_memory(const attn_cache *c, uint32_t pool, const sequence *s, memory *scratch)
+{
+    spans alive = {.mem = scratch};
+    const table *t = &s->tables[pool];
+    if (t->alive_n != s->n || t->alive_from != attni_live_from(c, s->furthest)) return NULL;
+    attni_live(c, pool, t->alive_from, t->alive_n, &alive);
+    if (scratch->failed) return "there is no memory to check live sets with";
+    return attni_spans_same(&alive, &t->alive) ? NULL : "the live set that a table remembers is another one";
+}
+
+/* Extremes of attributes over whole blocks; the last block is made anew when tokens come. */
+static const char *check_bounds(const attn_cache *c, const sequence *s)
+{
+    const uint32_t n_attrs = c->module->desc.n_attrs;
+    for (int64_t i = 0; s->bounds && i < s->n / MASK_BLOCK * MASK_BLOCK; i++)
+        for (uint32_t a = 0; a < n_attrs; a++) {
+            const int32_t *bounds = s->bounds + 2 * (i / MASK_BLOCK * n_attrs + a);
+            if (s->attrs[a][i] < bounds[0] || s->attrs[a][i] > bounds[1])
+                return "an attribute is outside of its block's bounds";
+        }
+    return NULL;
+}
+
 static const step_seq *in_step(const attn_cache *c, const sequence *s)
 {
     for (uint32_t i = 0; c->step.open && i < c->step.n_seqs; i++)
-        if (c->step.seqs[i].seq == s) return &c->step.seqs[i];
+        if (c->step.seqs.at[i].seq == s) return &c->step.seqs.at[i];
     return NULL;
 }
 
@@ -116,10 +140,11 @@ static const char *check_sequence(const attn_cache *c, const sequence *s, memory
         if (!c->pools[k].n_blocks) continue;
         const char *wrong = check_table(&c->pools[k], &s->tables[k], at);
         if (!wrong) wrong = check_live(c, k, s, scratch);
+        if (!wrong) wrong = check_memory(c, k, s, scratch);
         if (!wrong && at && at->tables[k].copied) wrong = count_page(&c->pools[k], at->tables[k].copied);
         if (wrong) return wrong;
     }
-    return NULL;
+    return check_bounds(c, s);
 }
 
 /* ---- prefixes ---------------------------------------------------------------------------------------------------- */

@@ -272,6 +272,8 @@ static void fill_sequence(look *x, sequence *to, int64_t n)
     if (n) memcpy(to->tokens, x->text.tokens, (size_t)n * sizeof *to->tokens);
     for (uint32_t a = 0; n && a < c->module->desc.n_attrs; a++)
         memcpy(to->attrs[a], x->text.attrs[a], (size_t)n * sizeof *to->attrs[a]);
+    if (to->bounds)
+        attni_mask_bound_blocks(to->bounds, (const int32_t *const *)to->attrs, c->module->desc.n_attrs, 0, n);
     to->n = to->furthest = to->known = n;
     prefix_node *node = x->at;
     while (attni_prefix_end(node) > n) node = node->parent;

@@ -7,8 +7,6 @@
 
 #include "error.h"
 
-#include <string.h>
-
 #define MAX_PAGE_BYTES ((uint64_t)1 << 40)
 enum { BLOCK_ALIGN = 64 };
 
@@ -72,9 +70,10 @@ static uint32_t *make_pools(attn_cache *c, memory *scratch)
     if (!first) return NULL;
     c->n_pools = first[d->n_kinds];
     c->pools = attni_alloc(&c->mem, c->n_pools, sizeof *c->pools);
+    c->step.need = attni_alloc(&c->mem, c->n_pools, sizeof *c->step.need);
     for (uint32_t k = 0; c->pools && k < d->n_kinds; k++)
         for (uint32_t p = first[k]; p < first[k + 1]; p++) lay_out_block(&c->pools[p], d->kinds[k], c->page_tokens);
-    return c->pools ? first : NULL;
+    return c->pools && c->step.need ? first : NULL;
 }
 
 /* ---- who reads a pool ------------------------------------------------------------------------------------------ */
@@ -95,7 +94,7 @@ static void add_viewer(attn_cache *c, page_pool *pool, uint32_t layer, const uin
     const viewer v = {.kind = kind,
                       .layer = layer,
                       .head = kv_head ? *kv_head * per_kv : 0,
-                      .heads = kv_head ? per_kv : kind->q_heads};
+                      .heads = !(kind->flags & ATTN_KIND_HEADS_DIFFER) ? 1 : kv_head ? per_kv : kind->q_heads};
     LIST_ADD(&c->mem, &pool->viewers, v);
 }
 
@@ -161,31 +160,6 @@ static attn_status size_pages(attn_cache *c, attn_error *err)
     return ATTN_OK;
 }
 
-/* ---- who shares a plan ----------------------------------------------------------------------------------------- */
-
-static bool same_pools(const cache_layer *a, const cache_layer *b, uint32_t heads)
-{
-    if (a->n_groups != b->n_groups) return false;
-    return !memcmp(a->pools, b->pools, a->n_groups * sizeof *a->pools) &&
-           !memcmp(a->head_group, b->head_group, heads * sizeof *a->head_group);
-}
-
-/* Layers of a kind whose heads lie in the same pages: two of them may differ in that only because others read one of
- * them. */
-static void share_plans(attn_cache *c)
-{
-    const attn_module_desc *d = &c->module->desc;
-    for (uint32_t l = 0; l < d->n_layers; l++) {
-        const attn_kind_desc *kind = d->kinds[d->schedule[l]];
-        cache_layer *x = &c->layers[l];
-        x->plan_layer = kind->flags & ATTN_KIND_LAYERS_DIFFER ? CACHE_NO_LAYER : l;
-        for (uint32_t e = 0; e < l && x->plan_layer == l && x->owner != CACHE_NO_LAYER; e++)
-            if (d->schedule[e] == d->schedule[l] && c->layers[e].owner != CACHE_NO_LAYER &&
-                same_pools(&c->layers[e], x, kind->kv_heads))
-                x->plan_layer = e;
-    }
-}
-
 static attn_status place_all(attn_cache *c, memory *scratch, attn_error *err)
 {
     const uint32_t n_layers = c->module->desc.n_layers;
@@ -198,7 +172,6 @@ static attn_status place_all(attn_cache *c, memory *scratch, attn_error *err)
         if (owner == l || owner == CACHE_NO_LAYER) continue;
         c->layers[l] = c->layers[owner]; /* its owner is the owner */
     }
-    if (!c->mem.failed) share_plans(c);
     return c->mem.failed ? no_memory(err) : size_pages(c, err);
 }
 

@@ -109,12 +109,10 @@ size_t attni_prefix_place(const attn_cache *c, const prefix_node *parent, const 
 bool attni_prefix_is_closed(const attn_cache *c, const int32_t *const *attrs, int64_t n, int64_t total, bool *no_memory)
 {
     for (size_t i = 0; i < c->prefixes.layers.n; i++) {
-        const split at = {.layer = c->prefixes.layers.at[i],
-                          .n = n,
-                          .total = total,
-                          .attrs = attrs,
-                          .inputs = c->inputs,
-                          .pairs = c->pairs};
+        const uint32_t layer = c->prefixes.layers.at[i];
+        split at = attni_split_at(layer, c->inputs);
+        at.n = n, at.total = total, at.attrs = attrs;
+        if (attni_split_is_clear(attni_module_kind(c->module, layer), &at, c->pairs)) continue;
         const attn_status s = attni_split_ask(c->module, &at, &c->mem.a, NULL);
         if (s && s != ATTN_E_SPLIT) *no_memory = true;
         if (s) return false;
@@ -262,7 +260,7 @@ bool attni_prefix_yield(attn_cache *c)
 {
     bool any = false;
     for (uint32_t i = 0; i < c->step.n_seqs; i++)
-        for (uint32_t k = 0; k < c->n_pools; k++) any |= yield_page(c, k, &c->step.seqs[i]);
+        for (uint32_t k = 0; k < c->n_pools; k++) any |= yield_page(c, k, &c->step.seqs.at[i]);
     return any;
 }
 
@@ -275,7 +273,7 @@ attn_status attni_prefix_read(attn_cache *c, const int32_t *tokens, attn_error *
 {
     if (!tokens || c->prefixes.off) return ATTN_OK;
     for (uint32_t i = 0; i < c->step.n_seqs; i++) {
-        const step_seq *x = &c->step.seqs[i];
+        const step_seq *x = &c->step.seqs.at[i];
         if (is_known(x->seq) && x->m) {
             attn_status s = attni_seq_reserve_ids(c, x->seq, x->seq->n + x->m, err);
             if (s) return s;
@@ -290,8 +288,8 @@ attn_status attni_prefix_read(attn_cache *c, const int32_t *tokens, attn_error *
 void attni_prefix_add(attn_cache *c)
 {
     for (uint32_t i = 0; c->step.named && i < c->step.n_seqs; i++) {
-        sequence *s = c->step.seqs[i].seq;
-        const int64_t m = c->step.seqs[i].m;
+        sequence *s = c->step.seqs.at[i].seq;
+        const int64_t m = c->step.seqs.at[i].m;
         if (!m || !is_known(s)) continue;
         s->known += m;
         add_pages(c, s, s->n, s->known);

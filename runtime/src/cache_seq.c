@@ -57,11 +57,19 @@ static void widen_table(attn_cache *c, table *t, size_t pages)
     if (!c->mem.failed) t->cap = cap;
 }
 
+static size_t bounds_bytes(int64_t n, uint32_t n_attrs)
+{
+    return (size_t)((n + MASK_BLOCK - 1) / MASK_BLOCK) * n_attrs * 2 * sizeof(int32_t);
+}
+
 static void widen_attrs(attn_cache *c, sequence *s, int64_t n)
 {
     if (n <= s->attr_cap) return;
     const int64_t cap = n < 2 * s->attr_cap ? 2 * s->attr_cap : n < 64 ? 64 : n;
-    for (uint32_t a = 0; a < c->module->desc.n_attrs && !c->mem.failed; a++)
+    const uint32_t n_attrs = c->module->desc.n_attrs;
+    if (c->keep_bounds)
+        s->bounds = widen(&c->mem, s->bounds, bounds_bytes(s->attr_cap, n_attrs), bounds_bytes(cap, n_attrs));
+    for (uint32_t a = 0; a < n_attrs && !c->mem.failed; a++)
         s->attrs[a] =
             widen(&c->mem, s->attrs[a], (size_t)s->attr_cap * sizeof **s->attrs, (size_t)cap * sizeof **s->attrs);
     if (!c->mem.failed) s->attr_cap = cap;
@@ -69,7 +77,7 @@ static void widen_attrs(attn_cache *c, sequence *s, int64_t n)
 
 attn_status attni_seq_reserve(attn_cache *c, sequence *s, int64_t n, attn_error *err)
 {
-    const size_t pages = (size_t)((n + c->page_tokens - 1) / c->page_tokens);
+    const size_t pages = (size_t)attni_page_index(c, n + c->page_tokens - 1);
     for (uint32_t k = 0; k < c->n_pools && !c->mem.failed; k++)
         if (c->pools[k].n_blocks) widen_table(c, &s->tables[k], pages);
     if (!c->mem.failed) widen_attrs(c, s, n);
@@ -146,7 +154,7 @@ sequence *attni_seq_make(attn_cache *c)
     attni_prefix_stand(s, &c->prefixes.root);
     s->tables = attni_alloc(&c->mem, c->n_pools, sizeof *s->tables);
     s->attrs = attni_alloc(&c->mem, d->n_attrs, sizeof *s->attrs);
-    for (uint32_t k = 0; s->tables && k < c->n_pools; k++) s->tables[k].held.mem = &c->mem;
+    for (uint32_t k = 0; s->tables && k < c->n_pools; k++) s->tables[k].held.mem = s->tables[k].alive.mem = &c->mem;
     if (!c->mem.failed) return s;
     attni_seq_delete(c, s);
     return NULL;
@@ -185,12 +193,14 @@ void attni_seq_delete(attn_cache *c, sequence *s)
     attni_prefix_leave(c, s);
     for (uint32_t k = 0; s->tables && k < c->n_pools; k++) {
         attni_spans_free(&s->tables[k].held);
+        attni_spans_free(&s->tables[k].alive);
         attni_free(&c->mem, s->tables[k].pages);
     }
     for (uint32_t a = 0; s->attrs && a < d->n_attrs; a++) attni_free(&c->mem, s->attrs[a]);
     attni_free(&c->mem, s->tables);
     attni_free(&c->mem, s->attrs);
     attni_free(&c->mem, s->tokens);
+    attni_free(&c->mem, s->bounds);
     attni_free(&c->mem, s);
 }
 
@@ -259,6 +269,7 @@ static attn_status fork_sequence(attn_cache *c, attn_seq_id id, attn_seq_id *out
     for (uint32_t a = 0; from->n && a < c->module->desc.n_attrs; a++)
         memcpy(to->attrs[a], from->attrs[a], (size_t)from->n * sizeof *to->attrs[a]);
     if (from->known) memcpy(to->tokens, from->tokens, (size_t)from->known * sizeof *to->tokens);
+    if (from->n && from->bounds) memcpy(to->bounds, from->bounds, bounds_bytes(from->n, c->module->desc.n_attrs));
     to->n = from->n;
     to->furthest = from->furthest;
     to->known = from->known;

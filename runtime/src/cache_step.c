@@ -16,9 +16,9 @@ static attn_status no_memory(attn_error *err) { return attni_fail(err, ATTN_E_ME
 
 static attn_status read_sequence(attn_cache *c, const attn_step_config *from, uint32_t i, attn_error *err)
 {
-    step_seq *to = &c->step.seqs[i];
-    sequence *s;
-    attn_status status = attni_seq_get(c, from->seqs[i], &s, err);
+    step_seq *to = &c->step.seqs.at[i];
+    sequence *s = i < c->seqs.n ? c->seqs.at[i] : NULL; /* all in a row, most likely */
+    attn_status status = s && s->id == from->seqs[i] ? ATTN_OK : attni_seq_get(c, from->seqs[i], &s, err);
     if (status) return status;
     if (s->in_step)
         return attni_fail(err, ATTN_E_ARGUMENT, "sequence %llu is in the step twice", (unsigned long long)s->id);
@@ -29,30 +29,42 @@ static attn_status read_sequence(attn_cache *c, const attn_step_config *from, ui
     s->in_step = true;
     to->seq = s;
     to->m = from->counts[i];
-    to->first = s->n / c->page_tokens;
-    to->last = to->m ? (s->n + to->m - 1) / c->page_tokens : to->first - 1;
+    to->first = attni_page_index(c, s->n);
+    to->last = to->m ? attni_page_index(c, s->n + to->m - 1) : to->first - 1;
     return ATTN_OK;
+}
+
+/* Room for n sequences; the tables' own lists stay. */
+static void widen_step(attn_cache *c, size_t n)
+{
+    step *t = &c->step;
+    const size_t old = t->tables.cap;
+    step_table *tables = t->tables.at;
+    LIST_ROOM(&c->mem, &t->seqs, n);
+    if (n * c->n_pools <= old) return;
+    step_table *wide = attni_alloc(&c->mem, n * c->n_pools, sizeof *wide);
+    if (!wide) return;
+    if (old) memcpy(wide, tables, old * sizeof *wide);
+    attni_free(&c->mem, tables);
+    t->tables.at = wide;
+    t->tables.cap = n * c->n_pools;
+    for (size_t i = old; i < t->tables.cap; i++)
+        wide[i].keep.mem = wide[i].drop.mem = wide[i].alive.mem = &c->mem;
 }
 
 static attn_status read_sequences(attn_cache *c, const attn_step_config *from, attn_error *err)
 {
     step *t = &c->step;
-    const uint32_t n = from->n_seqs, n_pools = c->n_pools;
+    const uint32_t n = from->n_seqs;
     if (n > INT32_MAX || (n && (!from->seqs || !from->counts)))
         return attni_fail(err, ATTN_E_ARGUMENT, n > INT32_MAX ? "n_seqs is %u" : "seqs or counts of %u are NULL", n);
-    t->seqs = attni_alloc(&t->mem, n, sizeof *t->seqs);
-    step_table *tables = attni_alloc(&t->mem, (size_t)n * n_pools, sizeof *tables);
-    if (t->mem.failed) return no_memory(err);
+    widen_step(c, n);
+    if (c->mem.failed) return no_memory(err);
     for (uint32_t i = 0; i < n; i++) {
         attn_status s = read_sequence(c, from, i, err);
         if (s) return s;
         t->n_seqs++;
-        t->seqs[i].tables = tables + (size_t)i * n_pools;
-        for (uint32_t k = 0; k < n_pools; k++) {
-            step_table *x = &t->seqs[i].tables[k];
-            x->keep.mem = &c->mem;
-            x->drop.mem = x->alive.mem = x->present.mem = &t->mem;
-        }
+        t->seqs.at[i].tables = t->tables.at + (size_t)i * c->n_pools;
     }
     return ATTN_OK;
 }
@@ -62,17 +74,20 @@ static attn_status read_attrs(attn_cache *c, const attn_step_config *from, attn_
 {
     const attn_module_desc *d = &c->module->desc;
     int64_t total = 0;
-    for (uint32_t i = 0; i < c->step.n_seqs; i++) total += c->step.seqs[i].m;
+    for (uint32_t i = 0; i < c->step.n_seqs; i++) total += c->step.seqs.at[i].m;
     for (uint32_t a = 0; total && a < d->n_attrs; a++)
         if (!from->attrs || !from->attrs[a])
             return attni_fail(err, ATTN_E_MISSING, "attribute '%s' of the new tokens was not given", d->attrs[a]);
     int64_t row = 0;
     for (uint32_t i = 0; i < c->step.n_seqs; i++) {
-        const step_seq *x = &c->step.seqs[i];
+        const step_seq *x = &c->step.seqs.at[i];
         attn_status s = attni_seq_reserve(c, x->seq, x->seq->n + x->m, err);
         if (s) return s;
         for (uint32_t a = 0; x->m && a < d->n_attrs; a++)
             memcpy(x->seq->attrs[a] + x->seq->n, from->attrs[a] + row, (size_t)x->m * sizeof **x->seq->attrs);
+        if (x->m && c->keep_bounds)
+            attni_mask_bound_blocks(x->seq->bounds, (const int32_t *const *)x->seq->attrs, d->n_attrs, x->seq->n,
+                                    x->seq->n + x->m);
         row += x->m;
     }
     return ATTN_OK;
@@ -81,136 +96,89 @@ static attn_status read_attrs(attn_cache *c, const attn_step_config *from, attn_
 /* ---- begin: may it stand -------------------------------------------------------------------------------------------
  */
 
+static attn_status check_layer_splits(attn_cache *c, uint32_t layer, attn_error *err)
+{
+    const attn_kind_desc *kind = attni_module_kind(c->module, layer);
+    split at = attni_split_at(layer, c->inputs);
+    attn_status s = ATTN_OK;
+    for (uint32_t i = 0; i < c->step.n_seqs && !s; i++) {
+        const step_seq *x = &c->step.seqs.at[i];
+        if (!x->m || !x->seq->n) continue;
+        at.n = x->seq->n;
+        at.total = at.n + x->m;
+        at.attrs = (const int32_t *const *)x->seq->attrs;
+        if (!attni_split_is_clear(kind, &at, c->pairs)) s = attni_split_ask(c->module, &at, &c->mem.a, err);
+    }
+    return s;
+}
+
 static attn_status check_splits(attn_cache *c, attn_error *err)
 {
-    const attn_module_desc *d = &c->module->desc;
-    uint8_t *asked = attni_alloc(&c->step.mem, d->n_kinds, 1);
-    if (!asked) return no_memory(err);
-    for (uint32_t l = 0; l < d->n_layers; l++) {
-        const uint32_t k = d->schedule[l];
-        if (!attni_cache_has_layer(c, l)) continue;
-        if (asked[k] && !(d->kinds[k]->flags & ATTN_KIND_LAYERS_DIFFER)) continue;
-        asked[k] = 1;
-        for (uint32_t i = 0; i < c->step.n_seqs; i++) {
-            const step_seq *x = &c->step.seqs[i];
-            const split at = {.layer = l,
-                              .n = x->seq->n,
-                              .total = x->seq->n + x->m,
-                              .attrs = (const int32_t *const *)x->seq->attrs,
-                              .inputs = c->inputs,
-                              .pairs = c->pairs};
-            attn_status s = attni_split_ask(c->module, &at, &c->mem.a, err);
-            if (s) return s;
-        }
-    }
-    return ATTN_OK;
+    attn_status s = ATTN_OK;
+    for (uint32_t i = 0; i < c->n_plans && !s; i++) s = check_layer_splits(c, c->plans[i].plan->layer, err);
+    return s;
 }
 
 /* ---- begin: pages --------------------------------------------------------------------------------------------------
  */
 
-static bool is_held(const table *t, int64_t index) { return index < (int64_t)t->cap && t->pages[index]; }
-
-/* Only the first page that is written to can be there already. */
-static int64_t pages_needed(const table *t, const step_seq *x)
+/* Whether anybody shares anything comes first: a page's header is far away. */
+static bool is_shared(const attn_cache *c, const page_pool *pool, const char *data)
 {
-    if (x->first > x->last) return 0;
-    const bool there = is_held(t, x->first);
-    return x->last - x->first + 1 - (there && !attni_page_is_shared(t->pages[x->first]));
+    return (pool->shared || c->prefixes.root.children.n) && attni_page_is_shared(data);
 }
 
-static void decide_table(attn_cache *c, uint32_t pool, step_seq *x, spans *work)
+/* Only the first page that is written to can be there already: the last of those that are held. */
+static bool has_first(const table *t, const step_seq *x)
 {
-    const sequence *s = x->seq;
+    return t->held.n && t->held.at[t->held.n - 1].hi > x->first;
+}
+
+static int64_t pages_needed(const attn_cache *c, const page_pool *pool, const table *t, const step_seq *x)
+{
+    if (x->first > x->last) return 0;
+    return x->last - x->first + 1 - (has_first(t, x) && !is_shared(c, pool, t->pages[x->first]));
+}
+
+/* What of the sequence's keys is there, before the step. */
+static void find_alive(const attn_cache *c, uint32_t pool, sequence *s)
+{
+    table *t = &s->tables[pool];
+    const int64_t from = attni_live_from(c, s->furthest);
+    if (t->alive_n == s->n && t->alive_from == from) return;
+    attni_live(c, pool, from, s->n, &t->alive);
+    t->alive_n = c->mem.failed ? -1 : s->n;
+    t->alive_from = from;
+}
+
+static void decide_table(attn_cache *c, uint32_t pool, step_seq *x)
+{
+    sequence *s = x->seq;
     const table *t = &s->tables[pool];
     step_table *to = &x->tables[pool];
+    spans *pages = &c->step.pages, *there = &c->step.there;
     const int64_t end = s->n + x->m, furthest = end > s->furthest ? end : s->furthest;
-    attni_live(c, pool, attni_live_from(c, s->furthest), s->n, &to->present);
-    attni_spans_append(&to->present, s->n, end);
+    to->copied = NULL;
+    find_alive(c, pool, s);
     attni_live(c, pool, attni_live_from(c, furthest), end, &to->alive);
-
-    spans *pages = &work[0], *there = &work[1];
+    c->step.need[pool] += to->need = pages_needed(c, &c->pools[pool], t, x);
     attni_to_pages(c, &to->alive, pages);
+    to->stays = (x->first > x->last || (has_first(t, x) && x->first == x->last)) && attni_spans_same(pages, &t->held);
+    if (to->stays) return;
     attni_spans_copy(there, &t->held);
     attni_spans_append(there, x->first, x->last + 1);
     attni_spans_intersect(pages, there, &to->keep);
     attni_spans_subtract(there, &to->keep, &to->drop);
-    c->step.need[pool] += pages_needed(t, x);
 }
 
 static attn_status decide_pages(attn_cache *c, attn_error *err)
 {
     step *t = &c->step;
-    spans work[2] = {{.mem = &t->mem}, {.mem = &t->mem}};
-    t->need = attni_alloc(&t->mem, c->n_pools, sizeof *t->need);
-    for (uint32_t i = 0; i < t->n_seqs && !t->mem.failed; i++)
+    memset(t->need, 0, c->n_pools * sizeof *t->need);
+    for (uint32_t i = 0; i < t->n_seqs && !c->mem.failed; i++)
         for (uint32_t k = 0; k < c->n_pools; k++)
-            if (c->pools[k].n_blocks) decide_table(c, k, &t->seqs[i], work);
-    return t->mem.failed || c->mem.failed ? no_memory(err) : ATTN_OK;
-}
-
-/* ---- begin: plans --------------------------------------------------------------------------------------------------
- */
-
-static attn_status describe(attn_cache *c, attn_error *err)
-{
-    step *t = &c->step;
-    const uint32_t n = t->n_seqs;
-    int64_t *lens = attni_alloc(&t->mem, 3 * (size_t)n, sizeof *lens);
-    t->plans = attni_alloc(&t->mem, c->module->desc.n_layers, sizeof *t->plans);
-    t->done = attni_alloc(&t->mem, c->module->desc.n_layers, 1);
-    if (t->mem.failed) return no_memory(err);
-    t->plan = (attn_plan_config){.size = sizeof t->plan,
-                                 .n_seqs = n,
-                                 .q_lens = lens,
-                                 .k_lens = lens + n,
-                                 .positions = lens + 2 * n,
-                                 .workers = c->workers,
-                                 .isa = c->isa,
-                                 .allocator = &c->mem.a};
-    for (uint32_t i = 0; i < n; i++) {
-        const step_seq *x = &t->seqs[i];
-        lens[i] = x->m;
-        lens[n + i] = x->m ? x->seq->n + x->m : 0;
-        lens[2 * n + i] = x->seq->n;
-    }
-    return ATTN_OK;
-}
-
-/* What the layer's plan sees of each sequence, per group of KV heads. */
-static const plan_past *describe_past(attn_cache *c, const cache_layer *l)
-{
-    plan_past *past = attni_alloc(&c->step.mem, (size_t)c->step.n_seqs * l->n_groups, sizeof *past), *to = past;
-    for (uint32_t i = 0; past && i < c->step.n_seqs; i++)
-        for (uint32_t g = 0; g < l->n_groups; g++) {
-            const step_seq *x = &c->step.seqs[i];
-            *to++ = (plan_past){.attrs = (const int32_t *const *)x->seq->attrs,
-                                .pages = x->seq->tables[l->pools[g]].pages,
-                                .present = &x->tables[l->pools[g]].present};
-        }
-    return past;
-}
-
-static attn_status make_plan(attn_cache *c, uint32_t layer, attn_plan **out, attn_error *err)
-{
-    attn_plan_config config = c->step.plan;
-    config.layer = layer;
-    const cache_layer *l = &c->layers[layer];
-    const plan_given given = {.past = describe_past(c, l),
-                              .n_groups = l->n_groups,
-                              .head_group = l->n_groups > 1 ? l->head_group : NULL,
-                              .inputs = c->inputs};
-    if (!given.past) return no_memory(err);
-    return attni_plan_create(c->module, &config, &given, out, err);
-}
-
-static attn_status make_plans(attn_cache *c, attn_error *err)
-{
-    const attn_module_desc *d = &c->module->desc;
-    attn_status s = describe(c, err);
-    for (uint32_t l = 0; l < d->n_layers && !s; l++)
-        if (attni_cache_has_layer(c, l) && c->layers[l].plan_layer == l) s = make_plan(c, l, &c->step.plans[l], err);
-    return s;
+            if (c->pools[k].n_blocks) decide_table(c, k, &t->seqs.at[i]);
+    return c->mem.failed ? no_memory(err) : ATTN_OK;
 }
 
 /* ---- begin: it happens ---------------------------------------------------------------------------------------------
@@ -231,10 +199,10 @@ static void take_pages(attn_cache *c)
 {
     for (uint32_t i = 0; i < c->step.n_seqs; i++)
         for (uint32_t k = 0; k < c->n_pools; k++) {
-            step_seq *x = &c->step.seqs[i];
+            step_seq *x = &c->step.seqs.at[i];
             table *t = &x->seq->tables[k];
-            if (!c->pools[k].n_blocks || x->first > x->last) continue;
-            if (is_held(t, x->first) && attni_page_is_shared(t->pages[x->first])) copy_first(c, k, x, t);
+            if (!c->pools[k].n_blocks || !x->tables[k].need) continue;
+            if (has_first(t, x) && is_shared(c, &c->pools[k], t->pages[x->first])) copy_first(c, k, x, t);
             for (int64_t p = x->first; p <= x->last; p++)
                 if (!t->pages[p])
                     t->pages[p] = attni_page_take(c, k, p == x->first ? x->seq->n % c->page_tokens : 0);
@@ -248,34 +216,30 @@ static attn_status reserve_pages(attn_cache *c, attn_error *err)
     return s == ATTN_E_BUDGET && attni_prefix_yield(c) ? attni_pages_reserve(c, c->step.need, err) : s;
 }
 
-/* The plans, the marks, and all memory. What was in the tables stays. */
+/* The marks. What was in the tables stays. */
 static void close_step(attn_cache *c)
 {
     step *t = &c->step;
-    for (uint32_t l = 0; t->plans && l < c->module->desc.n_layers; l++) attn_plan_destroy(t->plans[l]);
-    for (uint32_t i = 0; i < t->n_seqs; i++) {
-        t->seqs[i].seq->in_step = false;
-        for (uint32_t k = 0; k < c->n_pools; k++) attni_spans_free(&t->seqs[i].tables[k].keep);
-    }
-    attni_memory_close(&t->mem);
-    *t = (step){0};
+    for (uint32_t i = 0; i < t->n_seqs; i++) t->seqs.at[i].seq->in_step = false;
+    t->open = t->named = false;
+    t->n_seqs = t->layers_done = 0;
 }
 
 static attn_status begin(attn_cache *c, const attn_step_config *from, attn_error *err)
 {
-    attn_status s = attni_memory_open(&c->step.mem, &c->mem.a, err);
-    if (!s) s = read_sequences(c, from, err);
+    attn_status s = read_sequences(c, from, err);
     if (!s) s = read_attrs(c, from, err);
     if (!s) s = attni_prefix_read(c, from->tokens, err);
     if (!s) s = check_splits(c, err);
     if (!s) s = decide_pages(c, err);
-    if (!s) s = make_plans(c, err);
+    if (!s) s = attni_plans_make(c, err);
     if (!s) s = reserve_pages(c, err);
     if (s) {
         close_step(c);
         return s;
     }
     take_pages(c);
+    memset(c->step.done, 0, c->module->desc.n_layers);
     c->step.open = true;
     return ATTN_OK;
 }
@@ -331,11 +295,7 @@ static attn_status run_layer(attn_cache *c, uint32_t layer, const attn_tensors *
     if (s) return s;
     t.layer = layer;
     t.size = sizeof t;
-    const uint32_t plan_layer = c->layers[layer].plan_layer;
-    attn_plan *kept = plan_layer == CACHE_NO_LAYER ? NULL : c->step.plans[plan_layer], *own = NULL;
-    if (!kept) s = make_plan(c, layer, &own, err);
-    if (!s) s = run_plan(c, kept ? kept : own, &t, pool, err);
-    attn_plan_destroy(own);
+    s = run_plan(c, c->plans[c->layers[layer].plan].plan, &t, pool, err);
     if (s) return s;
     c->step.done[layer] = 1;
     c->step.layers_done++;
@@ -351,17 +311,32 @@ attn_status attn_step_layer(attn_cache *c, uint32_t layer, const attn_tensors *t
 /* ---- end ------------------------------------------------------------------------------------------------------------
  */
 
+static void swap_spans(spans *a, spans *b)
+{
+    const spans was = *a;
+    *a = *b;
+    *b = was;
+}
+
+static void commit_pages(attn_cache *c, uint32_t pool, step_seq *x)
+{
+    step_table *to = &x->tables[pool];
+    attni_seq_drop_pages(c, x->seq, pool, &to->drop);
+    c->pools[pool].evicted += attni_spans_count(&to->drop);
+    swap_spans(&x->seq->tables[pool].held, &to->keep);
+}
+
 static void commit_table(attn_cache *c, uint32_t pool, step_seq *x)
 {
     table *t = &x->seq->tables[pool];
     step_table *to = &x->tables[pool];
-    const spans old = t->held;
+    const int64_t end = x->seq->n + x->m, furthest = end > x->seq->furthest ? end : x->seq->furthest;
     if (to->copied) attni_page_drop(c, pool, to->copied);
-    attni_seq_drop_pages(c, x->seq, pool, &to->drop);
-    c->pools[pool].evicted += attni_spans_count(&to->drop);
-    t->held = to->keep;
-    to->keep = old; /* freed with the step */
-    attni_seq_poison(c, x->seq, pool, &to->alive);
+    if (!to->stays) commit_pages(c, pool, x);
+    swap_spans(&t->alive, &to->alive);
+    t->alive_n = end;
+    t->alive_from = attni_live_from(c, furthest);
+    if (c->poison) attni_seq_poison(c, x->seq, pool, &t->alive);
 }
 
 static attn_status end(attn_cache *c, attn_error *err)
@@ -374,7 +349,7 @@ static attn_status end(attn_cache *c, attn_error *err)
                               c->n_layers, l);
     attni_prefix_add(c);
     for (uint32_t i = 0; i < c->step.n_seqs; i++) {
-        step_seq *x = &c->step.seqs[i];
+        step_seq *x = &c->step.seqs.at[i];
         for (uint32_t k = 0; k < c->n_pools; k++)
             if (c->pools[k].n_blocks) commit_table(c, k, x);
         x->seq->n += x->m;
@@ -413,7 +388,7 @@ void attn_step_cancel(attn_cache *c)
     if (attni_cache_enter(c, NULL)) return;
     for (uint32_t i = 0; c->step.open && i < c->step.n_seqs; i++)
         for (uint32_t k = 0; k < c->n_pools; k++)
-            if (c->pools[k].n_blocks) put_back(c, k, &c->step.seqs[i]);
+            if (c->pools[k].n_blocks) put_back(c, k, &c->step.seqs.at[i]);
     if (c->step.open) close_step(c);
     attni_prefix_trim(c);
     attni_cache_leave(c, ATTN_OK);

@@ -25,36 +25,52 @@ static attn_status check_left_out(const attn_plan *p, const attn_tensors *t, boo
     return ATTN_OK;
 }
 
-static attn_status bind_keys(const attn_plan *p, const attn_tensors *t, bool keys, binding *b, attn_error *err)
+static attn_status bind_keys(attn_plan *p, const attn_tensors *t, bool keys, binding *b, attn_error *err)
 {
     const attn_kind_desc *d = p->kind;
     const DLDataType type = attni_dl_type(d->dtype);
     const view_want k = {{"k", 3, 4, type, false, true, false}, keys, d->kv_heads, "KV heads", d->dim};
     const view_want v = {{"v", 3, 4, type, false, true, false}, keys, d->kv_heads, "KV heads", d->dim_v};
-    attn_status s = attni_view_read(p, t->k, &k, &b->k, err);
+    attn_status s = attni_view_read(p, t->k, &k, &p->seen.k, &b->k, err);
     if (!s && d->flags & ATTN_KIND_K_IS_V)
         b->v = b->k;
     else if (!s)
-        s = attni_view_read(p, t->v, &v, &b->v, err);
+        s = attni_view_read(p, t->v, &v, &p->seen.v, &b->v, err);
     return s;
 }
 
+/* The tensors are like those of the call before. */
+static bool bind_again(const attn_plan *p, const attn_tensors *t, bool shared, binding *b)
+{
+    const bool k_is_v = p->kind->flags & ATTN_KIND_K_IS_V;
+    if (!attni_view_again(&p->seen.q, t->q, &b->q) || !attni_view_again(&p->seen.o, t->o, &b->o)) return false;
+    if (t->lse && !attni_view_again(&p->seen.lse, t->lse, &b->lse)) return false;
+    if (shared) return true;
+    if (!attni_view_again(&p->seen.k, t->k, &b->k)) return false;
+    if (!k_is_v) return attni_view_again(&p->seen.v, t->v, &b->v);
+    b->v = b->k;
+    return true;
+}
+
 /* keys: k and v hold all keys, else the new tokens only; then q, o and lse may be missing together: nobody asks. */
-static attn_status bind(const attn_plan *p, const attn_tensors *t, bool keys, binding *b, attn_error *err)
+static attn_status bind(attn_plan *p, const attn_tensors *t, bool keys, binding *b, attn_error *err)
 {
     const attn_kind_desc *d = p->kind;
     const bool shared = !keys && d->flags & ATTN_KIND_KV_SHARED;
+    *b = (binding){0};
+    attn_status s = check_left_out(p, t, shared, err);
+    if (s || bind_again(p, t, shared, b)) return s;
+    p->seen.placed = p->seen.lse.known = false;
     const DLDataType type = attni_dl_type(d->dtype), f32 = attni_dl_type(ATTN_F32);
     const view_want q = {{"q", 3, 4, type, false, true, false}, false, d->q_heads, "query heads", d->dim};
     const view_want o = {{"o", 3, 4, type, true, true, true}, false, d->q_heads, "query heads", d->dim_v};
     const view_want lse = {{"lse", 2, 3, f32, false, false, true}, false, d->q_heads, "query heads", 0};
     const bool asked = keys || t->q || t->o || t->lse || (!shared && !t->k);
-    *b = (binding){0};
-    attn_status s = check_left_out(p, t, shared, err);
-    if (!s && asked) s = attni_view_read(p, t->q, &q, &b->q, err);
+    if (!asked) p->seen.q.known = false; /* nothing is placed for the next call */
+    if (asked) s = attni_view_read(p, t->q, &q, &p->seen.q, &b->q, err);
     if (!s && !shared) s = bind_keys(p, t, keys, b, err);
-    if (!s && asked) s = attni_view_read(p, t->o, &o, &b->o, err);
-    if (!s && t->lse) s = attni_view_read(p, t->lse, &lse, &b->lse, err);
+    if (!s && asked) s = attni_view_read(p, t->o, &o, &p->seen.o, &b->o, err);
+    if (!s && t->lse) s = attni_view_read(p, t->lse, &lse, &p->seen.lse, &b->lse, err);
     return s;
 }
 
@@ -95,6 +111,7 @@ static char *advance(const view *v, int64_t batch, int64_t row)
 
 static void place_queries(attn_plan *p, const binding *b)
 {
+    if (p->seen.placed) return;
     int64_t row = 0;
     for (uint32_t i = 0; i < p->n_seqs; i++) {
         attn_seq *s = attni_plan_seq(p, i);
@@ -105,6 +122,7 @@ static void place_queries(attn_plan *p, const binding *b)
         }
         row += s->n_q;
     }
+    p->seen.placed = true;
 }
 
 /* A contiguous tensor is one page. Its plan has no groups of heads. */
@@ -154,7 +172,7 @@ static void fill_args(attn_plan *p, const binding *b, const paged_keys *keys, ui
         .inputs = p->call_inputs,
         .seqs = p->seqs,
         .segments = p->segments,
-        .parts = p->parts,
+        .parts = p->room.parts,
     };
 }
 
@@ -169,19 +187,16 @@ static attn_status begin(attn_plan *p, const attn_tensors *t, const paged_keys *
     paged_keys whole;
     if (!keys) whole = place_keys(p, b);
     fill_args(p, b, keys ? keys : &whole, t->layer);
-    for (int64_t i = 0; i < p->n_slots; i++) atomic_init(&p->finished[i], 0);
-    atomic_store(&p->next, 0);
+    for (int64_t i = 0; i < p->n_slots; i++) atomic_init(&p->room.finished[i], 0);
+    atomic_store_explicit(&p->next, 0, memory_order_relaxed); /* the pool's call, or the caller, tells the workers */
     return ATTN_OK;
 }
 
-static attn_status take_and_begin(attn_plan *p, const attn_tensors *tensors, const paged_keys *keys, binding *b,
+static attn_status take_and_begin(attn_plan *p, const attn_tensors *t, const paged_keys *keys, binding *b,
                                   attn_error *err)
 {
-    attn_tensors t;
-    attn_status s = attni_read_struct(&t, sizeof t, tensors, "attn_tensors", err);
-    if (s) return s;
     if (atomic_exchange(&p->busy, true)) return attni_fail(err, ATTN_E_BUSY, "the plan runs another call");
-    s = begin(p, &t, keys, b, err);
+    attn_status s = begin(p, t, keys, b, err);
     if (s) attn_end(p);
     return s;
 }
@@ -189,19 +204,22 @@ static attn_status take_and_begin(attn_plan *p, const attn_tensors *tensors, con
 attn_status attn_begin(attn_plan *p, const attn_tensors *tensors, attn_error *err)
 {
     binding b;
-    return p ? take_and_begin(p, tensors, NULL, &b, err) : attni_fail(err, ATTN_E_ARGUMENT, "the plan is NULL");
+    attn_tensors t;
+    if (!p) return attni_fail(err, ATTN_E_ARGUMENT, "the plan is NULL");
+    attn_status s = attni_read_struct(&t, sizeof t, tensors, "attn_tensors", err);
+    return s ? s : take_and_begin(p, &t, NULL, &b, err);
 }
 
-attn_status attni_begin_paged(attn_plan *p, const attn_tensors *tensors, const paged_keys *keys, view *k, view *v,
+attn_status attni_begin_paged(attn_plan *p, const attn_tensors *t, const paged_keys *keys, view *k, view *v,
                               attn_error *err)
 {
     binding b;
-    attn_status s = take_and_begin(p, tensors, keys, &b, err);
+    attn_status s = take_and_begin(p, t, keys, &b, err);
     if (!s) *k = b.k, *v = b.v;
     return s;
 }
 
-void attn_end(attn_plan *p) { atomic_store(&p->busy, false); }
+void attn_end(attn_plan *p) { atomic_store_explicit(&p->busy, false, memory_order_release); }
 
 /* ---- run ------------------------------------------------------------------------------------------------------ */
 
@@ -209,14 +227,19 @@ static void run_item(attn_plan *p, const attn_item *item, void *workspace)
 {
     p->kernel->run(&p->args, item, workspace);
     if (item->parts == 1) return;
-    const unsigned before = atomic_fetch_add_explicit(&p->finished[item->part_slot], 1, memory_order_acq_rel);
+    const unsigned before = atomic_fetch_add_explicit(&p->room.finished[item->part_slot], 1, memory_order_acq_rel);
     if (before + 1 == (unsigned)item->parts) p->kernel->merge(&p->args, item - item->part, workspace);
 }
 
 void attn_run_part(attn_plan *p, uint32_t worker, uint32_t workers)
 {
     if (worker >= workers || worker >= p->workers || !atomic_load(&p->busy)) return;
-    void *workspace = p->workspaces + worker * p->workspace_stride;
+    void *workspace = p->room.workspaces + worker * p->room.workspace_stride;
+    if (workers == 1) { /* nobody else takes any */
+        const long long first = atomic_exchange_explicit(&p->next, p->n_items, memory_order_relaxed);
+        for (long long i = first; i < p->n_items; i++) run_item(p, &p->items[i], workspace);
+        return;
+    }
     for (;;) {
         const long long i = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed);
         if (i >= p->n_items) return;

@@ -10,7 +10,7 @@ typedef struct paged_keys {
     const int64_t *k_heads, *v_heads; /* per KV head: its first row in a page */
 } paged_keys;
 
-/* attn_begin with keys in pages: t->k and t->v are those of the new tokens, checked and handed back as views. */
+/* attn_begin with keys in pages; t is of this version's size. t->k and t->v are those of the new tokens, checked and handed back as views. */
 attn_status attni_begin_paged(attn_plan *p, const attn_tensors *t, const paged_keys *keys, view *k, view *v,
                               attn_error *err);
 /* Runs what was begun, and ends it. */

@@ -9,22 +9,35 @@ uint32_t attni_mask_heads(const attn_kind_desc *kind)
     return kind->flags & ATTN_KIND_HEADS_DIFFER ? kind->q_heads : 1;
 }
 
-void attni_mask_open(mask *m, memory *mem, const attn_kind_desc *kind, uint32_t n_attrs, uint32_t layer,
-                     const void *const *inputs)
+static size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
+
+void attni_mask_open(mask *m, memory *mem, const attn_module_desc *d)
 {
     const spans none = {.mem = mem};
-    *m = (mask){.mem = mem, .kind = kind, .n_attrs = n_attrs, .head_may = none, .head_must = none, .rest = none};
-    m->block_may = m->block_must = m->piece_may = m->piece_must = m->joined = none;
-    m->attr = attni_alloc(mem, (size_t)n_attrs + 1, 4 * sizeof *m->attr);
-    m->pairs = attni_alloc(mem, (size_t)kind->n_may + kind->n_must + 1, 2 * sizeof *m->pairs);
-    m->data = attni_alloc(mem, (size_t)kind->n_data + 1, 2);
+    size_t pairs = 0, data = 0;
+    *m = (mask){.mem = mem, .n_attrs = d->n_attrs, .head_may = none, .head_must = none, .rest = none};
+    m->block_may = m->block_must = m->piece_may = m->piece_must = m->joined = m->present = none;
+    for (uint32_t k = 0; k < d->n_kinds; k++) {
+        pairs = max_size(pairs, (size_t)d->kinds[k]->n_may + d->kinds[k]->n_must);
+        data = max_size(data, d->kinds[k]->n_data);
+    }
+    m->attr = attni_alloc(mem, (size_t)d->n_attrs + 1, 4 * sizeof *m->attr);
+    m->pairs = attni_alloc(mem, pairs + 1, 2 * sizeof *m->pairs);
+    m->data = attni_alloc(mem, data + 1, 2);
+}
+
+void attni_mask_turn(mask *m, const attn_kind_desc *kind, uint32_t layer, const void *const *inputs)
+{
+    m->kind = kind;
     m->args = (attn_range_args){.size = sizeof m->args, .layer = layer, .inputs = inputs, .attr = m->attr};
+    m->per_kv = kind->q_heads / kind->kv_heads;
+    m->plain = !(kind->flags & ATTN_KIND_HEADS_DIFFER) && !kind->n_data && kind->n_may == 1 && kind->n_must == 1;
 }
 
 void attni_mask_close(mask *m)
 {
     spans *const lists[] = {&m->head_may,   &m->head_must, &m->rest,       &m->block_may,
-                            &m->block_must, &m->piece_may, &m->piece_must, &m->joined};
+                            &m->block_must, &m->piece_may, &m->piece_must, &m->joined, &m->present};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) attni_spans_free(lists[i]);
     attni_free(m->mem, m->attr);
     attni_free(m->mem, m->pairs);
@@ -36,7 +49,7 @@ void attni_mask_bind(mask *m, const attn_seq *seq, const int32_t *key_bounds)
     m->seq = seq;
     m->key_bounds = key_bounds;
     m->args.len = seq->n_keys;
-    m->present = NULL;
+    m->past = NULL;
 }
 
 /* Minimum and maximum of values[lo .. hi). */
@@ -49,16 +62,18 @@ static void extremes(const int32_t *values, int64_t lo, int64_t hi, int32_t out[
     }
 }
 
-static int64_t block_count(const attn_seq *seq) { return (seq->n_keys + MASK_BLOCK - 1) / MASK_BLOCK; }
+void attni_mask_bound_blocks(int32_t *bounds, const int32_t *const *values, uint32_t n_attrs, int64_t from, int64_t to)
+{
+    for (int64_t b = from / MASK_BLOCK; b * MASK_BLOCK < to; b++)
+        for (uint32_t a = 0; a < n_attrs; a++)
+            extremes(values[a], b * MASK_BLOCK, min64((b + 1) * MASK_BLOCK, to), bounds + 2 * (b * n_attrs + a));
+}
 
 int32_t *attni_mask_key_bounds(memory *mem, const attn_seq *seq, uint32_t n_attrs)
 {
-    int64_t blocks = block_count(seq);
-    int32_t *bounds = attni_alloc(mem, (size_t)blocks * n_attrs + 1, 2 * sizeof *bounds);
-    for (uint32_t a = 0; bounds && a < n_attrs; a++)
-        for (int64_t b = 0; b < blocks; b++)
-            extremes(seq->k_attr[a], b * MASK_BLOCK, min64((b + 1) * MASK_BLOCK, seq->n_keys),
-                     bounds + 2 * (a * blocks + b));
+    const size_t blocks = (size_t)((seq->n_keys + MASK_BLOCK - 1) / MASK_BLOCK);
+    int32_t *bounds = attni_alloc(mem, blocks * n_attrs + 1, 2 * sizeof *bounds);
+    if (bounds) attni_mask_bound_blocks(bounds, seq->k_attr, n_attrs, 0, seq->n_keys);
     return bounds;
 }
 
@@ -86,7 +101,7 @@ static void set_row_attrs(mask *m)
 static void set_head(mask *m, uint32_t head)
 {
     m->args.h = head;
-    m->args.g = head / (m->kind->q_heads / m->kind->kv_heads);
+    m->args.g = head / m->per_kv;
 }
 
 /* Keys lo .. hi - 1, which lie in one block of MASK_BLOCK. A whole block's bounds also hold for a part of it. */
@@ -94,10 +109,10 @@ static void set_keys(mask *m, int64_t lo, int64_t hi, bool fine)
 {
     m->args.k0 = lo;
     m->args.k1 = hi - 1;
-    int64_t blocks = block_count(m->seq), block = lo / MASK_BLOCK;
+    const int64_t block = lo / MASK_BLOCK;
     for (uint32_t a = 0; a < m->n_attrs; a++) {
         int32_t e[2];
-        const int32_t *known = fine || !m->key_bounds ? NULL : m->key_bounds + 2 * (a * blocks + block);
+        const int32_t *known = fine || !m->key_bounds ? NULL : m->key_bounds + 2 * (block * m->n_attrs + a);
         if (!known) extremes(m->seq->k_attr[a], lo, hi, e);
         m->attr[4 * a + 2] = known ? known[0] : e[0];
         m->attr[4 * a + 3] = known ? known[1] : e[1];
@@ -108,7 +123,7 @@ static void collect(const int64_t *pairs, uint32_t n, int64_t lo, int64_t hi, sp
 {
     out->n = 0;
     for (uint32_t i = 0; i < n; i++) {
-        int64_t first = max64(pairs[2 * i], lo), last = min64(pairs[2 * i + 1], hi - 1);
+        const int64_t first = max64(pairs[2 * i], lo), last = min64(pairs[2 * i + 1], hi - 1);
         if (first <= last) attni_spans_insert(out, first, last + 1);
     }
 }
@@ -158,12 +173,31 @@ static void cut(mask *m, const spans *within, spans *may, spans *must)
     attni_spans_copy(must, &m->joined);
 }
 
+/* Whether past and [old, ..) have all of s. Most answers are one interval that ends behind `old`. */
+static bool is_present(const spans *past, int64_t old, const spans *s)
+{
+    for (size_t i = 0, j = 0; i < s->n && s->at[i].lo < old; i++) {
+        while (j < past->n && past->at[j].hi <= s->at[i].lo) j++;
+        if (j == past->n || s->at[i].lo < past->at[j].lo) return false;
+        if (min64(s->at[i].hi, old) > past->at[j].hi) return false;
+    }
+    return true;
+}
+
+static void cut_to_present(mask *m, spans *may, spans *must)
+{
+    if (is_present(m->past, m->old, may) && is_present(m->past, m->old, must)) return;
+    attni_spans_copy(&m->present, m->past);
+    attni_spans_append(&m->present, m->old, m->seq->n_keys);
+    cut(m, &m->present, may, must);
+}
+
 static void ask_head(mask *m, uint32_t head, const spans *within, bool fine, spans *may, spans *must)
 {
     set_head(m, head);
     ask_ranges(m, NULL, 0, m->seq->n_keys, may, must);
     if (within) cut(m, within, may, must);
-    if (m->present) cut(m, m->present, may, must);
+    if (m->past) cut_to_present(m, may, must);
     if (!m->kind->n_data) return;
     ask_data(m, false, may, must);
     if (fine) ask_data(m, true, may, must);
@@ -183,6 +217,19 @@ void attni_mask_ask(mask *m, mask_rows rows, const spans *within, bool fine, spa
         attni_spans_intersect(must, &m->head_must, &m->joined);
         attni_spans_copy(must, &m->joined);
     }
+}
+
+bool attni_mask_interval(mask *m, mask_rows rows, span *keys)
+{
+    if (!m->plain) return false;
+    set_rows(m, rows.row0, rows.row1);
+    set_head(m, rows.head);
+    m->args.data = NULL;
+    m->kind->ranges(&m->args, m->pairs);
+    const int64_t n = m->seq->n_keys, lo = max64(m->pairs[0], 0), hi = min64(m->pairs[1], n - 1) + 1;
+    if (lo >= hi || lo != max64(m->pairs[2], 0) || hi != min64(m->pairs[3], n - 1) + 1) return false;
+    *keys = (span){lo, hi};
+    return !m->past || is_present(m->past, m->old, &(spans){.at = keys, .n = 1});
 }
 
 bool attni_mask_visible(mask *m, int64_t row, uint32_t head, int64_t key)

@@ -84,6 +84,17 @@ void *attni_grow(memory *m, void *at, size_t n, size_t *cap, size_t size)
     return bigger;
 }
 
+void *attni_widen(memory *m, void *at, size_t want, size_t *cap, size_t size)
+{
+    if (want <= *cap) return at;
+    const size_t room = want - *cap < *cap / 2 ? *cap + *cap / 2 : want;
+    void *wide = attni_alloc(m, room, size);
+    if (!wide) return at;
+    attni_free(m, at);
+    *cap = room;
+    return wide;
+}
+
 void *attni_new_owner(size_t size, const attn_allocator *a, memory **m, size_t memory_offset, attn_status *s,
                       attn_error *err)
 {

@@ -24,6 +24,9 @@ void *attni_alloc_dirty(memory *m, size_t size);         /* not zeroed */
 void attni_free(memory *m, void *p);                     /* NULL is fine */
 /* Room for one more element: returns the list's new place, or its old one with m->failed. */
 void *attni_grow(memory *m, void *at, size_t n, size_t *cap, size_t size);
+/* A block of `cap` elements that is to have `want`: itself, or a larger one that is zeroed. Its old place with m->failed
+ * when there is none. */
+void *attni_widen(memory *m, void *at, size_t want, size_t *cap, size_t size);
 
 /* `T` with its own life, which holds a `memory`: the owner of all its parts. */
 void *attni_new_owner(size_t size, const attn_allocator *a, memory **m, size_t memory_offset, attn_status *s,
@@ -35,6 +38,8 @@ void attni_delete_owner(void *owner, size_t size, size_t memory_offset);
         type *at;                                                                                                      \
         size_t n, cap;                                                                                                 \
     }
+/* For lists that are kept from use to use: room for `want` elements, whose contents are not kept. */
+#define LIST_ROOM(m, list, want) ((list)->at = attni_widen(m, (list)->at, want, &(list)->cap, sizeof *(list)->at))
 #define LIST_ADD(m, list, value)                                                                                       \
     do {                                                                                                               \
         if ((list)->n == (list)->cap)                                                                                  \

@@ -40,14 +40,27 @@ static attn_status read_sequence(const attn_plan *p, const attn_plan_config *c, 
     return ATTN_OK;
 }
 
+static void *widen(attn_plan *p, void *at, size_t *cap, size_t want, size_t size)
+{
+    return attni_widen(&p->mem, at, want, cap, size);
+}
+
+static attn_status take_sequences(attn_plan *p, uint32_t n)
+{
+    const uint32_t n_attrs = p->module->desc.n_attrs;
+    p->n_seqs = n;
+    p->q_total = p->k_total = 0;
+    p->seqs = widen(p, p->seqs, &p->cap.seqs, (size_t)n * p->n_groups, sizeof *p->seqs);
+    p->key_bounds = widen(p, p->key_bounds, &p->cap.key_bounds, n, sizeof *p->key_bounds);
+    p->attr_at = widen(p, p->attr_at, &p->cap.attr_at, (p->past ? 1 : 2) * (size_t)n * n_attrs, sizeof *p->attr_at);
+    return p->mem.failed ? ATTN_E_MEMORY : ATTN_OK;
+}
+
 static attn_status read_sequences(attn_plan *p, const attn_plan_config *c, attn_error *err)
 {
     if (c->n_seqs > INT32_MAX) return attni_fail(err, ATTN_E_ARGUMENT, "n_seqs is %u", c->n_seqs);
     if (c->n_seqs && !c->q_lens) return attni_fail(err, ATTN_E_ARGUMENT, "q_lens is NULL");
-    p->n_seqs = c->n_seqs;
-    p->seqs = attni_alloc(&p->mem, (size_t)c->n_seqs * p->n_groups, sizeof *p->seqs);
-    p->key_bounds = attni_alloc(&p->mem, c->n_seqs, sizeof *p->key_bounds);
-    if (p->mem.failed) return no_memory(err);
+    if (take_sequences(p, c->n_seqs)) return no_memory(err);
     for (uint32_t i = 0; i < c->n_seqs; i++) {
         attn_seq *seq = attni_plan_seq(p, i);
         attn_status s = read_sequence(p, c, i, seq, err);
@@ -86,37 +99,15 @@ static int32_t *copy_values(memory *m, const int32_t *const *from, uint32_t n_at
     return values;
 }
 
-/* The cache keeps attributes by position: nothing to copy. */
-static attn_status use_past(attn_plan *p, uint32_t n_attrs)
-{
-    const int32_t **at = n_attrs ? attni_alloc(&p->mem, p->n_seqs, n_attrs * sizeof *at) : NULL;
-    const uint32_t groups = p->n_groups;
-    for (uint32_t i = 0; i < p->n_seqs && !p->mem.failed; i++) {
-        attn_seq *s = attni_plan_seq(p, i);
-        if (n_attrs) {
-            const int32_t *const *past = p->past[(size_t)i * groups].attrs;
-            for (uint32_t a = 0; a < n_attrs; a++) at[a] = past[a] + s->pos;
-            s->q_attr = at;
-            s->k_attr = past;
-            at += n_attrs;
-            if (p->kind->n_data && s->n_q) p->key_bounds[i] = attni_mask_key_bounds(&p->mem, s, n_attrs);
-        }
-        for (uint32_t g = 1; g < groups; g++) s[g] = s[0];
-        for (uint32_t g = 0; g < groups; g++) s[g].k_pages = s[g].v_pages = p->past[(size_t)i * groups + g].pages;
-    }
-    return p->mem.failed ? ATTN_E_MEMORY : ATTN_OK;
-}
-
 static attn_status read_attrs(attn_plan *p, const attn_plan_config *c, attn_error *err)
 {
     const uint32_t n = p->module->desc.n_attrs;
-    if (p->past) return use_past(p, n) ? no_memory(err) : ATTN_OK;
     if (!n) return ATTN_OK;
     attn_status s = check_attrs(p, c, err);
     if (s) return s;
     int32_t *q = copy_values(&p->mem, c->q_attrs, n, p->q_total);
     int32_t *k = c->k_attrs ? copy_values(&p->mem, c->k_attrs, n, p->k_total) : q;
-    const int32_t **at = attni_alloc(&p->mem, p->n_seqs, 2 * n * sizeof *at);
+    const int32_t **at = p->attr_at;
     if (p->mem.failed) return no_memory(err);
     int64_t q_row = 0, k_row = 0;
     for (uint32_t i = 0; i < p->n_seqs; i++, at += 2 * n) {
@@ -137,15 +128,15 @@ static attn_status bind_input(const attn_input_desc *d, const DLTensor *t, const
     if (!t) return attni_fail(err, ATTN_E_MISSING, "input '%s' was not given", d->name);
     const DLDataType type = d->is_int ? (DLDataType){kDLInt, 32, 1} : attni_dl_type(ATTN_F32);
     const tensor_want want = {.name = d->name, .rank0 = (int)d->rank, .rank1 = (int)d->rank, .type = type};
-    tensor view;
-    attn_status s = attni_tensor_read(t, &want, &view, err);
+    tensor given;
+    attn_status s = attni_tensor_read(t, &want, &given, err);
     if (s) return s;
     for (uint32_t i = 0; i < d->rank; i++)
-        if (view.shape[i] != d->extent[i])
+        if (given.shape[i] != d->extent[i])
             return attni_fail(err, ATTN_E_SHAPE, "input '%s': shape[%u] is %lld, not %lld", d->name, i,
-                              (long long)view.shape[i], (long long)d->extent[i]);
-    if (!attni_tensor_compact(&view, 4)) return attni_fail(err, ATTN_E_STRIDE, "input '%s' is not contiguous", d->name);
-    *to = view.base;
+                              (long long)given.shape[i], (long long)d->extent[i]);
+    if (!attni_tensor_compact(&given, 4)) return attni_fail(err, ATTN_E_STRIDE, "input '%s' is not contiguous", d->name);
+    *to = given.base;
     return ATTN_OK;
 }
 
@@ -159,15 +150,10 @@ attn_status attni_bind_inputs(const attn_module_desc *d, const DLTensor *const *
     return ATTN_OK;
 }
 
-static attn_status read_inputs(attn_plan *p, const attn_plan_config *c, const plan_given *given, attn_error *err)
+static attn_status read_inputs(attn_plan *p, const attn_plan_config *c, attn_error *err)
 {
     const attn_module_desc *d = &p->module->desc;
     if (!d->n_inputs) return ATTN_OK;
-    p->inputs = attni_alloc(&p->mem, d->n_inputs, sizeof *p->inputs);
-    p->call_inputs = attni_alloc(&p->mem, d->n_inputs, sizeof *p->call_inputs);
-    if (p->mem.failed) return no_memory(err);
-    for (uint32_t i = 0; given && i < d->n_inputs; i++) p->inputs[i] = given->inputs[i];
-    if (given) return ATTN_OK;
     if (c->inputs) return attni_bind_inputs(d, c->inputs, p->inputs, err);
     if (p->kind->flags & ATTN_KIND_MASK_INPUTS)
         return attni_fail(err, ATTN_E_MISSING, "the mask of '%s' reads run-time inputs; the plan needs them",
@@ -175,11 +161,45 @@ static attn_status read_inputs(attn_plan *p, const attn_plan_config *c, const pl
     return ATTN_OK;
 }
 
+/* ---- from a cache ----------------------------------------------------------------------------------------------- */
+
+/* The cache keeps attributes by position: nothing to copy. */
+static void use_past(attn_plan *p, uint32_t i, attn_seq *seq)
+{
+    const uint32_t n_attrs = p->module->desc.n_attrs, groups = p->n_groups;
+    const plan_past *past = &p->past[(size_t)i * groups];
+    const int32_t **at = p->attr_at + (size_t)i * n_attrs;
+    for (uint32_t a = 0; a < n_attrs; a++) at[a] = past->attrs[a] + seq->pos;
+    seq->q_attr = n_attrs ? at : NULL;
+    seq->k_attr = n_attrs ? past->attrs : NULL;
+    p->key_bounds[i] = past->bounds;
+    for (uint32_t g = 1; g < groups; g++) seq[g] = *seq;
+    for (uint32_t g = 0; g < groups; g++) seq[g].k_pages = seq[g].v_pages = past[g].pages;
+}
+
+static attn_status read_past(attn_plan *p, const attn_plan_config *c, const plan_given *given, attn_error *err)
+{
+    if (take_sequences(p, c->n_seqs)) return no_memory(err);
+    for (uint32_t i = 0; i < c->n_seqs; i++) {
+        attn_seq *seq = attni_plan_seq(p, i);
+        seq->n_q = c->q_lens[i];
+        seq->pos = c->positions[i];
+        seq->n_keys = c->k_lens[i];
+        p->q_total += seq->n_q;
+        p->k_total += seq->n_keys;
+        use_past(p, i, seq);
+    }
+    for (uint32_t i = 0; i < p->module->desc.n_inputs; i++) p->inputs[i] = given->inputs[i];
+    return ATTN_OK;
+}
+
 /* ---- all of it ------------------------------------------------------------------------------------------------ */
 
-static attn_status choose_kernel(attn_plan *p, const attn_plan_config *c, attn_error *err)
+attn_status attni_plan_choose(attn_plan *p, const attn_plan_config *c, attn_error *err)
 {
     const attn_module_desc *d = &p->module->desc;
+    if (c->workers > PLAN_MAX_WORKERS)
+        return attni_fail(err, ATTN_E_ARGUMENT, "workers is %u; at most %d", c->workers, PLAN_MAX_WORKERS);
     if (c->layer >= d->n_layers)
         return attni_fail(err, ATTN_E_ARGUMENT, "layer %u: module '%s' has %u layers", c->layer, d->name, d->n_layers);
     p->layer = c->layer;
@@ -193,11 +213,9 @@ static attn_status choose_kernel(attn_plan *p, const attn_plan_config *c, attn_e
 
 attn_status attni_plan_check(attn_plan *p, const attn_plan_config *c, const plan_given *given, attn_error *err)
 {
-    if (c->workers > PLAN_MAX_WORKERS)
-        return attni_fail(err, ATTN_E_ARGUMENT, "workers is %u; at most %d", c->workers, PLAN_MAX_WORKERS);
-    attn_status s = choose_kernel(p, c, err);
-    if (!s) s = read_sequences(p, c, err);
+    if (given) return read_past(p, c, given, err);
+    attn_status s = read_sequences(p, c, err);
     if (!s) s = read_attrs(p, c, err);
-    if (!s) s = read_inputs(p, c, given, err);
+    if (!s) s = read_inputs(p, c, err);
     return s;
 }

@@ -8,11 +8,13 @@
 
 #include <string.h>
 
+static attn_status no_memory(attn_error *err) { return attni_fail(err, ATTN_E_MEMORY, "out of memory"); }
+
 #define MAX_SEGMENTS ((size_t)1 << 29) /* indices of segments are int32_t; cutting doubles their number */
 
 /* How many of `per_kv` query heads share a tile. A tile reads its keys once, so the fewest tiles win; then the fewest
  * heads, whose lanes lie together. Long prefills fill tiles with the rows of one head: little is lost at their end. */
-static uint32_t choose_group(const attn_plan *p, int64_t n_q, uint32_t forced)
+static uint32_t choose_group_anew(const attn_plan *p, int64_t n_q, uint32_t forced)
 {
     const uint32_t per_kv = p->kind->q_heads / p->kind->kv_heads, lanes = p->kernel->lanes;
     uint32_t most = per_kv < p->kernel->max_group ? per_kv : p->kernel->max_group;
@@ -25,6 +27,13 @@ static uint32_t choose_group(const attn_plan *p, int64_t n_q, uint32_t forced)
         if (tiles < fewest) fewest = tiles, best = g;
     }
     return best;
+}
+
+static int32_t choose_group(drafts *d, int64_t n_q, uint32_t forced)
+{
+    if (d->group_n_q != n_q) d->group = choose_group_anew(d->plan, n_q, forced);
+    d->group_n_q = n_q;
+    return (int32_t)d->group;
 }
 
 /* ---- drafts --------------------------------------------------------------------------------------------------- */
@@ -68,7 +77,7 @@ static void sort_heaviest_first(void *elements, size_t n, size_t size)
 
 static void draft_tiles(drafts *d, strip *s)
 {
-    const attn_seq *seq = attni_plan_seq(d->plan, (uint32_t)s->seq);
+    const attn_seq *seq = d->mask.seq;
     const int64_t rows = d->plan->kernel->lanes / (uint32_t)s->heads;
     s->tile0 = d->tiles.n;
     for (int64_t row = 0; row < seq->n_q && !d->mem->failed; row += rows) {
@@ -79,7 +88,7 @@ static void draft_tiles(drafts *d, strip *s)
         if (d->segments.n > MAX_SEGMENTS) d->mem->failed = true;
     }
     s->tiles = d->tiles.n - s->tile0;
-    if (!d->mem->failed) sort_heaviest_first(d->tiles.at + s->tile0, s->tiles, sizeof *d->tiles.at);
+    if (!d->mem->failed && s->tiles > 1) sort_heaviest_first(d->tiles.at + s->tile0, s->tiles, sizeof *d->tiles.at);
 }
 
 /* A strip of the same sequence and pages with as many heads, when heads see the same. */
@@ -91,41 +100,71 @@ static const strip *find_twin(const drafts *d, const strip *s)
     return NULL;
 }
 
+/* The heads of one KV head. */
+static void draft_strips(drafts *d, int32_t seq, int32_t g, int32_t group)
+{
+    const attn_plan *p = d->plan;
+    const int32_t per_kv = (int32_t)d->mask.per_kv, pages = p->head_group ? p->head_group[g] : 0;
+    if (p->past) {
+        d->mask.past = p->past[(size_t)seq * p->n_groups + (size_t)pages].alive;
+        d->mask.old = d->mask.seq->pos;
+    }
+    for (int32_t h = 0; h < per_kv && !d->mem->failed; h += group) {
+        strip s = {
+            .seq = seq, .group = pages, .head = g * per_kv + h, .heads = per_kv - h < group ? per_kv - h : group};
+        const strip *twin = find_twin(d, &s);
+        if (twin)
+            s.tile0 = twin->tile0, s.tiles = twin->tiles;
+        else
+            draft_tiles(d, &s);
+        LIST_ADD(d->mem, &d->strips, s);
+    }
+}
+
+/* Sums over the load's tiles, as often as they run. */
+static void sum_up(const drafts *d, workload *l)
+{
+    for (size_t i = l->strip0; i < l->strip0 + l->strips; i++) {
+        const strip *s = &d->strips.at[i];
+        for (size_t j = 0; j < s->tiles; j++) l->w.cost += l->copies * d->tiles.at[s->tile0 + j].w.cost;
+        l->items += (size_t)l->copies * s->tiles;
+    }
+}
+
 static void draft_sequence(drafts *d, int32_t seq, uint32_t forced_group)
 {
     const attn_plan *p = d->plan;
     const attn_seq *at = attni_plan_seq(p, (uint32_t)seq);
-    const int32_t per_kv = (int32_t)(p->kind->q_heads / p->kind->kv_heads);
-    const int32_t group = (int32_t)choose_group(p, at->n_q, forced_group);
+    const bool alike = !(p->kind->flags & ATTN_KIND_HEADS_DIFFER) && !p->head_group;
+    const int32_t kv_heads = (int32_t)p->kind->kv_heads, group = choose_group(d, at->n_q, forced_group);
+    workload l = {.w.key = seq, .strip0 = d->strips.n, .copies = alike ? kv_heads : 1};
     attni_mask_bind(&d->mask, at, p->key_bounds[seq]);
-    for (int32_t g = 0; g < (int32_t)p->kind->kv_heads && at->n_q; g++) {
-        const int32_t pages = p->head_group ? p->head_group[g] : 0;
-        if (p->past) d->mask.present = p->past[(size_t)seq * p->n_groups + (size_t)pages].present;
-        for (int32_t h = 0; h < per_kv && !d->mem->failed; h += group) {
-            strip s = {
-                .seq = seq, .group = pages, .head = g * per_kv + h, .heads = per_kv - h < group ? per_kv - h : group};
-            const strip *twin = find_twin(d, &s);
-            if (twin)
-                s.tile0 = twin->tile0, s.tiles = twin->tiles;
-            else
-                draft_tiles(d, &s);
-            LIST_ADD(d->mem, &d->strips, s);
-        }
-    }
+    for (int32_t g = 0; g < (alike ? 1 : kv_heads); g++) draft_strips(d, seq, g, group);
+    l.strips = d->strips.n - l.strip0;
+    sum_up(d, &l);
+    d->items += l.items;
+    LIST_ADD(d->mem, &d->loads, l);
 }
 
 /* ---- items ---------------------------------------------------------------------------------------------------- */
 
-static void emit_tile(attn_plan *p, const drafts *d, const strip *s, const tile *t)
+static attn_item item_of(const attn_plan *p, const strip *s, const tile *t)
 {
-    attn_item item = {.seq = s->seq * (int32_t)p->n_groups + s->group,
-                      .head = s->head,
-                      .heads = s->heads,
-                      .row = t->row,
-                      .rows = t->rows,
-                      .parts = t->parts,
-                      .segment0 = t->segment0,
-                      .segments = t->segments};
+    return (attn_item){.seq = s->seq * (int32_t)p->n_groups + s->group,
+                       .head = s->head,
+                       .heads = s->heads,
+                       .row = t->row,
+                       .rows = t->rows,
+                       .parts = t->parts,
+                       .segment0 = t->segment0,
+                       .segments = t->segments};
+}
+
+/* The items of a tile, for heads that lie `shift` behind those that it was drafted for. */
+static void emit_tile(attn_plan *p, const drafts *d, const strip *s, int32_t shift, const tile *t)
+{
+    attn_item item = item_of(p, s, t);
+    item.head += shift;
     if (t->parts > 1) item.part_slot = (int32_t)p->n_slots;
     for (int32_t i = 0; i < t->parts; i++) {
         if (t->parts > 1) {
@@ -140,69 +179,122 @@ static void emit_tile(attn_plan *p, const drafts *d, const strip *s, const tile 
     p->pairs_computed += t->pairs;
 }
 
-/* The work of a sequence; its strips lie together. */
-typedef struct load {
-    weight w; /* key: the sequence */
-    size_t strip0, strips;
-} load;
-
-static size_t weigh_sequences(const drafts *d, load *loads)
+/* One tile for the heads of each KV head: what a decoding sequence is. */
+static void emit_row(attn_plan *p, const strip *s, const tile *t, int32_t copies, int32_t per_kv)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < d->strips.n; i++) {
-        const strip *s = &d->strips.at[i];
-        if (!i || s->seq != s[-1].seq) loads[n++] = (load){.w = {.key = s->seq}, .strip0 = i};
-        loads[n - 1].strips++;
-        for (size_t j = 0; j < s->tiles; j++) loads[n - 1].w.cost += d->tiles.at[s->tile0 + j].w.cost;
+    const attn_item item = item_of(p, s, t);
+    attn_item *to = &p->items[p->n_items];
+    for (int32_t copy = 0; copy < copies; copy++) {
+        to[copy] = item;
+        to[copy].head = item.head + copy * per_kv;
     }
-    sort_heaviest_first(loads, n, sizeof *loads);
-    return n;
+    p->n_items += copies;
+    p->n_segments += (int64_t)copies * item.segments;
+    p->pairs_computed += copies * t->pairs;
 }
 
-static int64_t count_items(const drafts *d)
+static void emit_load(attn_plan *p, const drafts *d, const workload *l)
 {
-    int64_t n = 0;
-    for (size_t i = 0; i < d->strips.n; i++)
-        for (size_t j = 0; j < d->strips.at[i].tiles; j++) n += d->tiles.at[d->strips.at[i].tile0 + j].parts;
-    return n;
+    const int32_t per_kv = (int32_t)d->mask.per_kv;
+    const strip *first = &d->strips.at[l->strip0];
+    if (l->strips == 1 && first->tiles == 1 && d->tiles.at[first->tile0].parts == 1) {
+        emit_row(p, first, &d->tiles.at[first->tile0], l->copies, per_kv);
+        return;
+    }
+    for (int32_t copy = 0; copy < l->copies; copy++)
+        for (size_t i = l->strip0; i < l->strip0 + l->strips; i++) {
+            const strip *s = &d->strips.at[i];
+            for (size_t j = 0; j < s->tiles; j++) emit_tile(p, d, s, copy * per_kv, &d->tiles.at[s->tile0 + j]);
+        }
 }
 
-static void emit_strip(attn_plan *p, const drafts *d, const strip *s)
+/* More than were drafted when tiles have been cut. */
+static size_t count_items(const drafts *d)
 {
-    for (size_t j = 0; j < s->tiles; j++) emit_tile(p, d, s, &d->tiles.at[s->tile0 + j]);
+    size_t all = 0;
+    if (!d->cuts.n) return d->items;
+    for (size_t i = 0; i < d->loads.n; i++) {
+        const workload *l = &d->loads.at[i];
+        for (size_t k = l->strip0; k < l->strip0 + l->strips; k++)
+            for (size_t j = 0; j < d->strips.at[k].tiles; j++)
+                all += (size_t)(l->copies * d->tiles.at[d->strips.at[k].tile0 + j].parts);
+    }
+    return all;
+}
+
+static bool in_order(const drafts *d, const int32_t *order, size_t gap)
+{
+    const char *loads = (const char *)d->loads.at;
+    for (size_t i = gap; i < d->loads.n; i++)
+        if (lighter(loads + (size_t)order[i - gap] * sizeof(workload), loads + (size_t)order[i] * sizeof(workload)))
+            return false;
+    return true;
+}
+
+/* The loads by falling work: shell sort, from the order of the last time. */
+static void order_loads(attn_plan *p, const drafts *d)
+{
+    const size_t n = d->loads.n;
+    const char *loads = (const char *)d->loads.at;
+    if (p->n_order != n)
+        for (size_t i = 0; i < n; i++) p->order[i] = (int32_t)i;
+    p->n_order = n;
+    if (in_order(d, p->order, 1)) return;
+    for (size_t gap = n / 2; gap > 0; gap = gap == 2 ? 1 : gap * 5 / 11)
+        for (size_t i = gap; i < n; i++) {
+            const int32_t moved = p->order[i];
+            size_t j = i;
+            for (; j >= gap && lighter(loads + (size_t)p->order[j - gap] * sizeof(workload),
+                                       loads + (size_t)moved * sizeof(workload));
+                 j -= gap)
+                p->order[j] = p->order[j - gap];
+            p->order[j] = moved;
+        }
 }
 
 static attn_status emit(attn_plan *p, const drafts *d, attn_error *err)
 {
-    load *loads = attni_alloc(d->mem, d->strips.n + 1, sizeof *loads);
-    p->items = attni_alloc(&p->mem, (size_t)count_items(d), sizeof *p->items);
-    p->segments = attni_alloc(&p->mem, d->segments.n, sizeof *p->segments);
-    if (d->mem->failed || p->mem.failed) return attni_fail(err, ATTN_E_MEMORY, "out of memory");
+    memory *m = &p->mem;
+    p->items = attni_widen(m, p->items, count_items(d), &p->cap.items, sizeof *p->items);
+    p->segments = attni_widen(m, p->segments, d->segments.n, &p->cap.segments, sizeof *p->segments);
+    if (p->cap.order < d->loads.n) p->n_order = 0;
+    p->order = attni_widen(m, p->order, d->loads.n, &p->cap.order, sizeof *p->order);
+    if (m->failed) return no_memory(err);
     for (size_t i = 0; i < d->segments.n; i++) p->segments[i] = d->segments.at[i];
-    const size_t n = weigh_sequences(d, loads);
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < loads[i].strips; j++) emit_strip(p, d, &d->strips.at[loads[i].strip0 + j]);
+    order_loads(p, d);
+    p->n_items = p->n_segments = p->n_slots = p->pairs_computed = 0;
+    for (size_t i = 0; i < d->loads.n; i++) emit_load(p, d, &d->loads.at[p->order[i]]);
     return p->n_slots > INT32_MAX ? attni_fail(err, ATTN_E_MEMORY, "the plan has too many parts") : ATTN_OK;
 }
 
-static void open_drafts(drafts *d, const attn_plan *p, memory *scratch)
+void attni_drafts_open(drafts *d, memory *mem, const attn_module_desc *m)
 {
-    const spans none = {.mem = scratch};
-    *d = (drafts){.plan = p, .mem = scratch};
+    const spans none = {.mem = mem};
+    *d = (drafts){.mem = mem};
     d->may = d->must = d->full = d->within = d->row_may = d->row_must = d->masked = d->open = none;
-    attni_mask_open(&d->mask, scratch, p->kind, p->module->desc.n_attrs, p->layer, p->inputs);
+    attni_mask_open(&d->mask, mem, m);
 }
 
-attn_status attni_plan_items(attn_plan *p, const attn_plan_config *c, attn_error *err)
+static void clear_drafts(drafts *d, const attn_plan *p)
 {
-    memory scratch;
-    drafts d;
-    attn_status s = attni_memory_open(&scratch, &p->mem.a, err);
-    if (s) return s;
-    open_drafts(&d, p, &scratch);
-    for (uint32_t i = 0; i < p->n_seqs && !scratch.failed; i++) draft_sequence(&d, (int32_t)i, c->group);
-    if (!scratch.failed) attni_cut_tiles(&d, c->max_parts);
-    s = scratch.failed ? attni_fail(err, ATTN_E_MEMORY, "out of memory") : emit(p, &d, err);
-    attni_memory_close(&scratch);
-    return s;
+    d->plan = p;
+    d->group_n_q = -1;
+    d->items = 0;
+    d->loads.n = d->tiles.n = d->strips.n = d->segments.n = d->cuts.n = 0;
+    attni_mask_turn(&d->mask, p->kind, p->layer, p->inputs);
+}
+
+attn_status attni_plan_items(attn_plan *p, const attn_plan_config *c, drafts *d, attn_error *err)
+{
+    clear_drafts(d, p);
+    if (attni_plan_again(p, c, d)) return ATTN_OK;
+    clear_drafts(d, p);
+    for (uint32_t i = 0; i < p->n_seqs && !d->mem->failed; i++)
+        if (attni_plan_seq(p, i)->n_q) draft_sequence(d, (int32_t)i, c->group);
+    if (!d->mem->failed) attni_cut_tiles(d, c->max_parts);
+    p->n_rows = 0;
+    if (d->mem->failed) return no_memory(err);
+    attn_status s = emit(p, d, err);
+    if (!s && p->past) attni_plan_remember(p, d);
+    return s || !p->mem.failed ? s : no_memory(err);
 }

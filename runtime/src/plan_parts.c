@@ -46,12 +46,11 @@ static void cut_tile(drafts *d, tile *t, int32_t parts)
     t->parts = (int32_t)((int64_t)d->cuts.n - t->cut0);
 }
 
-/* The work of the whole call: every strip's tiles, shared ones as often as they run. */
+/* The work of the whole call: shared tiles count as often as they run. */
 static int64_t total_cost(const drafts *d)
 {
     int64_t cost = 0;
-    for (size_t i = 0; i < d->strips.n; i++)
-        for (size_t j = 0; j < d->strips.at[i].tiles; j++) cost += d->tiles.at[d->strips.at[i].tile0 + j].w.cost;
+    for (size_t i = 0; i < d->loads.n; i++) cost += d->loads.at[i].w.cost;
     return cost;
 }
 
@@ -65,13 +64,21 @@ static int64_t lanes_in_use(const drafts *d, const tile *t)
     return lanes;
 }
 
+/* SHARES pieces a worker; all of it when nothing is to be cut. */
+int64_t attni_uncut_cost(const drafts *d, int64_t total)
+{
+    const attn_plan *p = d->plan;
+    return p->workers <= 1 || !p->kernel->merge ? total : total / ((int64_t)p->workers * SHARES) + 1;
+}
+
 void attni_cut_tiles(drafts *d, uint32_t max_parts)
 {
     const attn_plan *p = d->plan;
     if (max_parts == 1 || (!max_parts && p->workers <= 1) || !p->kernel->merge) return;
-    const int64_t share = total_cost(d) / ((int64_t)p->workers * SHARES) + 1;
+    const int64_t share = attni_uncut_cost(d, total_cost(d));
     for (size_t i = 0; i < d->tiles.n && !d->mem->failed; i++) {
         tile *t = &d->tiles.at[i];
+        if (!max_parts && t->w.cost <= share) continue;
         int64_t parts = max_parts;
         if (!max_parts) parts = min64((t->w.cost + share - 1) / share, t->w.cost / (PART_KEYS * lanes_in_use(d, t)));
         if (parts > MAX_PARTS) parts = MAX_PARTS;

@@ -55,6 +55,7 @@ static void join_short(drafts *d, bool all)
 /* The rows and heads in lanes lane0 .. lane1 of the tile. */
 static mask_rows rows_of_lanes(const tile *t, uint32_t head, int32_t heads, int32_t lane0, int32_t lane1)
 {
+    if (lane1 + 1 - lane0 == t->rows * heads) return (mask_rows){t->row, t->row + t->rows - 1, head, (uint32_t)heads};
     int32_t r0 = lane0 / heads, r1 = lane1 / heads;
     mask_rows rows = {.row0 = t->row + r0, .row1 = t->row + r1, .head = head, .heads = (uint32_t)heads};
     if (r0 == r1) {
@@ -69,8 +70,18 @@ static void add_vector(drafts *d, tile *t, uint32_t head, int32_t heads, int32_t
     const attn_kernel_desc *k = d->plan->kernel;
     int32_t vector = (int32_t)k->vector, used = t->rows * heads - lane0;
     if (used > vector) used = vector;
-    attni_mask_ask(&d->mask, rows_of_lanes(t, head, heads, lane0, lane0 + used - 1), within, true, &d->row_may,
-                   &d->row_must);
+    const mask_rows rows = rows_of_lanes(t, head, heads, lane0, lane0 + used - 1);
+    span keys;
+    if (!within && attni_mask_interval(&d->mask, rows, &keys)) {
+        add_segment(d, t, keys, lane0, vector, used, k->lanes == k->vector);
+        return;
+    }
+    attni_mask_ask(&d->mask, rows, within, true, &d->row_may, &d->row_must);
+    if (attni_spans_same(&d->row_may, &d->row_must)) { /* what single rows of most masks answer */
+        for (size_t i = 0; i < d->row_may.n; i++)
+            add_segment(d, t, d->row_may.at[i], lane0, vector, used, k->lanes == k->vector);
+        return;
+    }
     attni_spans_subtract(&d->row_may, &d->row_must, &d->masked);
     attni_spans_copy(&d->open, &d->row_must);
     join_short(d, k->lanes == k->vector);

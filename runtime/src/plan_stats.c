@@ -32,7 +32,8 @@ attn_status attn_plan_get_stats(const attn_plan *p, attn_plan_stats *out)
     attn_status status = attni_memory_open(&scratch, &p->mem.a, NULL);
     if (status) return status;
     mask m;
-    attni_mask_open(&m, &scratch, p->kind, p->module->desc.n_attrs, p->layer, p->inputs);
+    attni_mask_open(&m, &scratch, &p->module->desc);
+    attni_mask_turn(&m, p->kind, p->layer, p->inputs);
     if (!scratch.failed) s.pairs_visible = count_visible(p, &m, &scratch);
     bool failed = scratch.failed;
     attni_memory_close(&scratch);

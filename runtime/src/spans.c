@@ -14,23 +14,7 @@ void attni_spans_free(spans *s)
     *s = (spans){.mem = s->mem};
 }
 
-void attni_spans_append(spans *s, int64_t lo, int64_t hi)
-{
-    if (lo >= hi) return;
-    span *last = s->n ? &s->at[s->n - 1] : NULL;
-    if (last && lo <= last->hi)
-        last->hi = max64(last->hi, hi);
-    else
-        LIST_ADD(s->mem, s, ((span){lo, hi}));
-}
-
-void attni_spans_copy(spans *to, const spans *from)
-{
-    to->n = 0;
-    for (size_t i = 0; i < from->n; i++) LIST_ADD(to->mem, to, from->at[i]);
-}
-
-void attni_spans_insert(spans *s, int64_t lo, int64_t hi)
+void attni_spans_insert_between(spans *s, int64_t lo, int64_t hi)
 {
     if (lo >= hi) return;
     size_t first = s->n; /* spans [first, last) touch the new one */

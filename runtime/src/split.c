@@ -78,13 +78,14 @@ static attn_status look(question *x, const attn_kind_desc *kind, int64_t n, int6
                       (long long)n, (long long)x->query, (long long)x->key, kind->name);
 }
 
-/* No head's rows before n reach behind it, whatever the data says: what every causal mask answers. */
-static bool is_clear(const attn_kind_desc *kind, const split *at, int64_t *pairs)
+bool attni_split_is_clear(const attn_kind_desc *kind, split *at, int64_t *pairs)
 {
-    attn_range_args a = {.size = sizeof a, .q1 = at->n - 1, .layer = at->layer, .inputs = at->inputs, .len = at->total};
-    for (uint32_t h = 0; h < attni_mask_heads(kind); h++) {
-        a.h = h, a.g = h / (kind->q_heads / kind->kv_heads);
-        kind->ranges(&a, pairs);
+    const uint32_t heads = attni_mask_heads(kind);
+    attn_range_args *a = &at->args;
+    a->q1 = at->n - 1, a->len = at->total;
+    for (uint32_t h = 0; h < heads; h++) {
+        a->h = h, a->g = h ? h / (kind->q_heads / kind->kv_heads) : 0;
+        kind->ranges(a, pairs);
         for (uint32_t i = 0; i < kind->n_may; i++) {
             const int64_t lo = pairs[2 * i], hi = pairs[2 * i + 1];
             if (lo <= hi && hi >= at->n && lo < at->total) return false;
@@ -93,13 +94,14 @@ static bool is_clear(const attn_kind_desc *kind, const split *at, int64_t *pairs
     return true;
 }
 
-static attn_status ask(question *x, const attn_module *m, const split *at, attn_error *err)
+static attn_status ask(question *x, const attn_module *m, split *at, attn_error *err)
 {
     const attn_kind_desc *kind = attni_module_kind(m, at->layer);
     const attn_seq seq = {.n_q = at->n, .n_keys = at->total, .q_attr = at->attrs, .k_attr = at->attrs};
-    attni_mask_open(&x->mask, &x->mem, kind, m->desc.n_attrs, at->layer, at->inputs);
+    attni_mask_open(&x->mask, &x->mem, &m->desc);
     if (x->mem.failed) return attni_fail(err, ATTN_E_MEMORY, "out of memory");
-    if (!at->pairs && is_clear(kind, at, x->mask.pairs)) return ATTN_OK;
+    attni_mask_turn(&x->mask, kind, at->layer, at->inputs);
+    if (attni_split_is_clear(kind, at, x->mask.pairs)) return ATTN_OK;
     const bool by_block = kind->n_data && m->desc.n_attrs;
     const int32_t *bounds = by_block ? attni_mask_key_bounds(&x->mem, &seq, m->desc.n_attrs) : NULL;
     x->behind.mem = &x->mem;
@@ -107,10 +109,9 @@ static attn_status ask(question *x, const attn_module *m, const split *at, attn_
     return x->mem.failed ? attni_fail(err, ATTN_E_MEMORY, "out of memory") : look(x, kind, at->n, at->total, err);
 }
 
-attn_status attni_split_ask(const attn_module *m, const split *at, const attn_allocator *a, attn_error *err)
+attn_status attni_split_ask(const attn_module *m, split *at, const attn_allocator *a, attn_error *err)
 {
     if (at->n <= 0 || at->n >= at->total) return ATTN_OK;
-    if (at->pairs && is_clear(attni_module_kind(m, at->layer), at, at->pairs)) return ATTN_OK;
     question x;
     memset(&x, 0, sizeof x);
     attn_status s = attni_memory_open(&x.mem, a, err);
@@ -128,10 +129,10 @@ attn_status attn_split_check(const attn_module *m, uint32_t layer, int64_t n, in
     memory mem;
     s = attni_memory_open(&mem, &m->mem.a, err);
     if (s) return s;
-    split at = {.layer = layer, .n = n, .total = total, .attrs = attrs};
     const void **bound;
     s = read_inputs(m, attni_module_kind(m, layer), inputs, &mem, &bound, err);
-    at.inputs = bound;
+    split at = attni_split_at(layer, bound);
+    at.n = n, at.total = total, at.attrs = attrs;
     if (!s) s = attni_split_ask(m, &at, &m->mem.a, err);
     attni_memory_close(&mem);
     return s;

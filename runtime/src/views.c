@@ -26,7 +26,7 @@ static attn_status check_tokens(const attn_plan *p, const tensor *t, bool packed
     return s;
 }
 
-attn_status attni_view_read(const attn_plan *p, const DLTensor *dl, const view_want *want, view *out, attn_error *err)
+static attn_status look_at(const attn_plan *p, const DLTensor *dl, const view_want *want, view *out, attn_error *err)
 {
     tensor t;
     attn_status s = attni_tensor_read(dl, &want->tensor, &t, err);
@@ -44,4 +44,40 @@ attn_status attni_view_read(const attn_plan *p, const DLTensor *dl, const view_w
                   .packed = packed,
                   .f32 = t.f32};
     return s;
+}
+
+static void remember(seen_tensor *s, const DLTensor *t, const view *v)
+{
+    s->known = true;
+    s->strided = t->strides != NULL;
+    s->type = t->dtype;
+    s->ndim = t->ndim;
+    s->view = *v;
+    for (int i = 0; i < t->ndim; i++) {
+        s->shape[i] = t->shape[i];
+        s->strides[i] = t->strides ? t->strides[i] : 0;
+    }
+}
+
+attn_status attni_view_read(const attn_plan *p, const DLTensor *dl, const view_want *want, seen_tensor *seen, view *out,
+                            attn_error *err)
+{
+    seen->known = false;
+    attn_status s = look_at(p, dl, want, out, err);
+    if (!s) remember(seen, dl, out);
+    return s;
+}
+
+bool attni_view_again(const seen_tensor *s, const DLTensor *t, view *out)
+{
+    if (!s->known || !t || !t->data || !t->shape || t->ndim != s->ndim || t->device.device_type != kDLCPU) return false;
+    if (t->dtype.code != s->type.code || t->dtype.bits != s->type.bits || t->dtype.lanes != s->type.lanes) return false;
+    if ((t->strides != NULL) != s->strided) return false;
+    const uint64_t address = (uintptr_t)t->data + t->byte_offset;
+    bool same = !(address & (s->type.bits / 8u - 1)); /* elements have 2 or 4 bytes */
+    for (int i = 0; i < s->ndim; i++) same &= t->shape[i] == s->shape[i];
+    for (int i = 0; s->strided && i < s->ndim; i++) same &= t->strides[i] == s->strides[i];
+    *out = s->view;
+    out->base = (char *)t->data + t->byte_offset;
+    return same;
 }

@@ -21,8 +21,8 @@
  *              that the cache has. The same id with the same attributes, at the same place behind the same tokens, must mean the same keys
  *              and values: what is not told by ids (an image's pixels, an adapter) needs ids of its own, and the data of `inputs`
  *              must not change. Failing calls may let prefixes go that no sequence holds; nothing else.
- *   Memory     steps allocate in attn_step_begin; attn_step_layer does not, but for a layer of a kind that is
- *              ATTN_KIND_LAYERS_DIFFER, which gets its plan there. */
+ *   Memory     steps allocate in attn_step_begin only, and there only what the step before did not leave: attn_step_layer and
+ *              attn_step_end cannot fail for memory. */
 #ifndef ATTN_CACHE_H
 #define ATTN_CACHE_H
 
