@@ -97,8 +97,7 @@ typedef struct attn_step_config {
 } attn_step_config;
 
 /* Checks, takes all pages and plans, once per kind. ATTN_E_BUDGET when the pages do not fit; ATTN_E_SPLIT when a token that is there
- * already would have to see a new one. A sequence may have 2^30 tokens, or as
- * many as the module's smallest `max_len` says. */
+ * already would have to see a new one. A sequence may have 2^30 tokens, or as many as the module's smallest `max_len` says. */
 ATTN_API ATTN_CHECKED attn_status attn_step_begin(attn_cache *c, const attn_step_config *s, attn_error *err);
 /* Attention of the new tokens over all that their sequence holds. q, k, v, o, lse have the new tokens only: packed [all new tokens, heads,
  * dim], or [n_seqs, tokens, heads, dim] with room for the longest; k and v in the kind's dtype. t->layer is not read. pool NULL: in this
@@ -108,7 +107,8 @@ ATTN_API ATTN_CHECKED attn_status attn_step_begin(attn_cache *c, const attn_step
 ATTN_API ATTN_CHECKED attn_status attn_step_layer(attn_cache *c, uint32_t layer, const attn_tensors *t, attn_pool *pool, attn_error *err);
 /* The new tokens belong to their sequences from here on. ATTN_E_STATE when a layer of the cache has not been run. */
 ATTN_API ATTN_CHECKED attn_status attn_step_end(attn_cache *c, attn_error *err);
-/* Gives the step up, as if it had not begun; nothing when none is open. */
+/* Gives the step up, as if it had not begun (what only prefixes held may have made room for it); nothing when none is open, or while another
+ * call uses the cache. */
 ATTN_API void attn_step_cancel(attn_cache *c);
 
 /* ---- looking inside ------------------------------------------------------------------------------------------------------------ */
