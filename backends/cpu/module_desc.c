@@ -81,30 +81,16 @@ static Val groups_list(gen *g, const live_groups *groups, int64_t kv_heads)
     return global(g, LLVMConstDataArray(g->i16, (const char *)groups->of, bytes), "groups");
 }
 
-/* A plan names page lists, so it is for one layer where layers lie in different ones. */
-static bool layers_lie_apart(const gen *g, const live_groups *groups, uint32_t kind, int64_t kv_heads)
-{
-    const uint16_t *first = NULL;
-    for (uint32_t l = 0; l < g->ir->layers && groups->n; l++) {
-        const uint16_t *of = groups->of + (size_t)l * (size_t)kv_heads;
-        if (g->ir->schedule[l] != kind) continue;
-        if (first && memcmp(first, of, (size_t)kv_heads * sizeof *of) != 0) return true;
-        first = of;
-    }
-    return false;
-}
-
 static Val kind_desc(gen *g, const kind_code *c, const kernel_code *kernels, size_t kind, size_t n_variants, size_t n_kinds)
 {
     const kernel *k = kernels[kind].kernel;
     const pattern *p = g->ir->patterns.at[k->pattern];
     const live_groups groups = find_groups(g, k, kernels, n_kinds);
-    const uint32_t apart = layers_lie_apart(g, &groups, k->pattern, k->shape.kv_heads) ? ATTN_KIND_LAYERS_DIFFER : 0;
     Val *list = ARENA_ARRAY(g->arena, Val, n_variants);
     for (size_t i = 0; i < n_variants; i++) list[i] = kernel_desc(g, &kernels[i * n_kinds + kind]);
     _Static_assert((int)DTYPE_F32 == ATTN_F32 && (int)DTYPE_F16 == ATTN_F16 && (int)DTYPE_BF16 == ATTN_BF16, "one order of types");
     Val f[] = {NULL,
-               u32(g, c->flags | apart),
+               u32(g, c->flags),
                text_of(g, k->name),
                u32(g, (uint64_t)k->shape.q_heads),
                u32(g, (uint64_t)k->shape.kv_heads),

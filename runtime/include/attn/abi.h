@@ -107,7 +107,7 @@ typedef struct attn_kernel_desc { /* one layer kind for one instruction set */
 
 enum { /* attn_kind_desc.flags */
     ATTN_KIND_HEADS_DIFFER = 1,   /* the mask reads h or g: ranges differ between heads */
-    ATTN_KIND_LAYERS_DIFFER = 2,  /* the mask reads layer, or layers have other groups: a plan is for one layer */
+    ATTN_KIND_LAYERS_DIFFER = 2,  /* the mask reads layer: a plan is for one layer */
     ATTN_KIND_MASK_INPUTS = 4,    /* the mask reads run-time inputs: a plan belongs to their values */
     ATTN_KIND_SINK = 8,
     ATTN_KIND_EXACT_ROWS = 16,    /* may = must on single rows: pair counts come from ranges */
