@@ -8,7 +8,7 @@
  * a step brings NEW to each. Beside it: what handing out the items costs (with kernels that do nothing), and a loop of
  * fixed work, to tell a slow moment from a slow step. Microseconds, least and median over the steps. */
 #define _POSIX_C_SOURCE 200809L
-#include "forward.h"
+#include "runtime/src/forward.h"
 
 #include <attn/cache.h>
 

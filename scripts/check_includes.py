@@ -18,7 +18,7 @@ MAY_INCLUDE = {
     "runtime/include": [],
     "runtime/src": ["runtime/include"],
     "tools": ["ir", "frontend/frontend.h", "backends/backend.h", "runtime/include"],
-    "bench": ["runtime/include", "tools/common"],
+    "bench": ["runtime/include", "runtime/src/forward.h", "tools/common"],
     "examples": ["runtime/include"],
     "tests/engine": ["examples/engine/rotary.h", "tests/unit/check.h"],
     "tests": ["ir", "frontend/frontend.h", "backends", "runtime", "tools/common", "tools/attnc/coverage.h"],
