@@ -2,29 +2,21 @@
  * order in which they lie, and asked for in time. Queries and O are kept row by row; few_body.c does the blocks of keys. */
 #include "backends/cpu/kernel_gen.h"
 
-static uint64_t take(uint64_t *end, uint64_t bytes)
-{
-    uint64_t at_offset = *end;
-    *end += (bytes + 63) / 64 * 64;
-    return at_offset;
-}
-
 /* Rows of K behind the block that may be asked for. */
 static uint32_t fetched(const kgen *x) { return x->fetch_keys + FEW_OUTPUT_KEYS - 1; }
 
-uint64_t few_lay_out(kgen *x, uint64_t end)
+void few_lay_out(kgen *x)
 {
     const schedule *c = &x->k->schedule;
     uint64_t lanes = c->few_lanes + x->vector, keys = x->block_keys + few_sums(x);
     uint64_t row = (uint64_t)x->words * rows_word_size(x);
     x->fetch_keys = (uint32_t)((c->fetch * 64 + row - 1) / row);
-    x->few_queries = take(&end, lanes * few_row(x, x->words) * 4);
-    x->few_out = take(&end, lanes * few_row(x, x->dim_v) * 4);
-    x->few_scores = take(&end, keys * x->vector * 4);
-    x->few_seen = take(&end, keys * x->vector * 4);
-    x->few_factor = take(&end, lanes * 4);
-    x->few_rows = take(&end, (2 * keys + fetched(x)) * 8);
-    return end;
+    x->few_queries = ws_take(x, lanes * few_row(x, x->words) * 4);
+    x->few_out = ws_take(x, lanes * few_row(x, x->dim_v) * 4);
+    x->few_scores = ws_take(x, keys * x->vector * 4);
+    x->few_seen = ws_take(x, keys * x->vector * 4);
+    x->few_factor = ws_take(x, lanes * 4);
+    x->few_rows = ws_take(x, (2 * keys + fetched(x)) * 8);
 }
 
 /* ---- queries -------------------------------------------------------------------------------------------------------------------------- */
@@ -207,16 +199,6 @@ static void store_rows(kgen *x, Val lane, Val inverse, bool f32)
     loop_end(g, &lr, c64(g, 1), smin(g, add(g, lane, c64(g, x->vector)), x->in_use));
 }
 
-static void finish(kgen *x)
-{
-    gen *g = x->g;
-    loop l;
-    Val lane = loop_begin(g, &l, c64(g, 0), NULL, 0);
-    rows_by_type(x, store_rows, lane, rows_inverse(x, lane));
-    rows_store_lse(x, lane);
-    loop_end(g, &l, c64(g, x->vector), x->used);
-}
-
 void few_run(kgen *x)
 {
     gen *g = x->g;
@@ -227,7 +209,7 @@ void few_run(kgen *x)
     Block whole = block(g), cut = block(g), done = block(g);
     branch(g, less(g, c64(g, 1), item_field(x, ITEM_parts)), cut, whole);
     go(g, whole);
-    finish(x);
+    rows_finish(x, store_rows);
     jump(g, done);
     go(g, cut);
     transpose_out(x);

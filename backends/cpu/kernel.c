@@ -21,39 +21,32 @@ _Static_assert(offsetof(attn_segment, k1) == 8 * SEG_k1 && offsetof(attn_segment
 
 /* ---- layout of the workspace ---------------------------------------------------------------------------------------------------- */
 
-static uint64_t take(kgen *x, uint64_t bytes)
-{
-    uint64_t at_offset = x->size;
-    x->size += (bytes + 63) / 64 * 64;
-    return at_offset;
-}
-
 static void lay_out(kgen *x)
 {
     uint64_t lanes = x->lanes, keys = x->block_keys + x->slack, dim_v = (uint64_t)x->dim_v;
     uint64_t int_size = x->wide_ints ? 8 : 4;
-    x->max = take(x, lanes * 4); /* max, sum, out are what a part's result consists of: together, in this order */
-    x->sum = take(x, lanes * 4);
-    x->out = take(x, dim_v * lanes * 4);
-    x->new_max = take(x, lanes * 4);
-    x->scores = take(x, keys * lanes * 4);
-    x->seen = take(x, keys * body_seen_bytes(x));
-    x->queries = take(x, (uint64_t)x->words * lanes * 4);
-    x->key_ptr = take(x, keys * 8);
-    x->value_ptr = take(x, keys * 8);
-    if (x->half && !x->dot) x->key_panel = take(x, keys * (uint64_t)x->dim * 4);
-    x->value_panel = take(x, keys * x->value_stride * 4);
-    x->q_ptr = take(x, lanes * 8);
-    x->o_ptr = take(x, lanes * 8);
-    x->lse_ptr = take(x, lanes * 8);
-    x->spare_row = take(x, dim_v * 4);
-    x->lane_q = take(x, lanes * int_size);
-    x->lane_h = take(x, lanes * int_size);
-    x->lane_g = take(x, lanes * int_size);
-    for (uint32_t a = 0; a < x->g->ir->symbols.attrs.n; a++) x->lane_attr[a] = take(x, lanes * int_size);
-    for (size_t i = 0; i < x->lane_values.n; i++) x->lane_values.at[i].offset = take(x, lanes * 8);
-    for (size_t i = 0; i < x->key_values.n; i++) x->key_values.at[i].offset = take(x, keys * 8);
-    x->size = few_lay_out(x, x->size);
+    x->max = ws_take(x, lanes * 4); /* max, sum, out are what a part's result consists of: together, in this order */
+    x->sum = ws_take(x, lanes * 4);
+    x->out = ws_take(x, dim_v * lanes * 4);
+    x->new_max = ws_take(x, lanes * 4);
+    x->scores = ws_take(x, keys * lanes * 4);
+    x->seen = ws_take(x, keys * body_seen_bytes(x));
+    x->queries = ws_take(x, (uint64_t)x->words * lanes * 4);
+    x->key_ptr = ws_take(x, keys * 8);
+    x->value_ptr = ws_take(x, keys * 8);
+    if (x->half && !x->dot) x->key_panel = ws_take(x, keys * (uint64_t)x->dim * 4);
+    x->value_panel = ws_take(x, keys * x->value_stride * 4);
+    x->q_ptr = ws_take(x, lanes * 8);
+    x->o_ptr = ws_take(x, lanes * 8);
+    x->lse_ptr = ws_take(x, lanes * 8);
+    x->spare_row = ws_take(x, dim_v * 4);
+    x->lane_q = ws_take(x, lanes * int_size);
+    x->lane_h = ws_take(x, lanes * int_size);
+    x->lane_g = ws_take(x, lanes * int_size);
+    for (uint32_t a = 0; a < x->g->ir->symbols.attrs.n; a++) x->lane_attr[a] = ws_take(x, lanes * int_size);
+    for (size_t i = 0; i < x->lane_values.n; i++) x->lane_values.at[i].offset = ws_take(x, lanes * 8);
+    for (size_t i = 0; i < x->key_values.n; i++) x->key_values.at[i].offset = ws_take(x, keys * 8);
+    few_lay_out(x);
 }
 
 /* ---- segments ---------------------------------------------------------------------------------------------------------------------------- */
@@ -135,7 +128,7 @@ static Val emit_setup(kgen *x)
 static Val emit_finish(kgen *x)
 {
     Val f = begin_function(x, "finish");
-    rows_finish(x);
+    rows_finish(x, rows_put_tile);
     LLVMBuildRetVoid(x->g->b);
     return f;
 }

@@ -89,12 +89,11 @@ Val rows_pointer(kgen *x, uint64_t list, Val lane); /* q_ptr, o_ptr, lse_ptr */
 void rows_transpose(kgen *x, Val *v);           /* vector x vector */
 void rows_init(kgen *x);       /* maxima and sums */
 void rows_clear_out(kgen *x);
-void rows_finish(kgen *x);     /* O / l and lse to their places */
-/* The end of a vector of lanes: 1 / l, or 1 for rows that saw nothing; what differs by the type of o; lse. */
-Val rows_inverse(kgen *x, Val lane);
-void rows_by_type(kgen *x, void (*put)(kgen *x, Val lane, Val inverse, bool f32), Val lane, Val inverse);
+/* Writes O of a vector of lanes; inverse: 1 / l, or 1 for rows that saw nothing; f32: o is f32, else the storage type. */
+typedef void rows_put(kgen *x, Val lane, Val inverse, bool f32);
+void rows_put_tile(kgen *x, Val lane, Val inverse, bool f32); /* from the workspace's `out` */
+void rows_finish(kgen *x, rows_put *put); /* O / l and lse to their places */
 void rows_store_output(kgen *x, Val p, Val v, bool f32);
-void rows_store_lse(kgen *x, Val lane);
 
 /* ---- parts.c ---- */
 uint64_t parts_bytes(const kgen *x); /* of a slot */
@@ -110,7 +109,7 @@ void body_attend(kgen *x, const piece *p);
 const char *body_check(const kblock *b); /* NULL, or why this body cannot be done */
 
 /* ---- few.c: items with few rows ---- */
-uint64_t few_lay_out(kgen *x, uint64_t offset); /* takes its part of the workspace behind `offset`; returns the end */
+void few_lay_out(kgen *x); /* takes its part of the workspace */
 void few_run(kgen *x); /* the body of the function that runs such an item, after setup */
 
 /* ---- few_body.c ---- */
@@ -126,6 +125,7 @@ Val few_only_new(kgen *x, Val v, int64_t words); /* zero in place of what the ve
 void few_attend(kgen *x, const few_piece *p);
 
 /* ---- workspace.c ---- */
+uint64_t ws_take(kgen *x, uint64_t bytes);               /* room behind what is taken: its offset */
 Val ws_at(kgen *x, uint64_t offset);                      /* address in the workspace */
 Val ws_float(kgen *x, uint64_t offset, Val index);        /* &((float *)(ws + offset))[index] */
 Val load_lanes(kgen *x, uint64_t offset, Val lane);       /* a vector of floats */

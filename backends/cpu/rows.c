@@ -163,7 +163,7 @@ void rows_store_output(kgen *x, Val p, Val v, bool f32)
     store(x->g, v, p, f32 ? 4 : 2);
 }
 
-static void store_rows(kgen *x, Val m, Val inverse, bool f32)
+void rows_put_tile(kgen *x, Val m, Val inverse, bool f32)
 {
     gen *g = x->g;
     loop ld;
@@ -191,7 +191,7 @@ static void store_rows(kgen *x, Val m, Val inverse, bool f32)
 /* Rows that saw nothing have l = 0. */
 static Val is_empty(kgen *x, Val sum) { return LLVMBuildFCmp(x->g->b, LLVMRealOEQ, sum, LLVMConstNull(x->vf), ""); }
 
-void rows_store_lse(kgen *x, Val m)
+static void store_lse(kgen *x, Val m)
 {
     gen *g = x->g;
     double ln2 = 0.69314718055994531;
@@ -205,13 +205,13 @@ void rows_store_lse(kgen *x, Val m)
     }
 }
 
-Val rows_inverse(kgen *x, Val m)
+static Val inverse_of(kgen *x, Val m)
 {
     Val one = constant_like(x->vf, 1), sum = load_lanes(x, x->sum, m);
     return LLVMBuildFDiv(x->g->b, one, select_of(x->g, is_empty(x, sum), one, sum), "");
 }
 
-void rows_by_type(kgen *x, void (*put)(kgen *x, Val lane, Val inverse, bool f32), Val lane, Val inverse)
+static void by_type(kgen *x, rows_put *put, Val lane, Val inverse)
 {
     gen *g = x->g;
     if (!x->half) {
@@ -229,12 +229,12 @@ void rows_by_type(kgen *x, void (*put)(kgen *x, Val lane, Val inverse, bool f32)
     go(g, done);
 }
 
-void rows_finish(kgen *x)
+void rows_finish(kgen *x, rows_put *put)
 {
     gen *g = x->g;
     loop l;
     Val m = loop_begin(g, &l, c64(g, 0), NULL, 0);
-    rows_by_type(x, store_rows, m, rows_inverse(x, m));
-    rows_store_lse(x, m);
+    by_type(x, put, m, inverse_of(x, m));
+    store_lse(x, m);
     loop_end(g, &l, c64(g, x->vector), x->used);
 }

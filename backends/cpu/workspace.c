@@ -3,6 +3,13 @@
 
 #include <math.h>
 
+uint64_t ws_take(kgen *x, uint64_t bytes)
+{
+    uint64_t at_offset = x->size;
+    x->size += (bytes + 63) / 64 * 64;
+    return at_offset;
+}
+
 Val ws_at(kgen *x, uint64_t offset) { return byte_at(x->g, x->ws, c64(x->g, (int64_t)offset)); }
 Val ws_float(kgen *x, uint64_t offset, Val index) { return at(x->g, x->g->f32, ws_at(x, offset), index); }
 Val load_lanes(kgen *x, uint64_t offset, Val lane) { return load(x->g, x->vf, ws_float(x, offset, lane), x->vector * 4); }

@@ -66,7 +66,7 @@ static attn_status take_memory(attn_cache *c, attn_error *err)
     c->pairs = attni_alloc(&c->mem, most + 1, 2 * sizeof *c->pairs);
     c->step.done = attni_alloc(&c->mem, d->n_layers, 1);
     c->step.pages.mem = c->step.there.mem = &c->mem;
-    return c->mem.failed ? attni_fail(err, ATTN_E_MEMORY, "out of memory") : ATTN_OK;
+    return c->mem.failed ? attni_no_memory(err) : ATTN_OK;
 }
 
 static attn_status check_kinds(const attn_cache *c, const attn_cache_config *from, attn_error *err)

@@ -18,8 +18,8 @@ static void copy_rows(const rows *r)
     for (int64_t i = 0; i < r->count; i++) memcpy(r->to + i * r->bytes, r->from + i * r->from_stride, (size_t)r->bytes);
 }
 
-/* `count` tokens from row `row` of the tensor into the pages at `position`, which this sequence has for itself: the
- * step has seen to that. */
+/* `count` tokens from `from` on into the pages at `position`, which this sequence has for itself: the step has seen to
+ * that. */
 static void copy_tokens(const attn_cache *c, const cache_layer *l, const sequence *s, int64_t position, int64_t count,
                         const view *v, const char *from, bool values)
 {

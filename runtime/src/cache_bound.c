@@ -79,7 +79,7 @@ static attn_status bound(attn_cache *c, const limits *l, uint64_t *bytes, attn_e
     if (s) return s;
     spans alive = {.mem = &scratch};
     for (int64_t n = 0; n <= l->tokens && !scratch.failed; n++) look(c, n, l, &alive, &most);
-    if (scratch.failed) s = attni_fail(err, ATTN_E_MEMORY, "out of memory");
+    if (scratch.failed) s = attni_no_memory(err);
     attni_memory_close(&scratch);
     if (s) return s;
     const uint64_t two = max_of(most.pair, times(2, most.alone));

@@ -29,7 +29,6 @@ typedef struct rest {
     int64_t common, end; /* positions: the text's end there, its own end */
 } rest;
 
-static attn_status no_memory(attn_error *err) { return attni_fail(err, ATTN_E_MEMORY, "out of memory"); }
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* ---- what is there ------------------------------------------------------------------------------------------------
@@ -49,7 +48,7 @@ static attn_status open_look(look *x, attn_cache *c, const attn_prefix *p, attn_
         x->pages[k] = attni_alloc(&x->mem, (size_t)(n / c->page_tokens) + 1, sizeof **x->pages);
     if (!x->mem.failed) return ATTN_OK;
     attni_memory_close(&x->mem);
-    return no_memory(err);
+    return attni_no_memory(err);
 }
 
 static void note_node(look *x, const prefix_node *n, int64_t end)
@@ -296,7 +295,7 @@ static attn_status begin(attn_cache *c, const attn_prefix *p, attn_seq_id *out, 
         *hit = n;
     }
     attni_memory_close(&x.mem);
-    return to ? ATTN_OK : no_memory(err);
+    return to ? ATTN_OK : attni_no_memory(err);
 }
 
 static attn_status check_prefix(const attn_cache *c, const attn_prefix *p, attn_error *err)

@@ -10,8 +10,6 @@
 #define MAX_PAGE_BYTES ((uint64_t)1 << 40)
 enum { BLOCK_ALIGN = 64 };
 
-static attn_status no_memory(attn_error *err) { return attni_fail(err, ATTN_E_MEMORY, "out of memory"); }
-
 static bool is_shared(const attn_kind_desc *k) { return k->flags & ATTN_KIND_KV_SHARED; }
 static uint32_t groups_of(const attn_kind_desc *k) { return k->n_groups > 1 ? k->n_groups : 1; }
 
@@ -94,7 +92,9 @@ static void add_viewer(attn_cache *c, page_pool *pool, uint32_t layer, const uin
     const viewer v = {.kind = kind,
                       .layer = layer,
                       .head = kv_head ? *kv_head * per_kv : 0,
-                      .heads = !(kind->flags & ATTN_KIND_HEADS_DIFFER) ? 1 : kv_head ? per_kv : kind->q_heads};
+                      .heads = !(kind->flags & ATTN_KIND_HEADS_DIFFER) ? 1
+                               : kv_head                               ? per_kv
+                                                                       : kind->q_heads};
     LIST_ADD(&c->mem, &pool->viewers, v);
 }
 
@@ -164,7 +164,7 @@ static attn_status place_all(attn_cache *c, memory *scratch, attn_error *err)
 {
     const uint32_t n_layers = c->module->desc.n_layers;
     const uint32_t *first_pool = make_pools(c, scratch);
-    if (!first_pool) return no_memory(err);
+    if (!first_pool) return attni_no_memory(err);
     for (uint32_t l = 0; l < n_layers; l++)
         if (c->layers[l].owner == l) place_layer(c, l, first_pool);
     for (uint32_t l = 0; l < n_layers; l++) {
@@ -172,14 +172,14 @@ static attn_status place_all(attn_cache *c, memory *scratch, attn_error *err)
         if (owner == l || owner == CACHE_NO_LAYER) continue;
         c->layers[l] = c->layers[owner]; /* its owner is the owner */
     }
-    return c->mem.failed ? no_memory(err) : size_pages(c, err);
+    return c->mem.failed ? attni_no_memory(err) : size_pages(c, err);
 }
 
 attn_status attni_cache_lay_out(attn_cache *c, const attn_cache_config *from, attn_error *err)
 {
     memory scratch;
     c->layers = attni_alloc(&c->mem, c->module->desc.n_layers, sizeof *c->layers);
-    if (!c->layers) return no_memory(err);
+    if (!c->layers) return attni_no_memory(err);
     attn_status s = choose_layers(c, from, err);
     if (!s) s = find_owners(c, err);
     if (!s) s = attni_memory_open(&scratch, &c->mem.a, err);

@@ -8,8 +8,6 @@
 
 #include <string.h>
 
-static attn_status no_memory(attn_error *err) { return attni_fail(err, ATTN_E_MEMORY, "out of memory"); }
-
 /* ---- with the cache --------------------------------------------------------------------------------------------- */
 
 static bool same_pools(const cache_layer *a, const cache_layer *b, uint32_t heads)
@@ -48,7 +46,7 @@ attn_status attni_plans_open(attn_cache *c, attn_error *err)
 {
     const attn_module_desc *d = &c->module->desc;
     c->plans = attni_alloc(&c->mem, d->n_layers, sizeof *c->plans);
-    attn_status s = c->plans ? ATTN_OK : no_memory(err);
+    attn_status s = c->plans ? ATTN_OK : attni_no_memory(err);
     for (uint32_t l = 0; l < d->n_layers && !s; l++) {
         if (!attni_cache_has_layer(c, l)) continue;
         c->layers[l].plan = find_plan(c, l);
@@ -57,7 +55,7 @@ attn_status attni_plans_open(attn_cache *c, attn_error *err)
     if (s) return s;
     attni_drafts_open(&c->drafts, &c->mem, d);
     c->room.workspaces = attni_alloc(&c->mem, c->workers ? c->workers : 1, c->room.workspace_stride);
-    return c->mem.failed ? no_memory(err) : ATTN_OK;
+    return c->mem.failed ? attni_no_memory(err) : ATTN_OK;
 }
 
 void attni_plans_close(attn_cache *c)
@@ -107,7 +105,7 @@ static attn_status make_plan(attn_cache *c, const attn_plan_config *config, cach
 {
     const cache_layer *l = &c->layers[p->plan->layer];
     describe_past(c, l, p);
-    if (c->mem.failed) return no_memory(err);
+    if (c->mem.failed) return attni_no_memory(err);
     const plan_given given = {.past = p->past.at,
                               .n_groups = l->n_groups,
                               .head_group = l->n_groups > 1 ? l->head_group : NULL,
@@ -122,13 +120,13 @@ static attn_status reserve_room(attn_cache *c, attn_error *err)
     for (uint32_t i = 0; i < c->n_plans; i++) {
         const attn_plan *p = c->plans[i].plan;
         const size_t n = (size_t)p->n_slots, part_bytes = p->kernel->part_bytes;
-        if (part_bytes && n > SIZE_MAX / part_bytes) return no_memory(err);
+        if (part_bytes && n > SIZE_MAX / part_bytes) return attni_no_memory(err);
         if (n > slots) slots = n;
         if (n * part_bytes > bytes) bytes = n * part_bytes;
     }
     c->room.parts = attni_widen(&c->mem, c->room.parts, bytes, &c->room_parts, 1);
     c->room.finished = attni_widen(&c->mem, c->room.finished, slots, &c->room_finished, sizeof *c->room.finished);
-    if (c->mem.failed) return no_memory(err);
+    if (c->mem.failed) return attni_no_memory(err);
     for (uint32_t i = 0; i < c->n_plans; i++) c->plans[i].plan->room = c->room;
     return ATTN_OK;
 }
@@ -136,7 +134,7 @@ static attn_status reserve_room(attn_cache *c, attn_error *err)
 attn_status attni_plans_make(attn_cache *c, attn_error *err)
 {
     attn_plan_config config;
-    if (describe(c, &config)) return no_memory(err);
+    if (describe(c, &config)) return attni_no_memory(err);
     attn_status s = ATTN_OK;
     for (uint32_t i = 0; i < c->n_plans && !s; i++) s = make_plan(c, &config, &c->plans[i], err);
     return s ? s : reserve_room(c, err);

@@ -29,7 +29,7 @@ attn_status attni_prefix_open(attn_cache *c, uint64_t limit, attn_error *err)
         if (!known || kind->flags & ATTN_KIND_LAYERS_DIFFER) LIST_ADD(&c->mem, &p->layers, l);
         if (kind->flags & ATTN_KIND_LEN) p->off = true;
     }
-    return c->mem.failed ? attni_fail(err, ATTN_E_MEMORY, "out of memory") : ATTN_OK;
+    return c->mem.failed ? attni_no_memory(err) : ATTN_OK;
 }
 
 static size_t columns(const attn_cache *c) { return (size_t)c->module->desc.n_attrs + 1; }

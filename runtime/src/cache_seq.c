@@ -5,8 +5,6 @@
 
 #include <string.h>
 
-static attn_status no_memory(attn_error *err) { return attni_fail(err, ATTN_E_MEMORY, "out of memory"); }
-
 /* ---- finding ---------------------------------------------------------------------------------------------------- */
 
 /* Where a sequence is in the list, or would be. */
@@ -81,7 +79,7 @@ attn_status attni_seq_reserve(attn_cache *c, sequence *s, int64_t n, attn_error 
     for (uint32_t k = 0; k < c->n_pools && !c->mem.failed; k++)
         if (c->pools[k].n_blocks) widen_table(c, &s->tables[k], pages);
     if (!c->mem.failed) widen_attrs(c, s, n);
-    return c->mem.failed ? no_memory(err) : ATTN_OK;
+    return c->mem.failed ? attni_no_memory(err) : ATTN_OK;
 }
 
 attn_status attni_seq_reserve_ids(attn_cache *c, sequence *s, int64_t n, attn_error *err)
@@ -89,7 +87,7 @@ attn_status attni_seq_reserve_ids(attn_cache *c, sequence *s, int64_t n, attn_er
     if (n <= s->token_cap) return ATTN_OK;
     const int64_t cap = n < 2 * s->token_cap ? 2 * s->token_cap : n < 64 ? 64 : n;
     s->tokens = widen(&c->mem, s->tokens, (size_t)s->token_cap * sizeof *s->tokens, (size_t)cap * sizeof *s->tokens);
-    if (c->mem.failed) return no_memory(err);
+    if (c->mem.failed) return attni_no_memory(err);
     s->token_cap = cap;
     return ATTN_OK;
 }
@@ -170,7 +168,7 @@ attn_seq_id attni_seq_enlist(attn_cache *c, sequence *s)
 static attn_status begin(attn_cache *c, attn_seq_id *out, attn_error *err)
 {
     sequence *s = attni_seq_make(c);
-    if (!s) return no_memory(err);
+    if (!s) return attni_no_memory(err);
     *out = attni_seq_enlist(c, s);
     return ATTN_OK;
 }
@@ -264,7 +262,7 @@ static attn_status fork_sequence(attn_cache *c, attn_seq_id id, attn_seq_id *out
     attn_status s = attni_seq_get(c, id, &from, err);
     if (s) return s;
     sequence *to = make_like(c, from, err);
-    if (!to) return no_memory(err);
+    if (!to) return attni_no_memory(err);
     share_pages(c, from, to);
     for (uint32_t a = 0; from->n && a < c->module->desc.n_attrs; a++)
         memcpy(to->attrs[a], from->attrs[a], (size_t)from->n * sizeof *to->attrs[a]);
@@ -322,7 +320,7 @@ static attn_status shrink_to(attn_cache *c, sequence *s, int64_t n, memory *scra
         s->tables[k].held = to[k].keep;
         attni_seq_poison(c, s, k, &to[k].alive);
     }
-    if (failed) return no_memory(err);
+    if (failed) return attni_no_memory(err);
     s->n = n;
     attni_prefix_trim(c);
     return ATTN_OK;

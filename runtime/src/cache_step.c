@@ -9,8 +9,6 @@
 
 #include <string.h>
 
-static attn_status no_memory(attn_error *err) { return attni_fail(err, ATTN_E_MEMORY, "out of memory"); }
-
 /* ---- begin: what is asked for --------------------------------------------------------------------------------------
  */
 
@@ -48,8 +46,7 @@ static void widen_step(attn_cache *c, size_t n)
     attni_free(&c->mem, tables);
     t->tables.at = wide;
     t->tables.cap = n * c->n_pools;
-    for (size_t i = old; i < t->tables.cap; i++)
-        wide[i].keep.mem = wide[i].drop.mem = wide[i].alive.mem = &c->mem;
+    for (size_t i = old; i < t->tables.cap; i++) wide[i].keep.mem = wide[i].drop.mem = wide[i].alive.mem = &c->mem;
 }
 
 static attn_status read_sequences(attn_cache *c, const attn_step_config *from, attn_error *err)
@@ -59,7 +56,7 @@ static attn_status read_sequences(attn_cache *c, const attn_step_config *from, a
     if (n > INT32_MAX || (n && (!from->seqs || !from->counts)))
         return attni_fail(err, ATTN_E_ARGUMENT, n > INT32_MAX ? "n_seqs is %u" : "seqs or counts of %u are NULL", n);
     widen_step(c, n);
-    if (c->mem.failed) return no_memory(err);
+    if (c->mem.failed) return attni_no_memory(err);
     for (uint32_t i = 0; i < n; i++) {
         attn_status s = read_sequence(c, from, i, err);
         if (s) return s;
@@ -178,7 +175,7 @@ static attn_status decide_pages(attn_cache *c, attn_error *err)
     for (uint32_t i = 0; i < t->n_seqs && !c->mem.failed; i++)
         for (uint32_t k = 0; k < c->n_pools; k++)
             if (c->pools[k].n_blocks) decide_table(c, k, &t->seqs.at[i]);
-    return c->mem.failed ? no_memory(err) : ATTN_OK;
+    return c->mem.failed ? attni_no_memory(err) : ATTN_OK;
 }
 
 /* ---- begin: it happens ---------------------------------------------------------------------------------------------
@@ -204,8 +201,7 @@ static void take_pages(attn_cache *c)
             if (!c->pools[k].n_blocks || !x->tables[k].need) continue;
             if (has_first(t, x) && is_shared(c, &c->pools[k], t->pages[x->first])) copy_first(c, k, x, t);
             for (int64_t p = x->first; p <= x->last; p++)
-                if (!t->pages[p])
-                    t->pages[p] = attni_page_take(c, k, p == x->first ? x->seq->n % c->page_tokens : 0);
+                if (!t->pages[p]) t->pages[p] = attni_page_take(c, k, p == x->first ? x->seq->n % c->page_tokens : 0);
         }
 }
 

@@ -31,6 +31,8 @@ attn_status attni_fail(attn_error *err, attn_status s, const char *format, ...)
     return s;
 }
 
+attn_status attni_no_memory(attn_error *err) { return attni_fail(err, ATTN_E_MEMORY, "out of memory"); }
+
 attn_status attni_read_struct(void *to, size_t own, const void *from, const char *what, attn_error *err)
 {
     if (!from) return attni_fail(err, ATTN_E_ARGUMENT, "%s is NULL", what);

@@ -36,8 +36,8 @@ void attni_mask_turn(mask *m, const attn_kind_desc *kind, uint32_t layer, const 
 
 void attni_mask_close(mask *m)
 {
-    spans *const lists[] = {&m->head_may,   &m->head_must, &m->rest,       &m->block_may,
-                            &m->block_must, &m->piece_may, &m->piece_must, &m->joined, &m->present};
+    spans *const lists[] = {&m->head_may,  &m->head_must,  &m->rest,   &m->block_may, &m->block_must,
+                            &m->piece_may, &m->piece_must, &m->joined, &m->present};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) attni_spans_free(lists[i]);
     attni_free(m->mem, m->attr);
     attni_free(m->mem, m->pairs);

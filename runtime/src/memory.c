@@ -102,7 +102,7 @@ void *attni_new_owner(size_t size, const attn_allocator *a, memory **m, size_t m
     *s = attni_memory_open(&first, a, err);
     if (*s) return NULL;
     char *owner = first.a.alloc(first.a.ctx, size, MEMORY_ALIGN);
-    if (!owner) return *s = attni_fail(err, ATTN_E_MEMORY, "out of memory"), NULL;
+    if (!owner) return *s = attni_no_memory(err), NULL;
     memset(owner, 0, size);
     *m = (memory *)(void *)(owner + memory_offset);
     first.bytes = size;

@@ -42,11 +42,11 @@ static attn_status copy_kernels(attn_module *m, attn_kind_desc *kind, attn_error
     if (!kind->n_kernels || kind->n_kernels > MAX_LIST || !kind->kernels)
         return attni_fail(err, ATTN_E_VERSION, "kind '%s' has no kernels", kind->name);
     const attn_kernel_desc **list = attni_alloc(&m->mem, kind->n_kernels, sizeof *list);
-    if (!list) return attni_fail(err, ATTN_E_MEMORY, "out of memory");
+    if (!list) return attni_no_memory(err);
     for (uint32_t i = 0; i < kind->n_kernels; i++) {
         if (!kind->kernels[i]) return attni_fail(err, ATTN_E_VERSION, "kernel %u of '%s' is missing", i, kind->name);
         list[i] = copy_desc(&m->mem, kind->kernels[i], sizeof **list);
-        if (!list[i]) return attni_fail(err, ATTN_E_MEMORY, "out of memory");
+        if (!list[i]) return attni_no_memory(err);
         attn_status s = check_kernel(list[i], kind, err);
         if (s) return s;
     }
@@ -109,11 +109,11 @@ static attn_status copy_kinds(attn_module *m, attn_error *err)
     attn_module_desc *d = &m->desc;
     const attn_kind_desc **list = attni_alloc(&m->mem, d->n_kinds, sizeof *list);
     m->best = attni_alloc(&m->mem, d->n_kinds, sizeof *m->best);
-    if (m->mem.failed) return attni_fail(err, ATTN_E_MEMORY, "out of memory");
+    if (m->mem.failed) return attni_no_memory(err);
     for (uint32_t i = 0; i < d->n_kinds; i++) {
         if (!d->kinds[i]) return attni_fail(err, ATTN_E_VERSION, "kind %u is missing", i);
         attn_kind_desc *kind = copy_desc(&m->mem, d->kinds[i], sizeof *kind);
-        if (!kind) return attni_fail(err, ATTN_E_MEMORY, "out of memory");
+        if (!kind) return attni_no_memory(err);
         attn_status s = check_kind(kind, err);
         if (!s) s = copy_kernels(m, kind, err);
         if (s) return s;
@@ -139,7 +139,7 @@ static attn_status copy_inputs(attn_module *m, attn_error *err)
         if (!list[i]->name || list[i]->rank > 4)
             return attni_fail(err, ATTN_E_VERSION, "input %u: no name, or rank %u", i, list[i]->rank);
     }
-    if (m->mem.failed) return attni_fail(err, ATTN_E_MEMORY, "out of memory");
+    if (m->mem.failed) return attni_no_memory(err);
     d->inputs = list;
     return ATTN_OK;
 }

@@ -5,8 +5,6 @@
 
 #include <stddef.h>
 
-static attn_status no_memory(attn_error *err) { return attni_fail(err, ATTN_E_MEMORY, "out of memory"); }
-
 size_t attni_workspace_stride(const attn_kernel_desc *k)
 {
     return (k->workspace + MEMORY_ALIGN - 1) / MEMORY_ALIGN * MEMORY_ALIGN;
@@ -24,7 +22,7 @@ attn_status attni_plan_open(const attn_module *m, const attn_plan_config *c, att
     if (!s && m->desc.n_inputs) {
         p->inputs = attni_alloc(mem, m->desc.n_inputs, sizeof *p->inputs);
         p->call_inputs = attni_alloc(mem, m->desc.n_inputs, sizeof *p->call_inputs);
-        if (mem->failed) s = no_memory(err);
+        if (mem->failed) s = attni_no_memory(err);
     }
     if (s)
         attn_plan_destroy(p);
@@ -55,7 +53,7 @@ static attn_status take_room(attn_plan *p, attn_error *err)
     p->room.finished = attni_alloc(m, (size_t)p->n_slots, sizeof *p->room.finished);
     p->pages = attni_alloc(m, p->n_seqs, 2 * sizeof *p->pages);
     p->head_at = attni_alloc(m, p->kind->kv_heads, 2 * sizeof *p->head_at);
-    return m->failed ? no_memory(err) : ATTN_OK;
+    return m->failed ? attni_no_memory(err) : ATTN_OK;
 }
 
 static attn_status make_once(attn_plan *p, const attn_plan_config *c, attn_error *err)
@@ -65,7 +63,7 @@ static attn_status make_once(attn_plan *p, const attn_plan_config *c, attn_error
     attn_status s = attni_memory_open(&scratch, &p->mem.a, err);
     if (s) return s;
     attni_drafts_open(&d, &scratch, &p->module->desc);
-    s = scratch.failed ? no_memory(err) : attni_plan_make(p, c, NULL, &d, err);
+    s = scratch.failed ? attni_no_memory(err) : attni_plan_make(p, c, NULL, &d, err);
     attni_memory_close(&scratch);
     return s ? s : take_room(p, err);
 }

@@ -6,8 +6,6 @@
 
 #include <string.h>
 
-static attn_status no_memory(attn_error *err) { return attni_fail(err, ATTN_E_MEMORY, "out of memory"); }
-
 /* ---- lengths -------------------------------------------------------------------------------------------------- */
 
 static attn_status check_length(const char *what, uint32_t seq, int64_t n, attn_error *err)
@@ -60,7 +58,7 @@ static attn_status read_sequences(attn_plan *p, const attn_plan_config *c, attn_
 {
     if (c->n_seqs > INT32_MAX) return attni_fail(err, ATTN_E_ARGUMENT, "n_seqs is %u", c->n_seqs);
     if (c->n_seqs && !c->q_lens) return attni_fail(err, ATTN_E_ARGUMENT, "q_lens is NULL");
-    if (take_sequences(p, c->n_seqs)) return no_memory(err);
+    if (take_sequences(p, c->n_seqs)) return attni_no_memory(err);
     for (uint32_t i = 0; i < c->n_seqs; i++) {
         attn_seq *seq = attni_plan_seq(p, i);
         attn_status s = read_sequence(p, c, i, seq, err);
@@ -108,7 +106,7 @@ static attn_status read_attrs(attn_plan *p, const attn_plan_config *c, attn_erro
     int32_t *q = copy_values(&p->mem, c->q_attrs, n, p->q_total);
     int32_t *k = c->k_attrs ? copy_values(&p->mem, c->k_attrs, n, p->k_total) : q;
     const int32_t **at = p->attr_at;
-    if (p->mem.failed) return no_memory(err);
+    if (p->mem.failed) return attni_no_memory(err);
     int64_t q_row = 0, k_row = 0;
     for (uint32_t i = 0; i < p->n_seqs; i++, at += 2 * n) {
         for (uint32_t a = 0; a < n; a++) at[a] = q + a * p->q_total + q_row, at[n + a] = k + a * p->k_total + k_row;
@@ -118,7 +116,7 @@ static attn_status read_attrs(attn_plan *p, const attn_plan_config *c, attn_erro
         k_row += p->seqs[i].n_keys;
         if (p->kind->n_data) p->key_bounds[i] = attni_mask_key_bounds(&p->mem, &p->seqs[i], n);
     }
-    return p->mem.failed ? no_memory(err) : ATTN_OK;
+    return p->mem.failed ? attni_no_memory(err) : ATTN_OK;
 }
 
 /* ---- inputs --------------------------------------------------------------------------------------------------- */
@@ -135,7 +133,8 @@ static attn_status bind_input(const attn_input_desc *d, const DLTensor *t, const
         if (given.shape[i] != d->extent[i])
             return attni_fail(err, ATTN_E_SHAPE, "input '%s': shape[%u] is %lld, not %lld", d->name, i,
                               (long long)given.shape[i], (long long)d->extent[i]);
-    if (!attni_tensor_compact(&given, 4)) return attni_fail(err, ATTN_E_STRIDE, "input '%s' is not contiguous", d->name);
+    if (!attni_tensor_compact(&given, 4))
+        return attni_fail(err, ATTN_E_STRIDE, "input '%s' is not contiguous", d->name);
     *to = given.base;
     return ATTN_OK;
 }
@@ -179,7 +178,7 @@ static void use_past(attn_plan *p, uint32_t i, attn_seq *seq)
 
 static attn_status read_past(attn_plan *p, const attn_plan_config *c, const plan_given *given, attn_error *err)
 {
-    if (take_sequences(p, c->n_seqs)) return no_memory(err);
+    if (take_sequences(p, c->n_seqs)) return attni_no_memory(err);
     for (uint32_t i = 0; i < c->n_seqs; i++) {
         attn_seq *seq = attni_plan_seq(p, i);
         seq->n_q = c->q_lens[i];

@@ -8,8 +8,6 @@
 
 #include <string.h>
 
-static attn_status no_memory(attn_error *err) { return attni_fail(err, ATTN_E_MEMORY, "out of memory"); }
-
 #define MAX_SEGMENTS ((size_t)1 << 29) /* indices of segments are int32_t; cutting doubles their number */
 
 /* How many of `per_kv` query heads share a tile. A tile reads its keys once, so the fewest tiles win; then the fewest
@@ -259,7 +257,7 @@ static attn_status emit(attn_plan *p, const drafts *d, attn_error *err)
     p->segments = attni_widen(m, p->segments, d->segments.n, &p->cap.segments, sizeof *p->segments);
     if (p->cap.order < d->loads.n) p->n_order = 0;
     p->order = attni_widen(m, p->order, d->loads.n, &p->cap.order, sizeof *p->order);
-    if (m->failed) return no_memory(err);
+    if (m->failed) return attni_no_memory(err);
     for (size_t i = 0; i < d->segments.n; i++) p->segments[i] = d->segments.at[i];
     order_loads(p, d);
     p->n_items = p->n_segments = p->n_slots = p->pairs_computed = 0;
@@ -293,8 +291,8 @@ attn_status attni_plan_items(attn_plan *p, const attn_plan_config *c, drafts *d,
         if (attni_plan_seq(p, i)->n_q) draft_sequence(d, (int32_t)i, c->group);
     if (!d->mem->failed) attni_cut_tiles(d, c->max_parts);
     p->n_rows = 0;
-    if (d->mem->failed) return no_memory(err);
+    if (d->mem->failed) return attni_no_memory(err);
     attn_status s = emit(p, d, err);
     if (!s && p->past) attni_plan_remember(p, d);
-    return s || !p->mem.failed ? s : no_memory(err);
+    return s || !p->mem.failed ? s : attni_no_memory(err);
 }

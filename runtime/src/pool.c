@@ -144,7 +144,7 @@ attn_status attn_pool_create(uint32_t threads, const attn_allocator *a, attn_poo
     pthread_cond_init(&p->wake, NULL);
     pthread_cond_init(&p->done, NULL);
     p->workers = attni_alloc(mem, threads, sizeof *p->workers);
-    s = p->workers ? start_workers(p, err) : attni_fail(err, ATTN_E_MEMORY, "out of memory");
+    s = p->workers ? start_workers(p, err) : attni_no_memory(err);
     if (s)
         attn_pool_destroy(p);
     else

@@ -61,7 +61,7 @@ static attn_status read_inputs(const attn_module *m, const attn_kind_desc *kind,
                                memory *mem, const void ***out, attn_error *err)
 {
     *out = attni_alloc(mem, m->desc.n_inputs, sizeof **out);
-    if (!*out) return attni_fail(err, ATTN_E_MEMORY, "out of memory");
+    if (!*out) return attni_no_memory(err);
     if (inputs) return attni_bind_inputs(&m->desc, inputs, *out, err);
     if (!(kind->flags & ATTN_KIND_MASK_INPUTS)) return ATTN_OK;
     return attni_fail(err, ATTN_E_MISSING, "the mask of '%s' reads run-time inputs; they were not given", kind->name);
@@ -72,7 +72,7 @@ static attn_status look(question *x, const attn_kind_desc *kind, int64_t n, int6
     bool found = false;
     attni_spans_append(&x->behind, n, total);
     for (uint32_t h = 0; h < attni_mask_heads(kind) && !found; h++) found = find_pair(x, h, 0, n - 1);
-    if (x->mem.failed) return attni_fail(err, ATTN_E_MEMORY, "out of memory");
+    if (x->mem.failed) return attni_no_memory(err);
     if (!found) return ATTN_OK;
     return attni_fail(err, ATTN_E_SPLIT, "the tokens cannot be parted at %lld: query %lld sees key %lld ('%s')",
                       (long long)n, (long long)x->query, (long long)x->key, kind->name);
@@ -99,14 +99,14 @@ static attn_status ask(question *x, const attn_module *m, split *at, attn_error 
     const attn_kind_desc *kind = attni_module_kind(m, at->layer);
     const attn_seq seq = {.n_q = at->n, .n_keys = at->total, .q_attr = at->attrs, .k_attr = at->attrs};
     attni_mask_open(&x->mask, &x->mem, &m->desc);
-    if (x->mem.failed) return attni_fail(err, ATTN_E_MEMORY, "out of memory");
+    if (x->mem.failed) return attni_no_memory(err);
     attni_mask_turn(&x->mask, kind, at->layer, at->inputs);
     if (attni_split_is_clear(kind, at, x->mask.pairs)) return ATTN_OK;
     const bool by_block = kind->n_data && m->desc.n_attrs;
     const int32_t *bounds = by_block ? attni_mask_key_bounds(&x->mem, &seq, m->desc.n_attrs) : NULL;
     x->behind.mem = &x->mem;
     attni_mask_bind(&x->mask, &seq, bounds);
-    return x->mem.failed ? attni_fail(err, ATTN_E_MEMORY, "out of memory") : look(x, kind, at->n, at->total, err);
+    return x->mem.failed ? attni_no_memory(err) : look(x, kind, at->n, at->total, err);
 }
 
 attn_status attni_split_ask(const attn_module *m, split *at, const attn_allocator *a, attn_error *err)
