@@ -2,9 +2,6 @@
  * order in which they lie, and asked for in time. Queries and O are kept row by row; few_body.c does the blocks of keys. */
 #include "backends/cpu/kernel_gen.h"
 
-/* Rows of K behind the block that may be asked for. */
-static uint32_t fetched(const kgen *x) { return x->fetch_keys + FEW_OUTPUT_KEYS - 1; }
-
 void few_lay_out(kgen *x)
 {
     const schedule *c = &x->k->schedule;
@@ -16,7 +13,7 @@ void few_lay_out(kgen *x)
     x->few_scores = ws_take(x, keys * x->vector * 4);
     x->few_seen = ws_take(x, keys * x->vector * 4);
     x->few_factor = ws_take(x, lanes * 4);
-    x->few_rows = ws_take(x, (2 * keys + fetched(x)) * 8);
+    x->few_runs = ws_take(x, (2 * x->block_keys + 1) * RUN_WORDS * 8);
 }
 
 /* ---- queries -------------------------------------------------------------------------------------------------------------------------- */
@@ -77,53 +74,43 @@ static void clear_out(kgen *x)
 
 /* ---- keys ------------------------------------------------------------------------------------------------------------------------------- */
 
-static void put_row(kgen *x, Val row, Val slot) { store(x->g, row, at(x->g, x->g->ptr, ws_at(x, x->few_rows), slot), 8); }
-
-/* Moves on by one token, over page borders. place: page, token in it. */
-static void next_token(kgen *x, const segment *s, Val *place)
+/* What a page holds of a source from token `offset` on, at most n keys. */
+static void put_run(kgen *x, Val run, const segment *at_seg, const source *s, Val page, Val offset, Val n)
 {
     gen *g = x->g;
-    Val next = add(g, place[1], c64(g, 1)), wraps = LLVMBuildICmp(g->b, LLVMIntEQ, next, s->page, "");
-    place[0] = select_of(g, wraps, add(g, place[0], c64(g, 1)), place[0]);
-    place[1] = select_of(g, wraps, c64(g, 0), next);
+    Val to = at(g, g->i64, ws_at(x, x->few_runs), mul(g, run, c64(g, RUN_WORDS)));
+    store(g, keys_row(x, s, page, offset), at(g, g->i64, to, c64(g, RUN_row)), 8);
+    store(g, smin(g, sub(g, at_seg->page, offset), n), at(g, g->i64, to, c64(g, RUN_keys)), 8);
+    store(g, s->stride, at(g, g->i64, to, c64(g, RUN_stride)), 8);
 }
 
-/* The order in which rows are read: K of the block, up to `padded` the last one again, V of the block, then K of the keys behind it, which
- * are fetched ahead (at the end of the segment the last one again). */
-static void place_rows(kgen *x, const segment *s, const few_piece *p)
+static Val page_of(kgen *x, const segment *s, Val key) { return LLVMBuildUDiv(x->g->b, key, s->page, ""); }
+static Val offset_of(kgen *x, const segment *s, Val key) { return LLVMBuildURem(x->g->b, key, s->page, ""); }
+
+/* The order in which a block is read: K of its pages, V of its pages, and K of what comes next (at the end of the segment the last key once
+ * more), so that what is fetched ahead is always the run that stands behind. */
+static void place_runs(kgen *x, const segment *s, few_piece *p)
 {
     gen *g = x->g;
     loop l;
-    guarded lg;
-    Val place[2] = {LLVMBuildUDiv(g->b, p->n0, s->page, ""), LLVMBuildURem(g->b, p->n0, s->page, "")};
-    Val i = loop_begin(g, &l, c64(g, 0), place, 2);
-    put_row(x, keys_row(x, &s->k, place[0], place[1]), i);
-    put_row(x, keys_row(x, &s->v, place[0], place[1]), add(g, p->padded, i));
-    Val is_last = LLVMBuildICmp(g->b, LLVMIntEQ, add(g, add(g, p->n0, i), c64(g, 1)), s->k1, ""), here_at[] = {place[0], place[1]};
-    next_token(x, s, place);
-    for (int j = 0; j < 2; j++) place[j] = select_of(g, is_last, here_at[j], place[j]);
-    loop_end(g, &l, c64(g, 1), p->n);
-
-    Val last = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->few_rows), sub(g, p->n, c64(g, 1))), 8);
-    i = guarded_begin(g, &lg, p->n, p->padded);
-    put_row(x, last, i);
-    guarded_end(g, &lg, c64(g, 1));
-
-    i = loop_begin(g, &l, c64(g, 0), place, 2);
-    put_row(x, keys_row(x, &s->k, place[0], place[1]), add(g, add(g, p->padded, p->n), i));
-    Val key = add(g, add(g, p->n0, p->n), i), ends = LLVMBuildNot(g->b, less(g, add(g, key, c64(g, 1)), s->k1), "");
-    Val at_key[] = {place[0], place[1]};
-    next_token(x, s, place);
-    for (int j = 0; j < 2; j++) place[j] = select_of(g, ends, at_key[j], place[j]);
-    loop_end(g, &l, c64(g, 1), c64(g, fetched(x)));
+    Val end = add(g, p->n0, p->n), first = page_of(x, s, p->n0), last = page_of(x, s, sub(g, end, c64(g, 1)));
+    p->runs = add(g, sub(g, last, first), c64(g, 1));
+    Val carried[2] = {offset_of(x, s, p->n0), p->n}, i = loop_begin(g, &l, c64(g, 0), carried, 2);
+    Val page = add(g, first, i), offset = carried[0], left = carried[1];
+    put_run(x, i, s, &s->k, page, offset, left);
+    put_run(x, add(g, p->runs, i), s, &s->v, page, offset, left);
+    carried[0] = c64(g, 0);
+    carried[1] = sub(g, left, sub(g, s->page, offset));
+    loop_end(g, &l, c64(g, 1), p->runs);
+    Val next = smin(g, end, sub(g, s->k1, c64(g, 1)));
+    put_run(x, mul(g, p->runs, c64(g, 2)), s, &s->k, page_of(x, s, next), offset_of(x, s, next), sub(g, s->k1, next));
 }
 
 static void attend_block(kgen *x, const segment *s, few_piece p, Val lane0, Val lane1)
 {
     gen *g = x->g;
     guarded l;
-    p.padded = round_up(g, p.n, few_sums(x));
-    place_rows(x, s, &p);
+    place_runs(x, s, &p);
     values_emit_keys(x, p.n0, p.n, p.n);
     p.lane = guarded_begin(g, &l, lane0, lane1);
     p.rows = smin(g, sub(g, x->in_use, p.lane), c64(g, x->vector));

@@ -4,8 +4,9 @@
  *     softmax      a vector per key, lanes are rows: maps, masks and maxima as in body.c
  *     O += P V     rows x vectors of dims in registers, for a few keys at a time, so that V is read in the order in which it lies
  *
- * Rows of K and V are read in place, once for `few_rows` query rows, and those `fetch_keys` rows further on asked for meanwhile: `few_rows`
- * holds the addresses of a block's K, then of its V, then of the K behind it. */
+ * Rows of K and V are read in place, once for `few_rows` query rows, and those `fetch_keys` rows further on asked for meanwhile. A block is
+ * read in runs, the keys of a page, whose rows are reached by counting: what streams through the first-level cache pushes out whatever else is
+ * read once per key, such as a table of addresses, and then an address waits behind all the rows that are on their way. */
 #include "backends/cpu/kernel_gen.h"
 
 #include <math.h>
@@ -48,19 +49,62 @@ static Val load_value(kgen *x, Val p, uint32_t n)
     return half_to_float(g, load(g, vector_of(g->i16, n), p, 2), x->k->shape.type);
 }
 
-static Val row_at(kgen *x, Val slot) { return load(x->g, x->g->ptr, at(x->g, x->g->ptr, ws_at(x, x->few_rows), slot), 8); }
+/* ---- runs of keys --------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct run {
+    Val slot;                   /* place of its first key in the block */
+    Val field[2][RUN_WORDS];    /* of this run and of the one that is read next */
+} run;
+
+typedef void run_fn(kgen *x, const few_piece *p, const run *r, void *ctx);
+
+static void load_run(kgen *x, Val index, Val *field)
+{
+    gen *g = x->g;
+    Val from = at(g, g->i64, ws_at(x, x->few_runs), mul(g, index, c64(g, RUN_WORDS)));
+    for (int i = 0; i < RUN_WORDS; i++) field[i] = load(g, i == RUN_row ? g->ptr : g->i64, at(g, g->i64, from, c64(g, i)), 8);
+}
+
+static void prefetch(gen *g, Val p)
+{
+    Val args[] = {p, c32(g, 0), c32(g, 3), c32(g, 1)}; /* to read, into the first level, data */
+    intrinsic(g, "llvm.prefetch", &g->ptr, 1, args, 4);
+}
+
+/* Runs first .. first + p->runs - 1 of the list, those of K or those of V. */
+static void each_run(kgen *x, const few_piece *p, Val first, run_fn *f, void *ctx)
+{
+    gen *g = x->g;
+    loop l;
+    run r;
+    Val slot = c64(g, 0), i = loop_begin(g, &l, first, &slot, 1);
+    r.slot = slot;
+    load_run(x, i, r.field[0]);
+    load_run(x, add(g, i, c64(g, 1)), r.field[1]);
+    f(x, p, &r, ctx);
+    slot = add(g, r.slot, r.field[0][RUN_keys]);
+    loop_end(g, &l, c64(g, 1), add(g, first, p->runs));
+}
+
+static Val row_of(kgen *x, const Val *field, Val key) { return byte_at(x->g, field[RUN_row], mul(x->g, key, field[RUN_stride])); }
+
+/* The row that is read fetch_keys rows after `key`, where this run or the next has it. */
+static Val row_ahead(kgen *x, const run *r, Val key)
+{
+    gen *g = x->g;
+    Val ahead = add(g, key, c64(g, x->fetch_keys)), over = sub(g, ahead, r->field[0][RUN_keys]);
+    Val there = smin(g, over, sub(g, r->field[1][RUN_keys], c64(g, 1)));
+    return select_of(g, less(g, over, c64(g, 0)), row_of(x, r->field[0], ahead), row_of(x, r->field[1], there));
+}
 
 /* Asks for the rows that are read fetch_keys rows after these n, line by line in order: memory answers that faster than the same lines in
  * the order in which register tiles want them. */
-static void fetch(kgen *x, Val slot, uint32_t n, int64_t bytes)
+static void fetch(kgen *x, const run *r, Val key, uint32_t n, int64_t bytes)
 {
     gen *g = x->g;
     for (uint32_t i = 0; i < n; i++) {
-        Val row = row_at(x, add(g, slot, c64(g, x->fetch_keys + i)));
-        for (int64_t line = 0; line < bytes; line += 64) {
-            Val args[] = {byte_at(g, row, c64(g, line)), c32(g, 0), c32(g, 3), c32(g, 1)}; /* to read, into the first level, data */
-            intrinsic(g, "llvm.prefetch", &g->ptr, 1, args, 4);
-        }
+        Val row = row_ahead(x, r, add(g, key, c64(g, i)));
+        for (int64_t line = 0; line < bytes; line += 64) prefetch(g, byte_at(g, row, c64(g, line)));
     }
 }
 
@@ -178,24 +222,30 @@ static Val lanes_from(kgen *x, Val v, uint32_t first, uint32_t n)
 }
 
 /* The first tile of rows asks for all of them. */
-static void fetch_once(kgen *x, const tile *t, Val slot, uint32_t n)
+static void fetch_once(kgen *x, const tile *t, const run *r, Val key, uint32_t n)
 {
     gen *g = x->g;
     Block first = block(g), done = block(g);
     branch(g, LLVMBuildICmp(g->b, LLVMIntEQ, t->row, c64(g, 0), ""), first, done);
     go(g, first);
-    fetch(x, slot, n, x->words * rows_word_size(x));
+    fetch(x, r, key, n, x->words * rows_word_size(x));
     jump(g, done);
     go(g, done);
 }
 
-static void score_keys(kgen *x, const few_piece *p, const tile *t, Val slot)
+typedef struct group { /* few_sums keys of a run from `key`, as far as there are so many */
+    const run *r;
+    Val key, keys;
+} group;
+
+/* Rows behind the run's last repeat it: their sums are overwritten by the next run's, or are not read. */
+static void score_keys(kgen *x, const few_piece *p, const tile *t, const run *r, Val key)
 {
     gen *g = x->g;
-    Val sum[MAX_CARRIED];
+    Val sum[MAX_CARRIED], last = sub(g, r->field[0][RUN_keys], c64(g, 1)), slot = add(g, r->slot, key);
     keys_at k = {.n = few_sums(x) / t->rows};
-    fetch_once(x, t, slot, k.n);
-    for (uint32_t j = 0; j < k.n; j++) k.row[j] = row_at(x, add(g, slot, c64(g, j)));
+    fetch_once(x, t, r, key, k.n);
+    for (uint32_t j = 0; j < k.n; j++) k.row[j] = row_of(x, r->field[0], j ? smin(g, add(g, key, c64(g, j)), last) : key);
     products(x, p, t, &k, sum);
     for (uint32_t first = 0; first < few_sums(x); first += x->vector) {
         Val v = add_across(x, sum + first);
@@ -208,19 +258,22 @@ static void score_tile(kgen *x, const few_piece *p, const tile *t, void *ctx)
 {
     gen *g = x->g;
     loop l;
-    Val *group = ctx;
+    const group *k = ctx;
     uint32_t all = few_sums(x), keys = all / t->rows;
     Val i = keys < all ? loop_begin(g, &l, c64(g, 0), NULL, 0) : c64(g, 0);
-    score_keys(x, p, t, add(g, *group, i));
-    if (keys < all) loop_end(g, &l, c64(g, keys), c64(g, all));
+    score_keys(x, p, t, k->r, add(g, k->key, i));
+    if (keys < all) loop_end(g, &l, c64(g, keys), k->keys);
 }
 
-static void score(kgen *x, const few_piece *p)
+static void score_run(kgen *x, const few_piece *p, const run *r, void *ctx)
 {
+    gen *g = x->g;
     loop l;
-    Val group = loop_begin(x->g, &l, c64(x->g, 0), NULL, 0);
-    each_tile(x, p, score_tile, &group);
-    loop_end(x->g, &l, c64(x->g, few_sums(x)), p->n);
+    (void)ctx;
+    group k = {.r = r, .key = loop_begin(g, &l, c64(g, 0), NULL, 0)};
+    k.keys = smin(g, sub(g, r->field[0][RUN_keys], k.key), c64(g, few_sums(x)));
+    each_tile(x, p, score_tile, &k);
+    loop_end(g, &l, c64(g, few_sums(x)), r->field[0][RUN_keys]);
 }
 
 /* ---- softmax: lanes are rows -------------------------------------------------------------------------------------------------------- */
@@ -297,7 +350,8 @@ static void weights(kgen *x, const few_piece *p)
 /* ---- O += P V ------------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct output {
-    Val begin, end; /* keys of the block */
+    const run *r;
+    Val begin, end; /* keys of the run */
     bool masked;
 } output;
 
@@ -319,15 +373,15 @@ static void output_dims(kgen *x, const few_piece *p, const tile *t, const output
     uint32_t W = x->vector, size = x->half ? 2 : 4;
     for (uint32_t i = 0; i < t->rows * n; i++)
         sum[i] = load(g, x->vf, panel_at(x, x->few_out, lane_row(x, p, t, i / n), x->dim_v, add(g, d, c64(g, i % n * W))), W * 4);
-    Val key = loop_begin(g, &l, o->begin, sum, t->rows * n), slot = add(g, p->padded, key), row = row_at(x, slot);
+    Val key = loop_begin(g, &l, o->begin, sum, t->rows * n), slot = add(g, o->r->slot, key), row = row_of(x, o->r->field[0], key);
     for (uint32_t j = 0; j < n; j++) {
         Val dj = add(g, d, c64(g, j * W));
         v[j] = few_load(x, row, dj, tail && j + 1 == n, x->dim_v, load_value, size);
     }
     for (uint32_t i = 0; i < t->rows; i++) {
-        Val lane = add(g, t->row, c64(g, i)), weight = splat(g, load(g, g->f32, score_at(x, key, lane), 4), W);
+        Val lane = add(g, t->row, c64(g, i)), weight = splat(g, load(g, g->f32, score_at(x, slot, lane), 4), W);
         for (uint32_t j = 0; j < n; j++)
-            sum[i * n + j] = fmadd(g, weight, o->masked ? seen_value(x, v[j], key, lane) : v[j], sum[i * n + j]);
+            sum[i * n + j] = fmadd(g, weight, o->masked ? seen_value(x, v[j], slot, lane) : v[j], sum[i * n + j]);
     }
     loop_end(g, &l, c64(g, 1), o->end);
     for (uint32_t i = 0; i < t->rows * n; i++)
@@ -349,16 +403,16 @@ static void output_tile(kgen *x, const few_piece *p, const tile *t, void *ctx)
     if (rest) output_dims(x, p, t, ctx, c64(g, tiled), rest, x->dim_v % W != 0);
 }
 
-static void add_values(kgen *x, const few_piece *p, const kblock *body)
+static void add_run(kgen *x, const few_piece *p, const run *r, void *ctx)
 {
     gen *g = x->g;
     loop l;
-    output o = {.masked = is_masked(body)};
+    output o = {.r = r, .masked = *(const bool *)ctx};
     o.begin = loop_begin(g, &l, c64(g, 0), NULL, 0);
-    o.end = smin(g, add(g, o.begin, c64(g, FEW_OUTPUT_KEYS)), p->n);
-    fetch(x, add(g, p->padded, o.begin), FEW_OUTPUT_KEYS, x->dim_v * (x->half ? 2 : 4));
+    o.end = smin(g, add(g, o.begin, c64(g, FEW_OUTPUT_KEYS)), r->field[0][RUN_keys]);
+    fetch(x, r, o.begin, FEW_OUTPUT_KEYS, x->dim_v * (x->half ? 2 : 4));
     each_tile(x, p, output_tile, &o);
-    loop_end(g, &l, c64(g, FEW_OUTPUT_KEYS), p->n);
+    loop_end(g, &l, c64(g, FEW_OUTPUT_KEYS), r->field[0][RUN_keys]);
 }
 
 /* ---- a block -------------------------------------------------------------------------------------------------------------------------- */
@@ -382,9 +436,15 @@ static void by_body(kgen *x, const few_piece *p, void (*f)(kgen *, const few_pie
     go(g, done);
 }
 
+static void add_values(kgen *x, const few_piece *p, const kblock *body)
+{
+    bool masked = is_masked(body);
+    each_run(x, p, p->runs, add_run, &masked);
+}
+
 void few_attend(kgen *x, const few_piece *p)
 {
-    score(x, p);
+    each_run(x, p, c64(x->g, 0), score_run, NULL);
     by_body(x, p, finish_scores);
     rescale(x, p);
     weights(x, p);

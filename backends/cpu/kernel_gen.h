@@ -28,7 +28,7 @@ typedef struct kgen {
     /* workspace, offsets in bytes */
     uint64_t max, sum, out, new_max, scores, seen, queries, key_ptr, value_ptr, key_panel, value_panel;
     uint64_t q_ptr, o_ptr, lse_ptr, spare_row, lane_q, lane_h, lane_g, size;
-    uint64_t few_queries, few_scores, few_seen, few_factor, few_out, few_rows; /* of few.c */
+    uint64_t few_queries, few_scores, few_seen, few_factor, few_out, few_runs; /* of few.c */
     uint32_t fetch_keys; /* rows of K and V that few.c fetches ahead */
     uint64_t *lane_attr;
     VEC(kept) lane_values, key_values;
@@ -114,8 +114,9 @@ void few_run(kgen *x); /* the body of the function that runs such an item, after
 
 /* ---- few_body.c ---- */
 enum { FEW_OUTPUT_KEYS = 4 }; /* of a step of O += P V: O stays in the first-level cache, V is asked for in small bites */
+enum { RUN_row, RUN_keys, RUN_stride, RUN_WORDS }; /* keys of one page that lie one behind the other: first row; how many; bytes from row to row */
 typedef struct few_piece { /* n keys of the block against `rows` rows in one vector of lanes */
-    Val n0, n, padded;  /* first key (position); keys; rounded up for register tiles */
+    Val n0, n, runs;      /* first key (position); keys; the pages that they lie in */
     Val lane, rows, open; /* open: all rows see all keys */
 } few_piece;
 uint32_t few_sums(const kgen *x);   /* of a register tile; also the most keys that one of S takes */

@@ -187,9 +187,9 @@ void attni_drafts_open(drafts *d, memory *mem, const attn_module_desc *m);
 /* plan_ranges.c: adds the segments of t (row, rows given) for `heads` heads from `head`, and its cost. The mask is
  * bound. */
 void attni_tile_segments(drafts *d, tile *t, uint32_t head, uint32_t heads);
-/* plan_parts.c: cuts tiles. max_parts 0: as the number of workers asks for. */
+/* plan_parts.c: cuts tiles. max_parts 0: as workers and keys ask for. */
 void attni_cut_tiles(drafts *d, uint32_t max_parts);
-/* The cost above which a tile may be cut when the whole call has the cost `total`. */
+/* The cost above which a tile may be cut when the whole call has the cost `total`; one of less is not. */
 int64_t attni_uncut_cost(const drafts *d, int64_t total);
 /* plan_again.c: moves the keys of the plan to its sequences' new ones. False: it needs other items, and is broken. */
 bool attni_plan_again(attn_plan *p, const attn_plan_config *c, drafts *d);

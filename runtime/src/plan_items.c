@@ -158,23 +158,22 @@ static attn_item item_of(const attn_plan *p, const strip *s, const tile *t)
                        .segments = t->segments};
 }
 
-/* The items of a tile, for heads that lie `shift` behind those that it was drafted for. */
-static void emit_tile(attn_plan *p, const drafts *d, const strip *s, int32_t shift, const tile *t)
+/* The nth part of a tile, for heads that lie `shift` behind those that it was drafted for; its sums go from `slot` on.
+ */
+static void emit_part(attn_plan *p, const drafts *d, const strip *s, int32_t shift, const tile *t, int32_t nth,
+                      int64_t slot)
 {
     attn_item item = item_of(p, s, t);
     item.head += shift;
-    if (t->parts > 1) item.part_slot = (int32_t)p->n_slots;
-    for (int32_t i = 0; i < t->parts; i++) {
-        if (t->parts > 1) {
-            item.part = i;
-            item.segment0 = d->cuts.at[t->cut0 + i].segment0;
-            item.segments = d->cuts.at[t->cut0 + i].segments;
-        }
-        p->n_segments += item.segments;
-        p->items[p->n_items++] = item;
+    if (t->parts > 1) {
+        item.part = nth;
+        item.part_slot = (int32_t)slot;
+        item.segment0 = d->cuts.at[t->cut0 + nth].segment0;
+        item.segments = d->cuts.at[t->cut0 + nth].segments;
     }
-    if (t->parts > 1) p->n_slots += t->parts;
-    p->pairs_computed += t->pairs;
+    p->n_segments += item.segments;
+    p->items[p->n_items++] = item;
+    if (!nth) p->pairs_computed += t->pairs;
 }
 
 /* One tile for the heads of each KV head: what a decoding sequence is. */
@@ -191,19 +190,33 @@ static void emit_row(attn_plan *p, const strip *s, const tile *t, int32_t copies
     p->pairs_computed += copies * t->pairs;
 }
 
-static void emit_load(attn_plan *p, const drafts *d, const workload *l)
+/* The nth part of all tiles of all heads; false: none has so many. */
+static bool emit_parts(attn_plan *p, const drafts *d, const workload *l, int32_t nth)
 {
     const int32_t per_kv = (int32_t)d->mask.per_kv;
-    const strip *first = &d->strips.at[l->strip0];
-    if (l->strips == 1 && first->tiles == 1 && d->tiles.at[first->tile0].parts == 1) {
-        emit_row(p, first, &d->tiles.at[first->tile0], l->copies, per_kv);
-        return;
-    }
+    int64_t slot = p->n_slots;
+    bool any = false;
     for (int32_t copy = 0; copy < l->copies; copy++)
         for (size_t i = l->strip0; i < l->strip0 + l->strips; i++) {
             const strip *s = &d->strips.at[i];
-            for (size_t j = 0; j < s->tiles; j++) emit_tile(p, d, s, copy * per_kv, &d->tiles.at[s->tile0 + j]);
+            for (size_t j = s->tile0; j < s->tile0 + s->tiles; j++) {
+                const tile *t = &d->tiles.at[j];
+                if (nth < t->parts) emit_part(p, d, s, copy * per_kv, t, nth, slot), any = true;
+                if (t->parts > 1) slot += t->parts;
+            }
         }
+    if (!any) p->n_slots = slot;
+    return any;
+}
+
+static void emit_load(attn_plan *p, const drafts *d, const workload *l)
+{
+    const strip *first = &d->strips.at[l->strip0];
+    if (l->strips == 1 && first->tiles == 1 && d->tiles.at[first->tile0].parts == 1) {
+        emit_row(p, first, &d->tiles.at[first->tile0], l->copies, (int32_t)d->mask.per_kv);
+        return;
+    }
+    for (int32_t nth = 0; emit_parts(p, d, l, nth); nth++) continue;
 }
 
 /* More than were drafted when tiles have been cut. */

@@ -1,13 +1,22 @@
-/* plan_parts.c - cuts the keys of long tiles, so that few rows can keep many workers busy.
+/* plan_parts.c - cuts the keys of long tiles: so that few rows can keep many workers busy, and that heads read side by
+ * side what lies side by side.
  *
  * A tile is cut when it alone is more than a fair share of the work: then its parts run as items of their own, each
- * writes its running sums into a slot, and the last to finish merges them in order (forward.c). */
+ * writes its running sums into a slot, and the last to finish merges them in order (forward.c).
+ *
+ * It is also cut when it has few rows and many keys. Then reading K and V is all the work, and their rows lie head by
+ * head in pages, or beside those of the other heads: one head after the other over all keys has translated each address
+ * anew by the time that the next head comes to the same place. A part of all heads, then the next part of all heads,
+ * has not. Where keys are few it would only cost; and page sizes are not asked, so that they change no bit. */
 #include "plan.h"
 
 enum {
     SHARES = 4,      /* pieces of work a worker should at least find */
     PART_KEYS = 256, /* fewer keys a part are not worth the merge */
     ROUND_KEYS = 16, /* long narrow segments are cut at multiples of this */
+    FEW_LANES = 16,  /* rows that are worth it: more are compute */
+    FAR_KEYS = 16384,
+    NEAR_KEYS = 1024, /* more keys of few rows are cut into parts of this many */
     MAX_PARTS = 256
 };
 
@@ -65,23 +74,34 @@ static int64_t lanes_in_use(const drafts *d, const tile *t)
 }
 
 /* SHARES pieces a worker; all of it when nothing is to be cut. */
-int64_t attni_uncut_cost(const drafts *d, int64_t total)
+static int64_t fair_cost(const drafts *d, int64_t total)
 {
     const attn_plan *p = d->plan;
-    return p->workers <= 1 || !p->kernel->merge ? total : total / ((int64_t)p->workers * SHARES) + 1;
+    return p->workers <= 1 ? total : total / ((int64_t)p->workers * SHARES) + 1;
+}
+
+int64_t attni_uncut_cost(const drafts *d, int64_t total)
+{
+    const attn_kernel_desc *k = d->plan->kernel;
+    return k->merge ? min64(fair_cost(d, total), FAR_KEYS * (int64_t)k->vector) : total;
+}
+
+static int64_t parts_of(const drafts *d, const tile *t, int64_t fair)
+{
+    const int64_t lanes = lanes_in_use(d, t), keys = t->w.cost / lanes;
+    int64_t parts = 1;
+    if (t->w.cost > fair) parts = min64((t->w.cost + fair - 1) / fair, keys / PART_KEYS);
+    if (lanes <= FEW_LANES && keys > FAR_KEYS && keys / NEAR_KEYS > parts) parts = keys / NEAR_KEYS;
+    return min64(parts, MAX_PARTS);
 }
 
 void attni_cut_tiles(drafts *d, uint32_t max_parts)
 {
-    const attn_plan *p = d->plan;
-    if (max_parts == 1 || (!max_parts && p->workers <= 1) || !p->kernel->merge) return;
-    const int64_t share = attni_uncut_cost(d, total_cost(d));
+    if (max_parts == 1 || !d->plan->kernel->merge) return;
+    const int64_t fair = fair_cost(d, total_cost(d));
     for (size_t i = 0; i < d->tiles.n && !d->mem->failed; i++) {
         tile *t = &d->tiles.at[i];
-        if (!max_parts && t->w.cost <= share) continue;
-        int64_t parts = max_parts;
-        if (!max_parts) parts = min64((t->w.cost + share - 1) / share, t->w.cost / (PART_KEYS * lanes_in_use(d, t)));
-        if (parts > MAX_PARTS) parts = MAX_PARTS;
+        const int64_t parts = max_parts ? min64(max_parts, MAX_PARTS) : parts_of(d, t, fair);
         if (parts > 1 && t->segments) cut_tile(d, t, (int32_t)parts);
     }
 }
