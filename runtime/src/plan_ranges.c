@@ -5,10 +5,17 @@
  *                             may without must        -> narrow segments, masked
  *
  * So a diagonal costs what its vectors of lanes see, not what the tile's corner rows see. A tile with few lanes in use
- * has no wide segments: they would compute for idle lanes. */
+ * has no wide segments: they would compute for idle lanes. Its vectors take turns, a stretch of keys each, so that keys
+ * come from memory once and not once per vector. */
 #include "plan.h"
 
-enum { SHORT_OPEN = 16 }; /* unmasked keys beside masked ones that are not worth a segment of their own */
+#include <string.h>
+
+enum {
+    SHORT_OPEN = 16,  /* unmasked keys beside masked ones that are not worth a segment of their own */
+    TURN_KEYS = 256,  /* their K and V stay in a second-level cache */
+    TURN_SEGMENTS = 4 /* a vector: with more of them keys are far apart, and looking for turns costs more than it gives */
+};
 
 static void add_segment(drafts *d, tile *t, span keys, int32_t lane0, int32_t lanes, int32_t used, bool masked)
 {
@@ -89,6 +96,37 @@ static void add_vector(drafts *d, tile *t, uint32_t head, int32_t heads, int32_t
     for (size_t i = 0; i < d->masked.n; i++) add_segment(d, t, d->masked.at[i], lane0, vector, used, true);
 }
 
+/* What the tile's segments have of keys lo .. lo + TURN_KEYS - 1, vector after vector. */
+static void add_turn(drafts *d, const tile *t, int32_t segments, int64_t lo)
+{
+    for (int32_t i = 0; i < segments && !d->mem->failed; i++) {
+        attn_segment s = d->segments.at[t->segment0 + i];
+        if (s.k0 < lo) s.k0 = lo;
+        if (s.k1 > lo + TURN_KEYS) s.k1 = lo + TURN_KEYS;
+        if (s.k0 < s.k1) LIST_ADD(d->mem, &d->segments, s);
+    }
+}
+
+/* Puts the turns in the segments' place: the same keys for the same lanes. */
+static void take_turns(drafts *d, tile *t, int32_t vectors)
+{
+    const int32_t n = t->segments;
+    if (vectors < 2 || n < 2 || n > TURN_SEGMENTS * vectors || d->mem->failed) return;
+    span all = {INT64_MAX, 0};
+    for (int32_t i = 0; i < n; i++) {
+        const attn_segment *s = &d->segments.at[t->segment0 + i];
+        if (s->k0 < all.lo) all.lo = s->k0;
+        if (s->k1 > all.hi) all.hi = s->k1;
+    }
+    if (all.hi - all.lo <= TURN_KEYS) return;
+    for (int64_t lo = all.lo; lo < all.hi; lo += TURN_KEYS) add_turn(d, t, n, lo);
+    if (d->mem->failed) return;
+    attn_segment *at = &d->segments.at[t->segment0];
+    t->segments = (int32_t)d->segments.n - t->segment0 - n;
+    memmove(at, at + n, (size_t)t->segments * sizeof *at);
+    d->segments.n -= (size_t)n;
+}
+
 void attni_tile_segments(drafts *d, tile *t, uint32_t head, uint32_t heads)
 {
     const attn_kernel_desc *k = d->plan->kernel;
@@ -106,4 +144,5 @@ void attni_tile_segments(drafts *d, tile *t, uint32_t head, uint32_t heads)
         within = &d->within;
     }
     for (int32_t v = 0; v < vectors && !d->mem->failed; v++) add_vector(d, t, head, (int32_t)heads, v * vector, within);
+    if (!within) take_turns(d, t, vectors);
 }

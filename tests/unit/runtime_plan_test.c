@@ -4,7 +4,7 @@
 #include "check.h"
 #include "fake_module.h"
 
-enum { MAX_SEQS = 4, MAX_LENGTH = 110, MAX_HEADS = 8 };
+enum { MAX_SEQS = 4, MAX_LENGTH = 110, MAX_LONG = 900, MAX_HEADS = 8 };
 
 static unsigned long long state;
 static int64_t below(int64_t n) { return (int64_t)(check_random(&state) % (unsigned long long)n); }
@@ -59,7 +59,7 @@ typedef struct test_case {
     attn_plan_config config;
     int64_t q_lens[MAX_SEQS], k_lens[MAX_SEQS], positions[MAX_SEQS];
     int64_t q_start[MAX_SEQS], k_start[MAX_SEQS], q_total, k_total, q_most, k_most;
-    int32_t q_attr[MAX_SEQS * MAX_LENGTH], k_attr[MAX_SEQS * MAX_LENGTH], table[64];
+    int32_t q_attr[MAX_SEQS * MAX_LONG], k_attr[MAX_SEQS * MAX_LONG], table[64];
     const int32_t *q_attrs[1], *k_attrs[1];
     int64_t table_shape[2];
     DLTensor table_dl;
@@ -83,6 +83,10 @@ static void make_lengths(test_case *c)
         c->positions[i] = 0;
         if (c->config.k_lens)
             c->k_lens[i] = c->config.positions ? below(MAX_LENGTH) : c->q_lens[i] + below(MAX_LENGTH - c->q_lens[i]);
+        if (c->config.k_lens && !below(8)) { /* few rows, whose vectors take turns over many keys */
+            c->q_lens[i] = below(8);
+            c->k_lens[i] = MAX_LENGTH + below(MAX_LONG - MAX_LENGTH);
+        }
         c->positions[i] = c->config.positions ? below(150) : c->k_lens[i] - c->q_lens[i];
         c->q_start[i] = c->q_total, c->k_start[i] = c->k_total;
         c->q_total += c->q_lens[i], c->k_total += c->k_lens[i];
