@@ -228,7 +228,10 @@ static void run_item(attn_plan *p, const attn_item *item, void *workspace)
     p->kernel->run(&p->args, item, workspace);
     if (item->parts == 1) return;
     const unsigned before = atomic_fetch_add_explicit(&p->room.finished[item->part_slot], 1, memory_order_acq_rel);
-    if (before + 1 == (unsigned)item->parts) p->kernel->merge(&p->args, item, workspace);
+    if (before + 1 != (unsigned)item->parts) return;
+    attn_item first = *item; /* the first part stands elsewhere; they differ in keys only */
+    first.part = 0;
+    p->kernel->merge(&p->args, &first, workspace);
 }
 
 void attn_run_part(attn_plan *p, uint32_t worker, uint32_t workers)
