@@ -2,10 +2,10 @@
  * file makes (no plan), and compared with the f64 interpreter on the definition.
  *
  * K and V lie in scattered pages with NaN in every gap and behind every key that nobody sees. Now and then a visible key is NaN: the
- * rows that see it must be NaN, and no others. Segments follow the ABI, not the ranges: what a mask cuts is found pair by pair.
+ * rows that see it must be NaN, and no others. The last page ends with its last key, and no memory is behind it. Segments follow the ABI, not the ranges: what a mask cuts is found pair by pair.
  *
  *   backend_test [rounds [seed]] */
-#define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE
 #include "tests/unit/check.h"
 
 #include "backends/backend.h"
@@ -16,6 +16,7 @@
 #include <attn/attn.h>
 #include <dlfcn.h>
 #include <math.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 static unsigned long long seed = 1;
@@ -250,12 +251,25 @@ static void put_row(char *at, dtype t, const double *from, int64_t n)
     for (int64_t i = 0; i < n + GAP; i++) put(at + (size_t)i * type_size(t), t, i < n ? from[i] : NAN);
 }
 
+/* A copy for K or for V that ends where memory ends: who reads a byte behind it crashes. The next one takes its place. */
+static char *at_the_edge(bool values, const char *from, size_t size)
+{
+    enum { ROOM = 1 << 24, WALL = 1 << 16 };
+    static char *room[2];
+    if (!room[values]) {
+        room[values] = mmap(NULL, ROOM + WALL, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (room[values] == MAP_FAILED || mprotect(room[values] + ROOM, WALL, PROT_NONE)) abort();
+    }
+    if (size > ROOM) abort();
+    return memcpy(room[values] + ROOM - size, from, size);
+}
+
 /* Pages of [head][token][dim + gap], one allocation each, in no order. */
 static const char *const *make_pages(problem *x, arena *a, const double *from, int64_t dim, int64_t tokens, int64_t *token_stride,
-                                     const int64_t **heads, int64_t offset)
+                                     const int64_t **heads, bool values)
 {
     const shape *s = &x->p->shape;
-    const int64_t row = (dim + GAP) * (int64_t)type_size(s->type), n = (x->seq.n_keys + tokens - 1) / tokens;
+    const int64_t row = (dim + GAP) * (int64_t)type_size(s->type), n = (x->seq.n_keys + tokens - 1) / tokens, offset = values ? 24 : 8;
     const char **pages = ARENA_ARRAY(a, const char *, (size_t)n + 1);
     *token_stride = row;
     int64_t *head_at = ARENA_ARRAY(a, int64_t, (size_t)s->kv_heads);
@@ -269,6 +283,8 @@ static const char *const *make_pages(problem *x, arena *a, const double *from, i
                 put_row(page + head_at[g] + k % tokens * row, s->type, from + (k * s->kv_heads + g) * dim, dim);
         pages[i] = page;
     }
+    const int64_t last = n ? x->seq.n_keys - (n - 1) * tokens : 0, end = offset + ((s->kv_heads - 1) * tokens + last) * row;
+    if (n) pages[n - 1] = at_the_edge(values, pages[n - 1], (size_t)end - GAP * type_size(s->type));
     return pages;
 }
 
@@ -292,8 +308,8 @@ static void make_memory(memory *y, problem *x, arena *a)
                             .page_tokens = tokens,
                             .layer = x->layer, .o_f32 = y->whole_o, .inputs = x->inputs};
     y->seq = (attn_seq){.n_q = x->seq.n_q, .pos = x->seq.pos, .n_keys = x->seq.n_keys, .q_attr = x->seq.q_attr, .k_attr = x->seq.k_attr};
-    y->seq.k_pages = make_pages(x, a, x->k, s->dim, tokens, &g->k_token_stride, &g->k_heads, 8);
-    y->seq.v_pages = make_pages(x, a, x->v, s->dim_v, tokens, &g->v_token_stride, &g->v_heads, 24);
+    y->seq.k_pages = make_pages(x, a, x->k, s->dim, tokens, &g->k_token_stride, &g->k_heads, false);
+    y->seq.v_pages = make_pages(x, a, x->v, s->dim_v, tokens, &g->v_token_stride, &g->v_heads, true);
 }
 
 /* ---- items and segments ---------------------------------------------------------------------------------------------------------------------- */
