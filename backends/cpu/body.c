@@ -84,8 +84,7 @@ static void fetch_values(kgen *x, const piece *p, Val group, Val d, uint32_t ste
     Val key = LLVMBuildAnd(g->b, LLVMBuildUDiv(g->b, d, c64(g, step), ""), c64(g, R - 1), "");
     Val row = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->value_ptr), add(g, group, key)), 8);
     Val line = LLVMBuildAnd(g->b, mul(g, d, c64(g, 4)), c64(g, -64), "");
-    Val args[] = {byte_at(g, row, line), c32(g, 0), c32(g, 2), c32(g, 1)}; /* to read, into the second level, data */
-    intrinsic(g, "llvm.prefetch", &g->ptr, 1, args, 4);
+    prefetch(g, byte_at(g, row, line), 2);
 }
 
 static void products(kgen *x, const piece *p, Val group, Val part, const Val *key, Val *sum)

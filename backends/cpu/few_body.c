@@ -52,8 +52,8 @@ static Val load_value(kgen *x, Val p, uint32_t n)
 /* ---- runs of keys --------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct run {
-    Val slot;                   /* place of its first key in the block */
-    Val field[2][RUN_WORDS];    /* of this run and of the one that is read next */
+    Val slot;                /* place of its first key in the block */
+    Val field[2][RUN_WORDS]; /* of this run and of the one that is read next */
 } run;
 
 typedef void run_fn(kgen *x, const few_piece *p, const run *r, void *ctx);
@@ -63,12 +63,6 @@ static void load_run(kgen *x, Val index, Val *field)
     gen *g = x->g;
     Val from = at(g, g->i64, ws_at(x, x->few_runs), mul(g, index, c64(g, RUN_WORDS)));
     for (int i = 0; i < RUN_WORDS; i++) field[i] = load(g, i == RUN_row ? g->ptr : g->i64, at(g, g->i64, from, c64(g, i)), 8);
-}
-
-static void prefetch(gen *g, Val p)
-{
-    Val args[] = {p, c32(g, 0), c32(g, 3), c32(g, 1)}; /* to read, into the first level, data */
-    intrinsic(g, "llvm.prefetch", &g->ptr, 1, args, 4);
 }
 
 /* Runs first .. first + p->runs - 1 of the list, those of K or those of V. */
@@ -104,7 +98,7 @@ static void fetch(kgen *x, const run *r, Val key, uint32_t n, int64_t bytes)
     gen *g = x->g;
     for (uint32_t i = 0; i < n; i++) {
         Val row = row_ahead(x, r, add(g, key, c64(g, i)));
-        for (int64_t line = 0; line < bytes; line += 64) prefetch(g, byte_at(g, row, c64(g, line)));
+        for (int64_t line = 0; line < bytes; line += 64) prefetch(g, byte_at(g, row, c64(g, line)), 1);
     }
 }
 

@@ -75,6 +75,7 @@ Val byte_at(gen *g, Val p, Val bytes);            /* p + bytes */
 Val at(gen *g, Type t, Val p, Val index);         /* &((t *)p)[index] */
 Val load(gen *g, Type t, Val p, unsigned align);
 void store(gen *g, Val v, Val p, unsigned align);
+void prefetch(gen *g, Val p, unsigned level);     /* asks for the line of p, into the cache of that level */
 Val field(gen *g, Type s, Val p, unsigned index); /* value of a struct's field; ints become i64 */
 Block block(gen *g);
 void go(gen *g, Block b);     /* write at the end of b */

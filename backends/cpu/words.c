@@ -77,6 +77,12 @@ Val load(gen *g, Type t, Val p, unsigned align)
 
 void store(gen *g, Val v, Val p, unsigned align) { LLVMSetAlignment(LLVMBuildStore(g->b, v, p), align); }
 
+void prefetch(gen *g, Val p, unsigned level)
+{
+    Val args[] = {p, c32(g, 0), c32(g, 4 - level), c32(g, 1)}; /* to read; locality; data */
+    intrinsic(g, "llvm.prefetch", &g->ptr, 1, args, 4);
+}
+
 Val field(gen *g, Type s, Val p, unsigned index)
 {
     Type t = LLVMStructGetTypeAtIndex(s, index);

@@ -158,16 +158,14 @@ static attn_item item_of(const attn_plan *p, const strip *s, const tile *t)
                        .segments = t->segments};
 }
 
-/* The nth part of a tile, for heads that lie `shift` behind those that it was drafted for; its sums go from `slot` on.
- */
-static void emit_part(attn_plan *p, const drafts *d, const strip *s, int32_t shift, const tile *t, int32_t nth,
-                      int64_t slot)
+/* The nth part of a tile, for heads that lie `shift` behind those that it was drafted for. */
+static void emit_part(attn_plan *p, const drafts *d, const strip *s, int32_t shift, const tile *t, int32_t nth)
 {
     attn_item item = item_of(p, s, t);
     item.head += shift;
     if (t->parts > 1) {
         item.part = nth;
-        item.part_slot = (int32_t)slot;
+        item.part_slot = (int32_t)p->n_slots;
         item.segment0 = d->cuts.at[t->cut0 + nth].segment0;
         item.segments = d->cuts.at[t->cut0 + nth].segments;
     }
@@ -190,23 +188,23 @@ static void emit_row(attn_plan *p, const strip *s, const tile *t, int32_t copies
     p->pairs_computed += copies * t->pairs;
 }
 
-/* The nth part of all tiles of all heads; false: none has so many. */
-static bool emit_parts(attn_plan *p, const drafts *d, const workload *l, int32_t nth)
+/* The nth part of all tiles of all heads; returns the most parts that a tile has. Passes over the slots of all parts.
+ */
+static int32_t emit_parts(attn_plan *p, const drafts *d, const workload *l, int32_t nth)
 {
     const int32_t per_kv = (int32_t)d->mask.per_kv;
-    int64_t slot = p->n_slots;
-    bool any = false;
+    int32_t most = 1;
     for (int32_t copy = 0; copy < l->copies; copy++)
         for (size_t i = l->strip0; i < l->strip0 + l->strips; i++) {
             const strip *s = &d->strips.at[i];
-            for (size_t j = s->tile0; j < s->tile0 + s->tiles; j++) {
-                const tile *t = &d->tiles.at[j];
-                if (nth < t->parts) emit_part(p, d, s, copy * per_kv, t, nth, slot), any = true;
-                if (t->parts > 1) slot += t->parts;
+            for (size_t j = 0; j < s->tiles; j++) {
+                const tile *t = &d->tiles.at[s->tile0 + j];
+                if (nth < t->parts) emit_part(p, d, s, copy * per_kv, t, nth);
+                if (t->parts > 1) p->n_slots += t->parts;
+                if (t->parts > most) most = t->parts;
             }
         }
-    if (!any) p->n_slots = slot;
-    return any;
+    return most;
 }
 
 static void emit_load(attn_plan *p, const drafts *d, const workload *l)
@@ -216,7 +214,11 @@ static void emit_load(attn_plan *p, const drafts *d, const workload *l)
         emit_row(p, first, &d->tiles.at[first->tile0], l->copies, (int32_t)d->mask.per_kv);
         return;
     }
-    for (int32_t nth = 0; emit_parts(p, d, l, nth); nth++) continue;
+    const int64_t slots = p->n_slots;
+    for (int32_t nth = 0, most = 1; nth < most; nth++) {
+        p->n_slots = slots;
+        most = emit_parts(p, d, l, nth);
+    }
 }
 
 /* More than were drafted when tiles have been cut. */

@@ -98,9 +98,10 @@ static int64_t parts_of(const drafts *d, const tile *t, int64_t fair)
 void attni_cut_tiles(drafts *d, uint32_t max_parts)
 {
     if (max_parts == 1 || !d->plan->kernel->merge) return;
-    const int64_t fair = fair_cost(d, total_cost(d));
+    const int64_t total = total_cost(d), fair = fair_cost(d, total), uncut = attni_uncut_cost(d, total);
     for (size_t i = 0; i < d->tiles.n && !d->mem->failed; i++) {
         tile *t = &d->tiles.at[i];
+        if (!max_parts && t->w.cost <= uncut) continue;
         const int64_t parts = max_parts ? min64(max_parts, MAX_PARTS) : parts_of(d, t, fair);
         if (parts > 1 && t->segments) cut_tile(d, t, (int32_t)parts);
     }

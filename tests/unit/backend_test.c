@@ -2,7 +2,8 @@
  * file makes (no plan), and compared with the f64 interpreter on the definition.
  *
  * K and V lie in scattered pages with NaN in every gap and behind every key that nobody sees. Now and then a visible key is NaN: the
- * rows that see it must be NaN, and no others. The last page ends with its last key, and no memory is behind it. Segments follow the ABI, not the ranges: what a mask cuts is found pair by pair.
+ * rows that see it must be NaN, and no others. The last page ends with its last key, and no memory is behind it. Segments follow the
+ * ABI, not the ranges: what a mask cuts is found pair by pair.
  *
  *   backend_test [rounds [seed]] */
 #define _DEFAULT_SOURCE
