@@ -34,8 +34,10 @@ static void lay_out(kgen *x)
     x->queries = ws_take(x, (uint64_t)x->words * lanes * 4);
     x->key_ptr = ws_take(x, keys * 8);
     x->value_ptr = ws_take(x, keys * 8);
+    if (x->dot) x->pair_ptr = ws_take(x, keys * 8); /* value_ptr leads to the panel */
     if (x->half && !x->dot) x->key_panel = ws_take(x, keys * (uint64_t)x->dim * 4);
     x->value_panel = ws_take(x, keys * x->value_stride * 4);
+    x->value_pairs = x->value_panel; /* half as many rows; a block is placed as one or the other */
     x->q_ptr = ws_take(x, lanes * 8);
     x->o_ptr = ws_take(x, lanes * 8);
     x->lse_ptr = ws_take(x, lanes * 8);
@@ -58,7 +60,9 @@ static void blocks(kgen *x, const segment *s, Val k0, piece p)
     p.n0 = guarded_begin(g, &l, k0, s->k1);
     p.n = smin(g, sub(g, s->k1, p.n0), c64(g, x->block_keys));
     Val padded = p.narrow ? round_up(g, p.n, p.keys) : p.n;
-    keys_place(x, s, p.n0, p.n, padded);
+    segment placed = *s;
+    if (x->dot && !p.narrow) placed.v.pairs = true, placed.v.table = x->pair_ptr;
+    keys_place(x, &placed, p.n0, p.n, padded);
     values_emit_keys(x, p.n0, p.n, padded);
     body_attend(x, &p);
     guarded_end(g, &l, c64(g, x->block_keys));

@@ -17,7 +17,7 @@ typedef struct kgen {
     size_t n_exprs;
     int64_t dim, dim_v;
     uint32_t lanes, vector, vectors, block_keys, slack, value_stride; /* value_stride: floats from row to row of value_panel; slack: keys behind a block that register tiles may touch */
-    bool half, dot, wide_ints; /* half: K, V, Q are not f32; dot: K and Q are multiplied as pairs of bf16, as they are stored */
+    bool half, dot, wide_ints; /* half: K, V, Q are not f32; dot: bf16 is multiplied in pairs: K and Q as they are stored, wide pieces P and V too */
     int64_t words;             /* of a query in `queries`: dims, or pairs of them */
     Type vf, lane_int; /* vectors of one register */
 
@@ -26,7 +26,7 @@ typedef struct kgen {
     kop *const *finish_ops;
 
     /* workspace, offsets in bytes */
-    uint64_t max, sum, out, new_max, scores, seen, queries, key_ptr, value_ptr, key_panel, value_panel;
+    uint64_t max, sum, out, new_max, scores, seen, queries, key_ptr, value_ptr, pair_ptr, key_panel, value_panel, value_pairs;
     uint64_t q_ptr, o_ptr, lse_ptr, spare_row, lane_q, lane_h, lane_g, size;
     uint64_t few_queries, few_scores, few_seen, few_factor, few_out, few_runs; /* of few.c */
     uint32_t fetch_keys; /* rows of K and V that few.c fetches ahead */
@@ -47,7 +47,7 @@ typedef struct source { /* K or V */
     Val pages, offset, stride; /* page list; bytes from a page to this head's first row; from row to row */
     uint64_t table, panel;     /* in the workspace */
     int64_t dim, panel_stride;
-    bool convert;
+    bool convert, pairs; /* pairs: rows of two keys side by side, for wide pieces */
 } source;
 
 typedef struct segment {
@@ -77,6 +77,7 @@ segment keys_open(kgen *x); /* of the item's KV head; k1 is set by the caller */
 Val keys_row(kgen *x, const source *s, Val page, Val offset); /* address of a page's row */
 /* The rows of keys n0 .. n0 + n - 1 into the tables, or converted into the panels; then the last one up to `padded`. */
 void keys_place(kgen *x, const segment *s, Val n0, Val n, Val padded);
+Val keys_pair_at(kgen *x, Val pair, Val d); /* two keys' dim d of V, one word, where s->v.pairs placed them */
 void keys_point_to_panels(kgen *x); /* once per item */
 
 /* ---- rows.c ---- */

@@ -39,6 +39,40 @@ static void convert_row(kgen *x, const source *s, Val from, Val slot)
     }
 }
 
+/* Two rows, element by element. */
+static void interleave(kgen *x, Val a, Val b, uint32_t n, Val to)
+{
+    gen *g = x->g;
+    Val pick[64];
+    for (uint32_t half = 0; half < 2; half++) {
+        for (uint32_t i = 0; i < n; i++) pick[i] = c32(g, (half * n + i) / 2 + (i % 2 ? n : 0));
+        Val v = LLVMBuildShuffleVector(g->b, a, b, LLVMConstVector(pick, n), "");
+        store(g, v, byte_at(g, to, c64(g, half * n * 2)), 4);
+    }
+}
+
+Val keys_pair_at(kgen *x, Val pair, Val d)
+{
+    return at(x->g, x->g->i32, ws_at(x, x->value_pairs), add(x->g, mul(x->g, pair, c64(x->g, x->value_stride)), d));
+}
+
+static void convert_pair(kgen *x, const source *s, Val even, Val odd, Val pair)
+{
+    gen *g = x->g;
+    uint32_t n = 2 * x->vector;
+    int64_t d = 0;
+    for (; d + n <= s->dim; d += n) {
+        Val a = load(g, vector_of(g->i16, n), at(g, g->i16, even, c64(g, d)), 2);
+        Val b = load(g, vector_of(g->i16, n), at(g, g->i16, odd, c64(g, d)), 2);
+        interleave(x, a, b, n, keys_pair_at(x, pair, c64(g, d)));
+    }
+    for (; d < s->dim; d++) {
+        Val to = keys_pair_at(x, pair, c64(g, d));
+        store(g, load(g, g->i16, at(g, g->i16, even, c64(g, d)), 2), to, 2);
+        store(g, load(g, g->i16, at(g, g->i16, odd, c64(g, d)), 2), byte_at(g, to, c64(g, 2)), 2);
+    }
+}
+
 Val keys_row(kgen *x, const source *s, Val page, Val offset)
 {
     gen *g = x->g;
@@ -50,8 +84,19 @@ static void place_row(kgen *x, const source *s, Val page, Val offset, Val slot)
 {
     gen *g = x->g;
     Val row = keys_row(x, s, page, offset);
-    if (s->convert) convert_row(x, s, row, slot);
+    if (s->convert && !s->pairs) convert_row(x, s, row, slot);
     else store(g, row, at(g, g->ptr, ws_at(x, s->table), slot), 8);
+}
+
+/* From the table of rows. */
+static void place_pairs(kgen *x, const source *s, Val n)
+{
+    gen *g = x->g;
+    loop l;
+    Val slot = loop_begin(g, &l, c64(g, 0), NULL, 0), row[2];
+    for (int i = 0; i < 2; i++) row[i] = load(g, g->ptr, at(g, g->ptr, ws_at(x, s->table), add(g, slot, c64(g, i))), 8);
+    convert_pair(x, s, row[0], row[1], LLVMBuildUDiv(g->b, slot, c64(g, 2), ""));
+    loop_end(g, &l, c64(g, 2), n);
 }
 
 /* Row by row over page borders. Rows behind the last (a register tile's rest) repeat it: what they give is masked. */
@@ -69,6 +114,7 @@ void keys_place(kgen *x, const segment *s, Val n0, Val n, Val padded)
     carried[0] = select_of(g, stays, page, select_of(g, wraps, add(g, page, one), page));
     carried[1] = select_of(g, stays, offset, select_of(g, wraps, c64(g, 0), next));
     loop_end(g, &l, one, padded);
+    if (s->v.pairs) place_pairs(x, &s->v, n);
 }
 
 /* Converted rows always lie in the panels. */
