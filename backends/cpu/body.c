@@ -231,10 +231,11 @@ static void rescale(kgen *x, const piece *p)
 
 /* ---- exp, rowsum ---------------------------------------------------------------------------------------------------------------------- */
 
-static Val weight_of(kgen *x, Val key, Val lane, Val m)
+static Val weight_of(kgen *x, Val key, Val lane, Val m, bool rounded)
 {
     gen *g = x->g;
-    return math_exp2_falling(g, LLVMBuildFSub(g->b, load_lanes(x, x->scores, score_index(x, key, lane)), m, ""));
+    Val s = LLVMBuildFSub(g->b, load_lanes(x, x->scores, score_index(x, key, lane)), m, "");
+    return rounded ? math_exp2_falling_short(g, s) : math_exp2_falling(g, s);
 }
 
 /* A word per lane: the weights of two keys, the first in its lower half. */
@@ -263,8 +264,8 @@ static void weights(kgen *x, const piece *p)
     }
     Val i = loop_begin(g, &l, c64(g, 0), sum, Q);
     for (uint32_t j = 0; j < Q; j++) {
-        Val lane = lane_of(x, p, part, j), e = weight_of(x, i, lane, m[j]), odd = NULL;
-        if (pairs) odd = weight_of(x, add(g, i, c64(g, 1)), lane, m[j]);
+        Val lane = lane_of(x, p, part, j), e = weight_of(x, i, lane, m[j], pairs), odd = NULL;
+        if (pairs) odd = weight_of(x, add(g, i, c64(g, 1)), lane, m[j], true);
         sum[j] = LLVMBuildFAdd(g->b, sum[j], pairs ? LLVMBuildFAdd(g->b, e, odd, "") : e, "");
         Val to = pairs ? LLVMBuildUDiv(g->b, i, c64(g, 2), "") : i; /* a pair takes the place of a score that is not needed any more */
         store_lanes(x, pairs ? pack_pair(x, e, odd) : e, x->scores, score_index(x, to, lane));
