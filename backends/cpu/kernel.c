@@ -62,7 +62,7 @@ static void blocks(kgen *x, const segment *s, Val k0, piece p)
     Val padded = p.narrow ? round_up(g, p.n, p.keys) : p.n;
     segment placed = *s;
     if (x->dot && !p.narrow) placed.v.pairs = true, placed.v.table = x->pair_ptr;
-    keys_place(x, &placed, p.n0, p.n, padded);
+    keys_place(x, &placed, p.n0, p.n, padded, p.narrow);
     values_emit_keys(x, p.n0, p.n, padded);
     body_attend(x, &p);
     guarded_end(g, &l, c64(g, x->block_keys));

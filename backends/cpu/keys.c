@@ -99,8 +99,27 @@ static void place_pairs(kgen *x, const source *s, Val n)
     loop_end(g, &l, c64(g, 2), n);
 }
 
+/* A narrow piece of a tile's rim often reads its last keys for the first time, V a line of each row after the other, which no prefetcher
+ * of the machine follows. */
+static void fetch_last(kgen *x, const segment *s, Val slot, Val n)
+{
+    gen *g = x->g;
+    const source *from[] = {&s->k, &s->v};
+    Block wanted = block(g), done = block(g);
+    if (s->k.convert && s->v.convert) return;
+    branch(g, less(g, slot, sub(g, n, c64(g, x->vector))), done, wanted);
+    go(g, wanted);
+    for (int i = 0; i < 2; i++) {
+        if (from[i]->convert) continue;
+        Val row = load(g, g->ptr, at(g, g->ptr, ws_at(x, from[i]->table), slot), 8);
+        for (int64_t line = 0; line < from[i]->dim * (x->half ? 2 : 4); line += 64) prefetch(g, byte_at(g, row, c64(g, line)), 1);
+    }
+    jump(g, done);
+    go(g, done);
+}
+
 /* Row by row over page borders. Rows behind the last (a register tile's rest) repeat it: what they give is masked. */
-void keys_place(kgen *x, const segment *s, Val n0, Val n, Val padded)
+void keys_place(kgen *x, const segment *s, Val n0, Val n, Val padded, bool fetch)
 {
     gen *g = x->g;
     loop l;
@@ -109,6 +128,7 @@ void keys_place(kgen *x, const segment *s, Val n0, Val n, Val padded)
     Val i = loop_begin(g, &l, c64(g, 0), carried, 2), page = carried[0], offset = carried[1];
     place_row(x, &s->k, page, offset, i);
     place_row(x, &s->v, page, offset, i);
+    if (fetch) fetch_last(x, s, i, n);
     Val next = add(g, offset, one), wraps = LLVMBuildICmp(g->b, LLVMIntEQ, next, s->page, "");
     Val stays = LLVMBuildNot(g->b, less(g, i, last), "");
     carried[0] = select_of(g, stays, page, select_of(g, wraps, add(g, page, one), page));

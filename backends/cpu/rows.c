@@ -39,6 +39,14 @@ static void store_lane_int(kgen *x, Val v, uint64_t offset, Val lane)
     store(g, v, at(g, x->wide_ints ? g->i64 : g->i32, ws_at(x, offset), lane), x->wide_ints ? 8 : 4);
 }
 
+Val rows_pointer(kgen *x, uint64_t list, Val lane) { return load(x->g, x->g->ptr, at(x->g, x->g->ptr, ws_at(x, list), lane), 8); }
+
+/* Asks for a row of Q. */
+static void fetch_query(kgen *x, Val row)
+{
+    for (int64_t line = 0; line < x->dim * (x->half ? 2 : 4); line += 64) prefetch(x->g, byte_at(x->g, row, c64(x->g, line)), 2);
+}
+
 /* Lane i holds row i / heads, head i % heads; lanes behind the last repeat it and store into a spare row. */
 void rows_setup(kgen *x)
 {
@@ -65,6 +73,7 @@ void rows_setup(kgen *x)
         Val v = LLVMBuildSExt(g->b, load(g, g->i32, at(g, g->i32, list, row), 4), g->i64, "");
         store_lane_int(x, v, x->lane_attr[a], i);
     }
+    fetch_query(x, rows_pointer(x, x->q_ptr, i));
     loop_end(g, &l, c64(g, 1), x->used);
 }
 
@@ -79,8 +88,6 @@ Val rows_load_words(kgen *x, Val p, uint32_t n)
     if (rows_word_size(x) == 4) return load(g, vector_of(g->f32, n), p, x->dot ? 2 : 4);
     return half_to_float(g, load(g, vector_of(g->i16, n), p, 2), x->k->shape.type);
 }
-
-Val rows_pointer(kgen *x, uint64_t list, Val lane) { return load(x->g, x->g->ptr, at(x->g, x->g->ptr, ws_at(x, list), lane), 8); }
 
 Val rows_query_factor(kgen *x) { return x->load_q->e ? values_on_lanes(x, x->load_q->e) : NULL; }
 
