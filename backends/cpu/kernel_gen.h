@@ -75,9 +75,9 @@ Val values_on_lanes(kgen *x, expr e);            /* an expression over rows, for
 /* ---- keys.c ---- */
 segment keys_open(kgen *x); /* of the item's KV head; k1 is set by the caller */
 Val keys_row(kgen *x, const source *s, Val page, Val offset); /* address of a page's row */
-/* The rows of keys n0 .. n0 + n - 1 into the tables, or converted into the panels; then the last one up to `padded`;
- * fetch: the last ones are asked for. */
-void keys_place(kgen *x, const segment *s, Val n0, Val n, Val padded, bool fetch);
+/* The rows of keys n0 .. n0 + n - 1 into the tables, or converted into the panels. Not wide: then the last one up to a multiple of `tile`,
+ * and the last ones are asked for. */
+void keys_place(kgen *x, const segment *s, Val n0, Val n, bool wide, uint32_t tile);
 Val keys_pair_at(kgen *x, Val pair, Val d); /* two keys' dim d of V, one word, where s->v.pairs placed them */
 void keys_point_to_panels(kgen *x); /* once per item */
 

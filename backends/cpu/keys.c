@@ -80,10 +80,9 @@ Val keys_row(kgen *x, const source *s, Val page, Val offset)
     return byte_at(g, base, add(g, s->offset, mul(g, offset, s->stride)));
 }
 
-static void place_row(kgen *x, const source *s, Val page, Val offset, Val slot)
+static void place_row(kgen *x, const source *s, Val row, Val slot)
 {
     gen *g = x->g;
-    Val row = keys_row(x, s, page, offset);
     if (s->convert && !s->pairs) convert_row(x, s, row, slot);
     else store(g, row, at(g, g->ptr, ws_at(x, s->table), slot), 8);
 }
@@ -99,42 +98,64 @@ static void place_pairs(kgen *x, const source *s, Val n)
     loop_end(g, &l, c64(g, 2), n);
 }
 
+/* Keys first .. first + n - 1 of the block lie one behind the other, from a page's `offset`. */
+static void place_run(kgen *x, const segment *s, Val page, Val offset, Val first, Val n)
+{
+    gen *g = x->g;
+    loop l;
+    Val row[] = {keys_row(x, &s->k, page, offset), keys_row(x, &s->v, page, offset)};
+    Val slot = loop_begin(g, &l, first, row, 2);
+    place_row(x, &s->k, row[0], slot);
+    place_row(x, &s->v, row[1], slot);
+    row[0] = byte_at(g, row[0], s->k.stride);
+    row[1] = byte_at(g, row[1], s->v.stride);
+    loop_end(g, &l, c64(g, 1), add(g, first, n));
+}
+
+/* A register tile's rest repeats the last row: what it gives is masked. */
+static void repeat_last(kgen *x, const segment *s, Val n0, Val n, Val padded)
+{
+    gen *g = x->g;
+    guarded l;
+    Val slot = guarded_begin(g, &l, n, padded), last = add(g, n0, sub(g, n, c64(g, 1)));
+    Val page = LLVMBuildUDiv(g->b, last, s->page, ""), offset = LLVMBuildURem(g->b, last, s->page, "");
+    place_row(x, &s->k, keys_row(x, &s->k, page, offset), slot);
+    place_row(x, &s->v, keys_row(x, &s->v, page, offset), slot);
+    guarded_end(g, &l, c64(g, 1));
+}
+
 /* A narrow piece of a tile's rim often reads its last keys for the first time, V a line of each row after the other, which no prefetcher
  * of the machine follows. */
-static void fetch_last(kgen *x, const segment *s, Val slot, Val n)
+static void fetch_last(kgen *x, const segment *s, Val n)
 {
     gen *g = x->g;
     const source *from[] = {&s->k, &s->v};
-    Block wanted = block(g), done = block(g);
+    loop l;
     if (s->k.convert && s->v.convert) return;
-    branch(g, less(g, slot, sub(g, n, c64(g, x->vector))), done, wanted);
-    go(g, wanted);
+    Val slot = loop_begin(g, &l, smax(g, sub(g, n, c64(g, x->vector)), c64(g, 0)), NULL, 0);
     for (int i = 0; i < 2; i++) {
         if (from[i]->convert) continue;
         Val row = load(g, g->ptr, at(g, g->ptr, ws_at(x, from[i]->table), slot), 8);
         for (int64_t line = 0; line < from[i]->dim * (x->half ? 2 : 4); line += 64) prefetch(g, byte_at(g, row, c64(g, line)), 1);
     }
-    jump(g, done);
-    go(g, done);
+    loop_end(g, &l, c64(g, 1), n);
 }
 
-/* Row by row over page borders. Rows behind the last (a register tile's rest) repeat it: what they give is masked. */
-void keys_place(kgen *x, const segment *s, Val n0, Val n, Val padded, bool fetch)
+void keys_place(kgen *x, const segment *s, Val n0, Val n, bool wide, uint32_t tile)
 {
     gen *g = x->g;
     loop l;
-    Val last = sub(g, n, c64(g, 1)), one = c64(g, 1);
     Val carried[2] = {LLVMBuildUDiv(g->b, n0, s->page, ""), LLVMBuildURem(g->b, n0, s->page, "")};
     Val i = loop_begin(g, &l, c64(g, 0), carried, 2), page = carried[0], offset = carried[1];
-    place_row(x, &s->k, page, offset, i);
-    place_row(x, &s->v, page, offset, i);
-    if (fetch) fetch_last(x, s, i, n);
-    Val next = add(g, offset, one), wraps = LLVMBuildICmp(g->b, LLVMIntEQ, next, s->page, "");
-    Val stays = LLVMBuildNot(g->b, less(g, i, last), "");
-    carried[0] = select_of(g, stays, page, select_of(g, wraps, add(g, page, one), page));
-    carried[1] = select_of(g, stays, offset, select_of(g, wraps, c64(g, 0), next));
-    loop_end(g, &l, one, padded);
+    Val run = smin(g, sub(g, s->page, offset), sub(g, n, i));
+    place_run(x, s, page, offset, i, run);
+    carried[0] = add(g, page, c64(g, 1));
+    carried[1] = c64(g, 0);
+    loop_end(g, &l, run, n);
     if (s->v.pairs) place_pairs(x, &s->v, n);
+    if (wide) return;
+    repeat_last(x, s, n0, n, round_up(g, n, tile));
+    fetch_last(x, s, n);
 }
 
 /* Converted rows always lie in the panels. */
