@@ -84,9 +84,9 @@ static void fetch_values(kgen *x, const piece *p, Val group, Val d, uint32_t ste
 {
     gen *g = x->g;
     uint32_t R = p->keys;
-    if (p->narrow || x->half || p->nv > p->qk_vectors || R & (R - 1) || R * step > 16) return;
+    if (p->narrow || (x->half && !x->dot) || p->nv > p->qk_vectors || R & (R - 1) || R * step > 16) return;
     Val key = LLVMBuildAnd(g->b, LLVMBuildUDiv(g->b, d, c64(g, step), ""), c64(g, R - 1), "");
-    Val row = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->value_ptr), add(g, group, key)), 8);
+    Val row = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->dot ? x->pair_ptr : x->value_ptr), add(g, group, key)), 8);
     Val line = LLVMBuildAnd(g->b, mul(g, d, c64(g, 4)), c64(g, -64), "");
     prefetch(g, byte_at(g, row, line), 2);
 }
@@ -359,6 +359,7 @@ static void output(kgen *x, const piece *p)
     gen *g = x->g;
     loop l;
     if (p->nv > p->pv_vectors && !x->half) pack_values(x, p);
+    if (in_pairs(x, p)) keys_pair_values(x, p->n);
     int64_t tail = x->dim_v % p->dims, whole = x->dim_v - tail;
     if (whole) {
         Val d = loop_begin(g, &l, c64(g, 0), NULL, 0);

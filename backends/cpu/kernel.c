@@ -60,7 +60,7 @@ static void blocks(kgen *x, const segment *s, Val k0, piece p)
     p.n0 = guarded_begin(g, &l, k0, s->k1);
     p.n = smin(g, sub(g, s->k1, p.n0), c64(g, x->block_keys));
     segment placed = *s;
-    if (x->dot && !p.narrow) placed.v.pairs = true, placed.v.table = x->pair_ptr;
+    if (x->dot && !p.narrow) placed.v.convert = false, placed.v.table = x->pair_ptr; /* body_attend() pairs them */
     keys_place(x, &placed, p.n0, p.n, !p.narrow, p.keys);
     values_emit_keys(x, p.n0, p.n, p.narrow ? round_up(g, p.n, p.keys) : p.n);
     body_attend(x, &p);

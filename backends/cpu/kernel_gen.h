@@ -47,7 +47,7 @@ typedef struct source { /* K or V */
     Val pages, offset, stride; /* page list; bytes from a page to this head's first row; from row to row */
     uint64_t table, panel;     /* in the workspace */
     int64_t dim, panel_stride;
-    bool convert, pairs; /* pairs: rows of two keys side by side, for wide pieces */
+    bool convert;
 } source;
 
 typedef struct segment {
@@ -78,7 +78,8 @@ Val keys_row(kgen *x, const source *s, Val page, Val offset); /* address of a pa
 /* The rows of keys n0 .. n0 + n - 1 into the tables, or converted into the panels. Not wide: then the last one up to a multiple of `tile`,
  * and the last ones are asked for. */
 void keys_place(kgen *x, const segment *s, Val n0, Val n, bool wide, uint32_t tile);
-Val keys_pair_at(kgen *x, Val pair, Val d); /* two keys' dim d of V, one word, where s->v.pairs placed them */
+void keys_pair_values(kgen *x, Val n);      /* the rows of V in pair_ptr, two keys side by side, into value_pairs */
+Val keys_pair_at(kgen *x, Val pair, Val d); /* there: dim d of two keys, one word */
 void keys_point_to_panels(kgen *x); /* once per item */
 
 /* ---- rows.c ---- */

@@ -56,17 +56,17 @@ Val keys_pair_at(kgen *x, Val pair, Val d)
     return at(x->g, x->g->i32, ws_at(x, x->value_pairs), add(x->g, mul(x->g, pair, c64(x->g, x->value_stride)), d));
 }
 
-static void convert_pair(kgen *x, const source *s, Val even, Val odd, Val pair)
+static void convert_pair(kgen *x, Val even, Val odd, Val pair)
 {
     gen *g = x->g;
     uint32_t n = 2 * x->vector;
     int64_t d = 0;
-    for (; d + n <= s->dim; d += n) {
+    for (; d + n <= x->dim_v; d += n) {
         Val a = load(g, vector_of(g->i16, n), at(g, g->i16, even, c64(g, d)), 2);
         Val b = load(g, vector_of(g->i16, n), at(g, g->i16, odd, c64(g, d)), 2);
         interleave(x, a, b, n, keys_pair_at(x, pair, c64(g, d)));
     }
-    for (; d < s->dim; d++) {
+    for (; d < x->dim_v; d++) {
         Val to = keys_pair_at(x, pair, c64(g, d));
         store(g, load(g, g->i16, at(g, g->i16, even, c64(g, d)), 2), to, 2);
         store(g, load(g, g->i16, at(g, g->i16, odd, c64(g, d)), 2), byte_at(g, to, c64(g, 2)), 2);
@@ -83,18 +83,17 @@ Val keys_row(kgen *x, const source *s, Val page, Val offset)
 static void place_row(kgen *x, const source *s, Val row, Val slot)
 {
     gen *g = x->g;
-    if (s->convert && !s->pairs) convert_row(x, s, row, slot);
+    if (s->convert) convert_row(x, s, row, slot);
     else store(g, row, at(g, g->ptr, ws_at(x, s->table), slot), 8);
 }
 
-/* From the table of rows. */
-static void place_pairs(kgen *x, const source *s, Val n)
+void keys_pair_values(kgen *x, Val n)
 {
     gen *g = x->g;
     loop l;
     Val slot = loop_begin(g, &l, c64(g, 0), NULL, 0), row[2];
-    for (int i = 0; i < 2; i++) row[i] = load(g, g->ptr, at(g, g->ptr, ws_at(x, s->table), add(g, slot, c64(g, i))), 8);
-    convert_pair(x, s, row[0], row[1], LLVMBuildUDiv(g->b, slot, c64(g, 2), ""));
+    for (int i = 0; i < 2; i++) row[i] = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->pair_ptr), add(g, slot, c64(g, i))), 8);
+    convert_pair(x, row[0], row[1], LLVMBuildUDiv(g->b, slot, c64(g, 2), ""));
     loop_end(g, &l, c64(g, 2), n);
 }
 
@@ -152,7 +151,6 @@ void keys_place(kgen *x, const segment *s, Val n0, Val n, bool wide, uint32_t ti
     carried[0] = add(g, page, c64(g, 1));
     carried[1] = c64(g, 0);
     loop_end(g, &l, run, n);
-    if (s->v.pairs) place_pairs(x, &s->v, n);
     if (wide) return;
     repeat_last(x, s, n0, n, round_up(g, n, tile));
     fetch_last(x, s, n);
