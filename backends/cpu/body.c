@@ -95,19 +95,23 @@ static void products(kgen *x, const piece *p, Val group, Val part, const Val *ke
 {
     gen *g = x->g;
     loop l;
-    uint32_t R = p->keys, Q = p->qk_vectors, U = unroll_of(x->words);
-    for (uint32_t i = 0; i < R * Q; i++) sum[i] = LLVMConstNull(x->vf);
-    Val d = loop_begin(g, &l, c64(g, 0), sum, R * Q);
+    uint32_t R = p->keys, Q = p->qk_vectors, U = unroll_of(x->words), sets = p->narrow && U > 1 ? 2 : 1;
+    for (uint32_t i = 0; i < sets * R * Q; i++) sum[i] = LLVMConstNull(x->vf);
+    Val d = loop_begin(g, &l, c64(g, 0), sum, sets * R * Q);
     fetch_values(x, p, group, d, U);
     for (uint32_t u = 0; u < U; u++) {
         Val q[8], du = add(g, d, c64(g, u));
         for (uint32_t j = 0; j < Q; j++) q[j] = load_lanes(x, x->queries, score_index(x, du, lane_of(x, p, part, j)));
         for (uint32_t r = 0; r < R; r++) {
             Val k = broadcast(x, key[r], du, x->dot ? 2 : 4);
-            for (uint32_t j = 0; j < Q; j++) sum[r * Q + j] = body_product(x, k, q[j], sum[r * Q + j]);
+            for (uint32_t j = 0; j < Q; j++) {
+                Val *s = &sum[(u % sets * R + r) * Q + j];
+                *s = body_product(x, k, q[j], *s);
+            }
         }
     }
     loop_end(g, &l, c64(g, U), c64(g, x->words));
+    for (uint32_t i = 0; sets > 1 && i < R * Q; i++) sum[i] = LLVMBuildFAdd(g->b, sum[i], sum[R * Q + i], "");
 }
 
 /* ---- who sees a key ------------------------------------------------------------------------------------------------------------- */

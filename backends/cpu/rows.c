@@ -56,9 +56,9 @@ void rows_setup(kgen *x)
     Val heads = item_field(x, ITEM_heads), last = sub(g, x->in_use, c64(g, 1));
     Val spare = ws_at(x, x->spare_row), lse = arg_field(x, ARG_lse);
     Val no_lse = LLVMBuildICmp(g->b, LLVMIntEQ, lse, LLVMConstNull(g->ptr), "");
-    Val i = loop_begin(g, &l, c64(g, 0), NULL, 0), lane = smin(g, i, last), idle = less(g, last, i);
-    Val r = LLVMBuildUDiv(g->b, lane, heads, ""), h = add(g, item_field(x, ITEM_head), sub(g, lane, mul(g, r, heads)));
-    Val row = add(g, item_field(x, ITEM_row), r);
+    Val place[] = {item_field(x, ITEM_row), c64(g, 0)}; /* of the lane: row, head of the item's */
+    Val i = loop_begin(g, &l, c64(g, 0), place, 2), row = place[0], in_row = place[1], h = add(g, item_field(x, ITEM_head), in_row);
+    Val idle = less(g, last, i);
     store(g, row_address(x, ARG_q, seq_field(x, SEQ_q_offset), row, ARG_q_row_stride, h, ARG_q_head_stride),
           at(g, g->ptr, ws_at(x, x->q_ptr), i), 8);
     Val o = row_address(x, ARG_o, seq_field(x, SEQ_o_offset), row, ARG_o_row_stride, h, ARG_o_head_stride);
@@ -74,6 +74,10 @@ void rows_setup(kgen *x)
         store_lane_int(x, v, x->lane_attr[a], i);
     }
     fetch_query(x, rows_pointer(x, x->q_ptr, i));
+    Val next = add(g, in_row, c64(g, 1)), is_last = LLVMBuildNot(g->b, less(g, i, last), "");
+    Val wraps = LLVMBuildICmp(g->b, LLVMIntEQ, next, heads, "");
+    place[0] = select_of(g, is_last, row, select_of(g, wraps, add(g, row, c64(g, 1)), row));
+    place[1] = select_of(g, is_last, in_row, select_of(g, wraps, c64(g, 0), next));
     loop_end(g, &l, c64(g, 1), x->used);
 }
 
