@@ -78,17 +78,26 @@ Val body_product(kgen *x, Val k, Val q, Val sum) { return x->dot ? pair_product(
 /* Wide pieces of bf16: weights are rounded to it and lie as pairs of keys, V likewise. */
 static bool in_pairs(const kgen *x, const piece *p) { return x->dot && !p->narrow; }
 
-/* Rows of V are read a few dims at a time, key after key, where no prefetcher of the machine follows: a line of one of the group's rows
- * is asked for at each step of the products. For pieces whose lanes take one pass. */
-static void fetch_values(kgen *x, const piece *p, Val group, Val d, uint32_t step)
+/* Rows of V are read a few dims at a time, key after key, where no prefetcher of the machine follows: at each step of the products a line
+ * is asked for, of a row that the next tile needs while there are some, then of one of the group's. For pieces whose lanes take one pass. */
+static bool fetches(const piece *p, uint32_t step)
+{
+    return !p->narrow && p->nv <= p->qk_vectors && !(p->keys & (p->keys - 1)) && p->keys * step <= 16;
+}
+
+static Val fetch_from(kgen *x, const piece *p, Val group)
 {
     gen *g = x->g;
-    uint32_t R = p->keys;
-    if (p->narrow || (x->half && !x->dot) || p->nv > p->qk_vectors || R & (R - 1) || R * step > 16) return;
-    Val key = LLVMBuildAnd(g->b, LLVMBuildUDiv(g->b, d, c64(g, step), ""), c64(g, R - 1), "");
-    Val row = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->dot ? x->pair_ptr : x->value_ptr), add(g, group, key)), 8);
-    Val line = LLVMBuildAnd(g->b, mul(g, d, c64(g, 4)), c64(g, -64), "");
-    prefetch(g, byte_at(g, row, line), 2);
+    if (x->half && !x->dot) return ahead_group(x, p->keys, NULL);
+    return ahead_group(x, p->keys, at(g, g->ptr, ws_at(x, x->dot ? x->pair_ptr : x->value_ptr), group));
+}
+
+static void fetch(kgen *x, const piece *p, Val rows, Val d, uint32_t step)
+{
+    gen *g = x->g;
+    Val key = LLVMBuildAnd(g->b, LLVMBuildUDiv(g->b, d, c64(g, step), ""), c64(g, p->keys - 1), "");
+    Val line = LLVMBuildAnd(g->b, mul(g, d, c64(g, rows_word_size(x))), c64(g, -64), "");
+    prefetch(g, byte_at(g, load(g, g->ptr, at(g, g->ptr, rows, key), 8), line), 2);
 }
 
 static void products(kgen *x, const piece *p, Val group, Val part, const Val *key, Val *sum)
@@ -97,8 +106,8 @@ static void products(kgen *x, const piece *p, Val group, Val part, const Val *ke
     loop l;
     uint32_t R = p->keys, Q = p->qk_vectors, U = unroll_of(x->words), sets = p->narrow && U > 1 ? 2 : 1;
     for (uint32_t i = 0; i < sets * R * Q; i++) sum[i] = LLVMConstNull(x->vf);
-    Val d = loop_begin(g, &l, c64(g, 0), sum, sets * R * Q);
-    fetch_values(x, p, group, d, U);
+    Val rows = fetches(p, U) ? fetch_from(x, p, group) : NULL, d = loop_begin(g, &l, c64(g, 0), sum, sets * R * Q);
+    if (rows) fetch(x, p, rows, d, U);
     for (uint32_t u = 0; u < U; u++) {
         Val q[8], du = add(g, d, c64(g, u));
         for (uint32_t j = 0; j < Q; j++) q[j] = load_lanes(x, x->queries, score_index(x, du, lane_of(x, p, part, j)));

@@ -6,6 +6,7 @@
  *     ranges_code.c  ranges, live, bounds, visible: scalar functions
  *     kernel.c       run and merge of one kernel: items, segments, blocks of keys
  *     keys.c         where the keys of a block lie
+ *     ahead.c        rows that the next tile reads for the first time
  *     parts.c        partial results
  *     rows.c         a tile's lanes: addresses, per-lane values, Q transposed, O stored
  *     body.c         what happens to one block of keys: S = QK, maps, softmax, O += PV

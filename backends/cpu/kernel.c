@@ -38,6 +38,8 @@ static void lay_out(kgen *x)
     if (x->half && !x->dot) x->key_panel = ws_take(x, keys * (uint64_t)x->dim * 4);
     x->value_panel = ws_take(x, keys * x->value_stride * 4);
     x->value_pairs = x->value_panel; /* half as many rows; a block is placed as one or the other */
+    x->ahead = ws_take(x, (uint64_t)ahead_rows(x) * 8);
+    x->ahead_next = ws_take(x, 8);
     x->q_ptr = ws_take(x, lanes * 8);
     x->o_ptr = ws_take(x, lanes * 8);
     x->lse_ptr = ws_take(x, lanes * 8);
@@ -61,8 +63,13 @@ static void blocks(kgen *x, const segment *s, Val k0, piece p)
     p.n = smin(g, sub(g, s->k1, p.n0), c64(g, x->block_keys));
     segment placed = *s;
     if (x->dot && !p.narrow) placed.v.convert = false, placed.v.table = x->pair_ptr; /* body_attend() pairs them */
-    keys_place(x, &placed, p.n0, p.n, !p.narrow, p.keys);
-    values_emit_keys(x, p.n0, p.n, p.narrow ? round_up(g, p.n, p.keys) : p.n);
+    keys_place(x, &placed, p.n0, p.n);
+    Val padded = p.narrow ? round_up(g, p.n, p.keys) : p.n;
+    if (p.narrow) {
+        keys_repeat_last(x, &placed, p.n0, p.n, padded);
+        keys_fetch_last(x, &placed, p.n);
+    }
+    values_emit_keys(x, p.n0, p.n, padded);
     body_attend(x, &p);
     guarded_end(g, &l, c64(g, x->block_keys));
 }
@@ -73,6 +80,7 @@ static void emit_segments(kgen *x)
     const schedule *c = &x->k->schedule;
     segment s = keys_open(x);
     x->value_step = s.v.stride;
+    if (x->full) ahead_open(x, &s);
     Val first = item_field(x, ITEM_segment0), list = arg_field(x, ARG_segments);
     guarded l;
     Val i = guarded_begin(g, &l, first, add(g, first, item_field(x, ITEM_segments))), at_seg = at(g, g->segment_type, list, i);

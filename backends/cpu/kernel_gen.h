@@ -27,6 +27,7 @@ typedef struct kgen {
 
     /* workspace, offsets in bytes */
     uint64_t max, sum, out, new_max, scores, seen, queries, key_ptr, value_ptr, pair_ptr, key_panel, value_panel, value_pairs;
+    uint64_t ahead, ahead_next;
     uint64_t q_ptr, o_ptr, lse_ptr, spare_row, lane_q, lane_h, lane_g, size;
     uint64_t few_queries, few_scores, few_seen, few_factor, few_out, few_runs; /* of few.c */
     uint32_t fetch_keys; /* rows of K and V that few.c fetches ahead */
@@ -75,12 +76,20 @@ Val values_on_lanes(kgen *x, expr e);            /* an expression over rows, for
 /* ---- keys.c ---- */
 segment keys_open(kgen *x); /* of the item's KV head; k1 is set by the caller */
 Val keys_row(kgen *x, const source *s, Val page, Val offset); /* address of a page's row */
-/* The rows of keys n0 .. n0 + n - 1 into the tables, or converted into the panels. Not wide: then the last one up to a multiple of `tile`,
- * and the last ones are asked for. */
-void keys_place(kgen *x, const segment *s, Val n0, Val n, bool wide, uint32_t tile);
+/* The rows of keys n0 .. n0 + n - 1, n > 0, into the tables, or converted into the panels. */
+void keys_place(kgen *x, const segment *s, Val n0, Val n);
+/* A register tile's rest, up to slot `padded`, repeats the last row: what it gives is masked. */
+void keys_repeat_last(kgen *x, const segment *s, Val n0, Val n, Val padded);
+void keys_fetch_last(kgen *x, const segment *s, Val n); /* asks for the last rows of the tables */
 void keys_pair_values(kgen *x, Val n);      /* the rows of V in pair_ptr, two keys side by side, into value_pairs */
 Val keys_pair_at(kgen *x, Val pair, Val d); /* there: dim d of two keys, one word */
 void keys_point_to_panels(kgen *x); /* once per item */
+
+/* ---- ahead.c ---- */
+uint32_t ahead_rows(const kgen *x);           /* of its list */
+void ahead_open(kgen *x, const segment *s);   /* once per item: lists the rows */
+/* Addresses of the next rows, `rows` of them; when there are no more, the given ones (NULL: the last ones again). */
+Val ahead_group(kgen *x, uint32_t rows, Val otherwise);
 
 /* ---- rows.c ---- */
 void rows_setup(kgen *x);      /* the body of the function that fills the lanes' tables */

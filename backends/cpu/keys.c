@@ -111,8 +111,7 @@ static void place_run(kgen *x, const segment *s, Val page, Val offset, Val first
     loop_end(g, &l, c64(g, 1), add(g, first, n));
 }
 
-/* A register tile's rest repeats the last row: what it gives is masked. */
-static void repeat_last(kgen *x, const segment *s, Val n0, Val n, Val padded)
+void keys_repeat_last(kgen *x, const segment *s, Val n0, Val n, Val padded)
 {
     gen *g = x->g;
     guarded l;
@@ -125,7 +124,7 @@ static void repeat_last(kgen *x, const segment *s, Val n0, Val n, Val padded)
 
 /* A narrow piece of a tile's rim often reads its last keys for the first time, V a line of each row after the other, which no prefetcher
  * of the machine follows. */
-static void fetch_last(kgen *x, const segment *s, Val n)
+void keys_fetch_last(kgen *x, const segment *s, Val n)
 {
     gen *g = x->g;
     const source *from[] = {&s->k, &s->v};
@@ -140,7 +139,7 @@ static void fetch_last(kgen *x, const segment *s, Val n)
     loop_end(g, &l, c64(g, 1), n);
 }
 
-void keys_place(kgen *x, const segment *s, Val n0, Val n, bool wide, uint32_t tile)
+void keys_place(kgen *x, const segment *s, Val n0, Val n)
 {
     gen *g = x->g;
     loop l;
@@ -151,9 +150,6 @@ void keys_place(kgen *x, const segment *s, Val n0, Val n, bool wide, uint32_t ti
     carried[0] = add(g, page, c64(g, 1));
     carried[1] = c64(g, 0);
     loop_end(g, &l, run, n);
-    if (wide) return;
-    repeat_last(x, s, n0, n, round_up(g, n, tile));
-    fetch_last(x, s, n);
 }
 
 /* Converted rows always lie in the panels. */
