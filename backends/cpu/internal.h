@@ -1,6 +1,7 @@
 /* internal.h - what the files of the CPU backend share. Nobody outside includes it.
  *
- *     emit.c         the driver: targets, verification, object, library, header
+ *     emit.c         the driver: targets, limits, object, library, header
+ *     unit.c         an LLVM module and its machine code; several side by side
  *     link.c         the linker's command
  *     module_desc.c  the descriptor: constant data
  *     ranges_code.c  ranges, live, bounds, visible: scalar functions
@@ -38,7 +39,7 @@ typedef struct cpu_target {
     bool dot_bf16;
 } cpu_target;
 
-/* One compilation: an LLVM module and the words to write into it. */
+/* An LLVM module and the words to write into it. */
 typedef struct gen {
     arena *arena;
     const ir_module *ir;
@@ -154,6 +155,6 @@ const char *emit_kernel(gen *g, const kernel *k, kernel_code *out); /* kernel.c 
 void emit_module_desc(gen *g, const kind_code *kinds, const kernel_code *kernels, size_t n_variants, const backend_options *o,
                       const char *symbol); /* module_desc.c; kernels: [variant][kind] */
 
-bool link_library(const char *object, const char *library, diags *d); /* link.c */
+bool link_library(arena *a, const char *const *objects, size_t n, const char *library, diags *d); /* link.c */
 
 #endif
