@@ -111,7 +111,7 @@ static void attend_block(kgen *x, const segment *s, few_piece p, Val lane0, Val 
     gen *g = x->g;
     guarded l;
     place_runs(x, s, &p);
-    values_emit_keys(x, p.n0, p.n, p.n);
+    values_emit_keys(x, false, p.n0, p.n, p.n);
     p.lane = guarded_begin(g, &l, lane0, lane1);
     p.rows = smin(g, sub(g, x->in_use, p.lane), c64(g, x->vector));
     few_attend(x, &p);

@@ -69,7 +69,7 @@ static void blocks(kgen *x, const segment *s, Val k0, piece p)
         keys_repeat_last(x, &placed, p.n0, p.n, padded);
         keys_fetch_last(x, &placed, p.n);
     }
-    values_emit_keys(x, p.n0, p.n, padded);
+    values_emit_keys(x, !p.narrow, p.n0, p.n, padded);
     body_attend(x, &p);
     guarded_end(g, &l, c64(g, x->block_keys));
 }

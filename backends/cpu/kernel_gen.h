@@ -8,6 +8,7 @@
 typedef struct kept {
     expr e;
     uint64_t offset;
+    bool wide; /* a key's: the body without a mask reads it too */
 } kept;
 
 typedef struct kgen {
@@ -68,7 +69,7 @@ typedef struct piece {
 void values_collect(kgen *x);                    /* fills lane_values, key_values, uniform_values, wide_ints */
 void values_emit_uniform(kgen *x);               /* at the start of an item */
 void values_emit_lanes(kgen *x);                 /* per-lane values into the workspace */
-void values_emit_keys(kgen *x, Val n0, Val n, Val padded);   /* per-key values of a block */
+void values_emit_keys(kgen *x, bool wide, Val n0, Val n, Val padded); /* per-key values of a block; wide: for the body without a mask */
 void values_load_lanes(kgen *x, Val lane);       /* makes lane_known for the vector at `lane` */
 Val values_of_key(kgen *x, expr e, Val key, Val slot, Val score); /* e for one key (position; place in the block) against that vector */
 Val values_on_lanes(kgen *x, expr e);            /* an expression over rows, for the vector of lane_known */
