@@ -6,12 +6,19 @@
 
 static uint32_t order_vector(const kgen *x) { return x->vector / 2; } /* addresses in a vector */
 
+/* As far as a block, where the first-level cache has room for that: then V is asked for while K of the same tokens is read, and in small
+ * pages they lie side by side. Else as far as the schedule says. */
+static uint32_t rows_ahead(const kgen *x, uint64_t row)
+{
+    uint64_t rows = (x->k->schedule.fetch * 64 + row - 1) / row;
+    return rows > FEW_BLOCK || FEW_BLOCK * row <= FEW_ROOM ? FEW_BLOCK : (uint32_t)rows;
+}
+
 void few_lay_out(kgen *x)
 {
     const schedule *c = &x->k->schedule;
     uint64_t lanes = c->few_lanes + x->vector, keys = FEW_BLOCK + FEW_TILE_KEYS + x->vector;
-    uint64_t row = (uint64_t)x->words * rows_word_size(x), ahead = (c->fetch * 64 + row - 1) / row;
-    x->fetch_keys = (uint32_t)(ahead < FEW_BLOCK ? ahead : FEW_BLOCK);
+    x->fetch_keys = rows_ahead(x, (uint64_t)x->words * rows_word_size(x));
     x->few_queries = ws_take(x, lanes * few_row(x, x->words) * 4);
     x->few_out = ws_take(x, lanes * few_row(x, x->dim_v) * 4);
     x->few_scale = ws_take(x, lanes * 4);

@@ -76,7 +76,8 @@ static void each_run(kgen *x, const few_piece *p, Val first, run_fn *f, void *ct
 
 static Val row_of(kgen *x, const run *r, Val key) { return byte_at(x->g, r->field[RUN_row], mul(x->g, key, r->field[RUN_stride])); }
 
-/* Asks for `bytes` of each of the n rows that are read some rows after the one at `place` of the order: the nearer ones first. */
+/* Asks for `bytes` of each of the n rows that are read some rows after those from `place` of the order on. The nearer ones first: they are
+ * those that were dropped when they were the farther ones. Written out: as a loop over rows it loses a tenth. */
 static void fetch(kgen *x, Val place, uint32_t n, Val offset, int64_t bytes)
 {
     gen *g = x->g;

@@ -143,11 +143,17 @@ static Val emit_run(kgen *x, Val few)
     return f;
 }
 
+static bool is_needed(const kgen *x, int id)
+{
+    if (id == SHARED_few_packed) return few_packs(x);
+    return id != SHARED_few_seen_values || (x->partial && body_has(x->partial, OP_MASK));
+}
+
 /* In an order in which each calls only what is written. */
 static void write_shared(kgen *x)
 {
     for (int id = 0; id < SHARED_COUNT; id++)
-        if (id != SHARED_few_seen_values || (x->partial && body_has(x->partial, OP_MASK))) shared_write(x, (shared_id)id);
+        if (is_needed(x, id)) shared_write(x, (shared_id)id);
 }
 
 /* ---- reading the IR ---------------------------------------------------------------------------------------------------------------------------- */

@@ -115,6 +115,7 @@ const char *body_check(const kblock *b); /* NULL, or why this body cannot be don
 /* ---- few.c: items with few rows ---- */
 enum {
     FEW_BLOCK = 64,       /* keys of a block: K of one is fetched ahead while V of another is read, both and O stay in the first-level cache */
+    FEW_ROOM = 16384,     /* bytes that may be on their way */
     FEW_TILE_KEYS = 8,    /* the most of a register tile of S */
     FEW_OUTPUT_KEYS = 16, /* of a step of O += P V: its rows of V are read again for each tile of dims */
 };
