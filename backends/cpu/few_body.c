@@ -139,8 +139,7 @@ Val few_seen_at(kgen *x, Val slot, Val lane)
 
 bool few_packs(const kgen *x) { return x->vector > x->k->schedule.few_rows; }
 
-/* Keys of few_rows rows, side by side in a vector. */
-static Val is_packed(kgen *x, const few_piece *p) { return LLVMBuildICmp(x->g->b, LLVMIntEQ, p->step, c64(x->g, x->k->schedule.few_rows), ""); }
+Val few_is_packed(kgen *x, const few_piece *p) { return LLVMBuildICmp(x->g->b, LLVMIntEQ, p->step, c64(x->g, x->k->schedule.few_rows), ""); }
 
 /* ---- S = Q K^T ---------------------------------------------------------------------------------------------------------------------- */
 
@@ -242,7 +241,7 @@ static void store_scores(kgen *x, const few_piece *p, const tile *t, Val v, uint
         return;
     }
     Block packed = block(g), spread = block(g), done = block(g);
-    branch(g, is_packed(x, p), packed, spread);
+    branch(g, few_is_packed(x, p), packed, spread);
     go(g, packed);
     store_packed(x, p, t, v, n, slot);
     jump(g, done);
@@ -342,8 +341,8 @@ static void change_scores(kgen *x, const few_piece *p, const kblock *body)
 /* ---- O += P V ------------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct output {
-    const run *r;
-    Val begin, end; /* keys of the run */
+    const run *r;   /* NULL: of pairs */
+    Val begin, end; /* keys of the run, of the block where they come in pairs */
     bool masked;
 } output;
 
@@ -358,27 +357,82 @@ static Val seen_value(kgen *x, Val v, Val slot, Val row)
 
 static unsigned value_size(const kgen *x) { return x->half ? 2 : 4; }
 
+/* The values of a key, a vector for each of n from d. */
+static void one_key(kgen *x, const few_piece *p, const output *o, Val key, Val d, uint32_t n, bool tail, Val *v)
+{
+    gen *g = x->g;
+    uint32_t W = x->vector, size = value_size(x);
+    Val row = row_of(x, o->r, key);
+    fetch(x, add(g, p->n, add(g, o->r->slot, key)), 1, mul(g, d, c64(g, size)), n * W * size);
+    for (uint32_t j = 0; j < n; j++) v[j] = few_load(x, row, add(g, d, c64(g, j * W)), tail && j + 1 == n, x->dim_v, load_value, size);
+}
+
+/* bf16 in the lower half of words that pass for floats. */
+static Val load_low(kgen *x, Val p, uint32_t n)
+{
+    gen *g = x->g;
+    Val bits = LLVMBuildZExt(g->b, load(g, vector_of(g->i16, n), p, 2), vector_of(g->i32, n), "");
+    return LLVMBuildBitCast(g->b, bits, vector_of(g->f32, n), "");
+}
+
+static Val pair_words(kgen *x, Val low, Val high)
+{
+    gen *g = x->g;
+    Type bits = vector_of(g->i32, x->vector);
+    Val up = LLVMBuildShl(g->b, LLVMBuildBitCast(g->b, high, bits, ""), int_like(bits, 16), "");
+    return LLVMBuildBitCast(g->b, LLVMBuildOr(g->b, LLVMBuildBitCast(g->b, low, bits, ""), up, ""), x->vf, "");
+}
+
+/* Two vectors of pairs at once: a line of each row. */
+static void two_vectors(kgen *x, const Val row[2], Val d, Val *v)
+{
+    gen *g = x->g;
+    uint32_t n = 2 * x->vector;
+    Val line[2], pick[32];
+    for (int i = 0; i < 2; i++) line[i] = load(g, vector_of(g->i16, n), at(g, g->i16, row[i], d), 2);
+    for (uint32_t part = 0; part < 2; part++) {
+        for (uint32_t i = 0; i < n; i++) pick[i] = c32(g, (part * n + i) / 2 + (i % 2 ? n : 0));
+        v[part] = LLVMBuildBitCast(g->b, LLVMBuildShuffleVector(g->b, line[0], line[1], LLVMConstVector(pick, n), ""), x->vf, "");
+    }
+}
+
+/* The same of two keys, as pairs. Where the second is none its weight is 0: it must be a number, as the first is. */
+static void two_keys(kgen *x, const few_piece *p, Val slot, Val d, uint32_t n, bool tail, Val *v)
+{
+    gen *g = x->g;
+    uint32_t W = x->vector;
+    Val row[2], next = smin(g, add(g, slot, c64(g, 1)), sub(g, p->n, c64(g, 1)));
+    for (int i = 0; i < 2; i++) row[i] = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->few_order), add(g, p->n, i ? next : slot)), 8);
+    fetch(x, add(g, p->n, slot), 2, mul(g, d, c64(g, 2)), n * W * 2);
+    uint32_t whole = tail ? 0 : n / 2 * 2;
+    for (uint32_t j = 0; j < whole; j += 2) two_vectors(x, row, add(g, d, c64(g, j * W)), &v[j]);
+    for (uint32_t j = whole; j < n; j++) {
+        Val two[2], dj = add(g, d, c64(g, j * W));
+        for (int i = 0; i < 2; i++) two[i] = few_load(x, row[i], dj, tail && j + 1 == n, x->dim_v, load_low, 2);
+        v[j] = pair_words(x, two[0], two[1]);
+    }
+}
+
 /* `n` vectors of dims from d, the last of them the row's tail. */
 static void output_dims(kgen *x, const few_piece *p, const tile *t, const output *o, Val d, uint32_t n, bool tail)
 {
     gen *g = x->g;
     loop l;
     Val sum[MAX_CARRIED], v[16];
-    uint32_t W = x->vector, size = value_size(x);
+    uint32_t W = x->vector;
     for (uint32_t i = 0; i < t->rows * n; i++)
         sum[i] = load(g, x->vf, few_panel_at(x, x->few_out, lane_row(x, p, t, i / n), x->dim_v, add(g, d, c64(g, i % n * W))), W * 4);
-    Val key = loop_begin(g, &l, o->begin, sum, t->rows * n), slot = add(g, o->r->slot, key), row = row_of(x, o->r, key);
-    fetch(x, add(g, p->n, slot), 1, mul(g, d, c64(g, size)), n * W * size);
-    for (uint32_t j = 0; j < n; j++) {
-        Val dj = add(g, d, c64(g, j * W));
-        v[j] = few_load(x, row, dj, tail && j + 1 == n, x->dim_v, load_value, size);
-    }
+    Val key = loop_begin(g, &l, o->begin, sum, t->rows * n), slot = o->r ? add(g, o->r->slot, key) : LLVMBuildUDiv(g->b, key, c64(g, 2), "");
+    if (o->r) one_key(x, p, o, key, d, n, tail, v);
+    else two_keys(x, p, key, d, n, tail, v);
     for (uint32_t i = 0; i < t->rows; i++) {
         Val lane = add(g, t->row, c64(g, i)), weight = splat(g, load(g, g->f32, few_score_at(x, p, slot, lane), 4), W);
-        for (uint32_t j = 0; j < n; j++)
-            sum[i * n + j] = fmadd(g, weight, o->masked ? seen_value(x, v[j], slot, lane) : v[j], sum[i * n + j]);
+        for (uint32_t j = 0; j < n; j++) {
+            Val *to = &sum[i * n + j], vj = o->masked ? seen_value(x, v[j], slot, lane) : v[j];
+            *to = o->r ? fmadd(g, weight, vj, *to) : body_product(x, vj, weight, *to);
+        }
     }
-    loop_end(g, &l, c64(g, 1), o->end);
+    loop_end(g, &l, c64(g, o->r ? 1 : 2), o->end);
     for (uint32_t i = 0; i < t->rows * n; i++)
         store(g, sum[i], few_panel_at(x, x->few_out, lane_row(x, p, t, i / n), x->dim_v, add(g, d, c64(g, i % n * W))), W * 4);
 }
@@ -421,14 +475,31 @@ static void add_run(kgen *x, const few_piece *p, const run *r, void *ctx)
     loop_end(g, &l, c64(g, FEW_OUTPUT_KEYS), r->field[RUN_keys]);
 }
 
-static void add_values(kgen *x, bool masked)
+/* Where K Q^T is of pairs of bf16, P V is too: weights are rounded, as for many rows. */
+static void add_pairs_of_keys(kgen *x, const few_piece *p)
 {
-    few_piece p = shared_block(x);
-    each_run(x, &p, p.runs, add_run, &masked);
+    gen *g = x->g;
+    loop l;
+    output o = {.begin = loop_begin(g, &l, c64(g, 0), NULL, 0)};
+    o.end = smin(g, add(g, o.begin, c64(g, FEW_OUTPUT_KEYS)), p->n);
+    each_tile(x, p, output_tile, &o);
+    loop_end(g, &l, c64(g, FEW_OUTPUT_KEYS), p->n);
 }
 
-void few_write_values(kgen *x) { add_values(x, false); }
-void few_write_seen_values(kgen *x) { add_values(x, true); }
+void few_write_values(kgen *x)
+{
+    few_piece p = shared_block(x);
+    bool masked = false;
+    if (x->dot) few_pair_weights(x, &p), add_pairs_of_keys(x, &p);
+    else each_run(x, &p, p.runs, add_run, &masked);
+}
+
+void few_write_seen_values(kgen *x)
+{
+    few_piece p = shared_block(x);
+    bool masked = true;
+    each_run(x, &p, p.runs, add_run, &masked);
+}
 
 /* ---- a block -------------------------------------------------------------------------------------------------------------------------- */
 

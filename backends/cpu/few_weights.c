@@ -139,3 +139,69 @@ void few_write_packed(kgen *x)
     Val weights = over_keys(x, exponentials(x, &p, grown, LLVMConstNull(x->vf), keys), add_floats);
     store_rows(x, add_floats(g, sum, weights), x->sum, &p);
 }
+
+/* ---- pairs of bf16 --------------------------------------------------------------------------------------------------------------------- */
+
+/* Words: the weight of an even key in the lower half, that of the next in the upper. */
+static Val pair_of(kgen *x, Val even, Val odd)
+{
+    gen *g = x->g;
+    Val args[] = {odd, even}, pick[32];
+    uint32_t n = LLVMGetVectorSize(LLVMTypeOf(even));
+    const char *name = arena_printf(g->arena, "llvm.x86.avx512bf16.cvtne2ps2bf16.%u", n * 32);
+    Val both = intrinsic(g, name, NULL, 0, args, 2); /* even's lanes, then odd's */
+    for (uint32_t i = 0; i < 2 * n; i++) pick[i] = c32(g, i / 2 + (i % 2 ? n : 0));
+    both = LLVMBuildShuffleVector(g->b, both, LLVMGetPoison(LLVMTypeOf(both)), LLVMConstVector(pick, 2 * n), "");
+    return LLVMBuildBitCast(g->b, both, vector_of(g->f32, n), "");
+}
+
+/* Of the keys of a vector, every second one. */
+static Val every_second(kgen *x, Val v, uint32_t first)
+{
+    gen *g = x->g;
+    Val pick[16];
+    uint32_t R = x->k->schedule.few_rows, n = x->vector / 2;
+    for (uint32_t i = 0; i < n; i++) pick[i] = c32(g, (i / R * 2 + first) * R + i % R);
+    return LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(x->vf), LLVMConstVector(pick, n), "");
+}
+
+static void pair_packed(kgen *x, const few_piece *given)
+{
+    gen *g = x->g;
+    loop l;
+    few_piece p = *given;
+    p.step = c64(g, x->k->schedule.few_rows);
+    Val slot = loop_begin(g, &l, c64(g, 0), NULL, 0), v = load(g, x->vf, few_score_at(x, &p, slot, c64(g, 0)), 4);
+    Val to = few_score_at(x, &p, LLVMBuildUDiv(g->b, slot, c64(g, 2), ""), c64(g, 0));
+    store(g, pair_of(x, every_second(x, v, 0), every_second(x, v, 1)), to, 4);
+    loop_end(g, &l, c64(g, x->vector / x->k->schedule.few_rows), p.n);
+}
+
+/* An odd last key goes with one that nobody sees. */
+static void pair_spread(kgen *x, const few_piece *given)
+{
+    gen *g = x->g;
+    loop l;
+    few_piece p = *given;
+    Val zero = c64(g, 0), one = c64(g, 1);
+    p.step = c64(g, x->vector);
+    store(g, LLVMConstNull(x->vf), few_score_at(x, &p, p.n, zero), x->vector * 4);
+    Val slot = loop_begin(g, &l, zero, NULL, 0), even = load(g, x->vf, few_score_at(x, &p, slot, zero), x->vector * 4);
+    Val odd = load(g, x->vf, few_score_at(x, &p, add(g, slot, one), zero), x->vector * 4);
+    store(g, pair_of(x, even, odd), few_score_at(x, &p, LLVMBuildUDiv(g->b, slot, c64(g, 2), ""), zero), x->vector * 4);
+    loop_end(g, &l, c64(g, 2), p.n);
+}
+
+void few_pair_weights(kgen *x, const few_piece *p)
+{
+    gen *g = x->g;
+    Block packed = block(g), spread = block(g), done = block(g);
+    branch(g, few_is_packed(x, p), packed, spread);
+    go(g, packed);
+    pair_packed(x, p);
+    jump(g, done);
+    go(g, spread);
+    pair_spread(x, p);
+    jump(g, done);
+    go(g, done);
+}

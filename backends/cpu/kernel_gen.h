@@ -140,6 +140,8 @@ Val few_score_at(kgen *x, const few_piece *p, Val slot, Val lane);
 Val few_seen_at(kgen *x, Val slot, Val lane);
 Val few_panel_at(kgen *x, uint64_t panel, Val row, int64_t words, Val word);
 bool few_packs(const kgen *x);      /* vectors have room for several keys of few_rows rows */
+Val few_is_packed(kgen *x, const few_piece *p);
+void few_pair_weights(kgen *x, const few_piece *p); /* those of two keys take the place of the first half of the scores */
 void few_write_scores(kgen *x);      /* S = Q K^T */
 void few_write_peaks(kgen *x);       /* the new maxima, where no mask or map has made them */
 void few_write_weights(kgen *x);     /* exp, sums, O to the new maxima */
