@@ -13,6 +13,8 @@
  *     body.c         what happens to one block of keys: S = QK, maps, softmax, O += PV
  *     few.c          items with few rows (decoding): queries, rows ahead, O
  *     few_body.c     their blocks of keys: the same phases, with dims as lanes
+ *     few_weights.c  softmax in them
+ *     shared.c       the functions of kernels that depend on shapes only
  *     workspace.c    how these reach scratch memory, arguments and item
  *     values.c       which parts of the expressions are computed once per item, row, key or element
  *     expr_code.c    expressions to scalar or vector code
@@ -53,6 +55,7 @@ typedef struct gen {
     const cpu_target *target; /* its machine */
     Val *table_data;          /* constant tables as globals, per table; NULL until used */
     Val *bound_fn[2];         /* min_of, max_of per table; NULL until used */
+    struct shared *shapes;    /* functions that kinds of one shape share: shared.c */
 } gen;
 
 /* ---- words.c ---------------------------------------------------------------------------------------------------------------- */

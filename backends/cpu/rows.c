@@ -240,6 +240,8 @@ static void by_type(kgen *x, rows_put *put, Val lane, Val inverse)
     go(g, done);
 }
 
+void rows_finish_tile(kgen *x) { rows_finish(x, rows_put_tile); }
+
 void rows_finish(kgen *x, rows_put *put)
 {
     gen *g = x->g;

@@ -157,7 +157,7 @@ void unit_verify(const unit *u)
     LLVMDisposeMessage(message);
 }
 
-/* Names end in the target's, which have no underscore: those of different units differ. */
+/* Names hold the target's, so that those of different units differ. */
 Val unit_export(Val f, unit *to)
 {
     size_t n;
@@ -165,6 +165,8 @@ Val unit_export(Val f, unit *to)
     const gen *g = &to->g;
     LLVMSetLinkage(f, LLVMExternalLinkage);
     LLVMSetVisibility(f, LLVMHiddenVisibility);
+    Val known = LLVMGetNamedFunction(g->module, name); /* of another kind of this shape */
+    if (known) return known;
     Val declared = LLVMAddFunction(g->module, name, LLVMFunctionType(g->none, (Type[]){g->ptr, g->ptr, g->ptr}, 3, 0));
     LLVMSetVisibility(declared, LLVMHiddenVisibility);
     return declared;
