@@ -19,7 +19,7 @@ import sys
 import tempfile
 import warnings
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")  # before any peer starts a pool
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # NumPy's own threads, which the checks would wake, go on spinning into the bursts
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
@@ -45,8 +45,8 @@ def where():
     return f"{datetime.date.today()}, {processor()}"
 
 
-def choose(patterns):
-    known = cases.all_cases()
+def choose(patterns, folder):
+    known = cases.all_cases(folder)
     chosen = [n for p in patterns for n in known if fnmatch.fnmatch(n, p)]
     for p in patterns:
         if not fnmatch.filter(known, p):
@@ -115,6 +115,7 @@ def parse(argv):
     p.add_argument("--peers", default=",".join(measure.PEERS), help="which, by commas; 'none': only ours")
     p.add_argument("--threads", type=lambda s: tuple(map(int, s.split(","))), help="instead of what the case says")
     p.add_argument("--build", type=pathlib.Path, default=HERE.parent / "build", help="the build folder")
+    p.add_argument("--shapes", type=pathlib.Path, default=cases.FOLDER, metavar="DIR", help="where the shapes are")
     p.add_argument("--out", type=pathlib.Path, help="where the tables and pictures go")
     p.add_argument("--list", action="store_true"), p.add_argument("--write", type=pathlib.Path, metavar="DIR")
     p.add_argument("--redraw", type=pathlib.Path, metavar="DIR")
@@ -131,9 +132,9 @@ def main(argv):
     if args.redraw:
         write_results(report.read_csv(args.redraw / "table.csv"), args.redraw, (args.redraw / "where.txt").read_text().strip())
         return 0
-    chosen = choose(args.case + (list(ALL) if args.all else []))
+    chosen = choose(args.case + (list(ALL) if args.all else []), args.shapes)
     if args.list or not chosen:
-        print("\n".join(cases.all_cases()))
+        print("\n".join(cases.all_cases(args.shapes)))
         return 0
     if args.write:
         for case in chosen:

@@ -46,7 +46,10 @@ class Ggml:
 
 
 def find_package(module):
-    spec = importlib.util.find_spec(module)
+    try:
+        spec = importlib.util.find_spec(module)
+    except ValueError:  # there is something of this name that was never a package
+        spec = None
     if not spec or not spec.submodule_search_locations:
         raise Absent(f"{module} is not installed")
     return pathlib.Path(spec.submodule_search_locations[0]) / "lib"

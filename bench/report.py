@@ -35,7 +35,7 @@ def write_csv(rows, path):
     with open(path, "w", newline="", encoding="utf-8") as f:
         out = csv.writer(f, lineterminator="\n")
         out.writerow(FIELDS)
-        out.writerows([f"{v:.6g}" if isinstance(v, float) else v for v in dataclasses.astuple(r)] for r in rows)
+        out.writerows([f"{v:.9g}" if isinstance(v, float) else v for v in dataclasses.astuple(r)] for r in rows)
 
 
 def read_csv(path):
