@@ -5,6 +5,7 @@
   compare.py 'protocol/causal*' llama3/8b_decode --peers sdpa,ortgqa
   compare.py --list                       the cases of bench/shapes
   compare.py --write DIR sparse/blocks_d64    a case as .attn and .npy files, for attn-bench
+  compare.py --all --page docs/performance.md   the same, with the table put into a page and the rest into the folder of its name
   compare.py --redraw DIR                 table.md and the pictures of DIR/table.csv once more
 
 A peer that is not installed (bench/requirements.txt) is left out, and said so. Every result, ours too, is compared with float64 on some rows;
@@ -86,12 +87,14 @@ def run(args, chosen):
     return rows
 
 
-def write_results(rows, folder, text):
+def write_results(rows, folder, text, page):
     folder.mkdir(parents=True, exist_ok=True)
     goals = report.read_goals()
     report.write_csv(rows, folder / "table.csv")
     (folder / "table.md").write_text(report.markdown(rows, goals, text), encoding="utf-8")
     (folder / "where.txt").write_text(text + "\n", encoding="utf-8")
+    if page:
+        report.put_into(page, "compare", report.markdown(rows, goals, text))
     print(f"{folder}: table.md, table.csv, {', '.join(charts.write_all(rows, goals, text, folder))}")
 
 
@@ -117,9 +120,11 @@ def parse(argv):
     p.add_argument("--build", type=pathlib.Path, default=HERE.parent / "build", help="the build folder")
     p.add_argument("--shapes", type=pathlib.Path, default=cases.FOLDER, metavar="DIR", help="where the shapes are")
     p.add_argument("--out", type=pathlib.Path, help="where the tables and pictures go")
+    p.add_argument("--page", type=pathlib.Path, help="a Markdown page that takes the table; --out is then its name without .md")
     p.add_argument("--list", action="store_true"), p.add_argument("--write", type=pathlib.Path, metavar="DIR")
     p.add_argument("--redraw", type=pathlib.Path, metavar="DIR")
     args = p.parse_args(argv)
+    args.out = args.out or (args.page and args.page.with_suffix(""))
     args.peers = [] if args.peers == "none" else args.peers.split(",")
     unknown = [n for n in args.peers if n not in measure.PEERS]
     if unknown:
@@ -130,7 +135,7 @@ def parse(argv):
 def main(argv):
     args = parse(argv)
     if args.redraw:
-        write_results(report.read_csv(args.redraw / "table.csv"), args.redraw, (args.redraw / "where.txt").read_text().strip())
+        write_results(report.read_csv(args.redraw / "table.csv"), args.redraw, (args.redraw / "where.txt").read_text().strip(), args.page)
         return 0
     chosen = choose(args.case + (list(ALL) if args.all else []), args.shapes)
     if args.list or not chosen:
@@ -143,7 +148,7 @@ def main(argv):
     warnings.filterwarnings("ignore")
     rows = run(args, chosen)
     if args.out:
-        write_results(rows, args.out, where())
+        write_results(rows, args.out, where(), args.page)
     wrong = [r for r in rows if r.status.startswith("wrong")]
     for r in wrong:
         print(f"error: {r.case}: {r.runner} {r.status}", file=sys.stderr)
@@ -153,5 +158,5 @@ def main(argv):
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except (cases.CaseError, ours.OursError, OSError) as e:
+    except (cases.CaseError, ours.OursError, OSError, ValueError) as e:
         sys.exit(f"compare.py: error: {e}")

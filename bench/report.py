@@ -9,6 +9,7 @@ import measure
 GOALS = pathlib.Path(__file__).resolve().parent / "goals.txt"
 FIELDS = [f.name for f in dataclasses.fields(measure.Row)]
 COLUMNS = (("sdpa", "SDPA"), ("flex", "Flex, best block"), ("flex128", "Flex, block 128"), ("ort", "ONNX Runtime"), ("llamacpp", "llama.cpp"))
+LESS = ("compile", "pair")  # figures that are better when they are smaller
 FLEX, ORT = ("flex32", "flex64", "flex128"), ("ortgqa", "ortmha")
 
 
@@ -82,7 +83,7 @@ def group(rows):
 def judge(goal, value):
     if value is None:
         return "not measured"
-    better = (lambda limit: value <= limit) if goal.what == "compile" else (lambda limit: value >= limit)
+    better = (lambda limit: value <= limit) if goal.what in LESS else (lambda limit: value >= limit)
     return "aim" if better(goal.aim) else "floor" if better(goal.floor) else "**below**"
 
 
@@ -133,6 +134,16 @@ def left_out(rows):
         if r.status != "ok":
             reasons.setdefault((r.runner, r.status), []).append(short(r.case))
     return [f"{runner}: {status} ({len(of)} cases)" if len(of) > 3 else f"{runner}: {status} ({', '.join(of)})" for (runner, status), of in reasons.items()]
+
+
+def put_into(page, name, text):
+    """Replaces what stands between the comments `name` and `/name` of a Markdown page."""
+    old = page.read_text(encoding="utf-8")
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    if begin not in old or end not in old.split(begin)[1]:
+        raise ValueError(f"{page} has no place for {name}: {begin.strip()} .. {end}")
+    before, rest = old.split(begin, 1)
+    page.write_text(f"{before}{begin}\n{text.strip()}\n\n{end}{rest.split(end, 1)[1]}", encoding="utf-8")
 
 
 def markdown(rows, goals, where):

@@ -60,7 +60,7 @@ class Shapes(unittest.TestCase):
             hits = [c for n, c in known.items() if fnmatch.fnmatch(n, g.case) and g.threads in c.threads]
             self.assertTrue(hits, g)
             for what in g.what.split("|"):
-                self.assertIn(what, [*measure.PEERS, "peak", "read", "compile"])
+                self.assertIn(what, [*measure.PEERS, "peak", "read", "compile", "pair"])
                 self.assertFalse(any(what.startswith(c.without) for c in hits), g)
 
 
