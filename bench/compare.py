@@ -81,6 +81,9 @@ def run(args, chosen):
                 for row in new:
                     print_row(row)
                 rows += new
+                if args.out:  # what is there stays there, should a peer end the process
+                    args.out.mkdir(parents=True, exist_ok=True)
+                    report.write_csv(rows, args.out / "table.csv")
                 flex = report.group(new)[0].column("flex")
                 if flex:
                     best[case.clauses] = flex.runner
