@@ -105,13 +105,15 @@ static uint32_t exchanged(uint32_t i, uint32_t unit) { return i ^ unit; }
 static Val load_rows(kgen *x, uint64_t lanes, const few_piece *p)
 {
     uint32_t R = x->k->schedule.few_rows;
+    if (R == 1) return splat(x->g, load(x->g, x->g->f32, ws_float(x, lanes, p->lane), 4), x->vector);
     return shuffled(x, load(x->g, vector_of(x->g->f32, R), ws_float(x, lanes, p->lane), 4), x->vector, repeated, R);
 }
 
 static void store_rows(kgen *x, Val v, uint64_t lanes, const few_piece *p)
 {
     uint32_t R = x->k->schedule.few_rows;
-    store(x->g, shuffled(x, v, R, repeated, R), ws_float(x, lanes, p->lane), 4);
+    v = R == 1 ? LLVMBuildExtractElement(x->g->b, v, c32(x->g, 0), "") : shuffled(x, v, R, repeated, R);
+    store(x->g, v, ws_float(x, lanes, p->lane), 4);
 }
 
 static Val add_floats(gen *g, Val a, Val b) { return LLVMBuildFAdd(g->b, a, b, ""); }

@@ -35,6 +35,7 @@ struct shared {
     const schedule *schedule;
     shape shape;
     bool dot, scaled, wide_ints;
+    uint64_t last; /* of the workspace's places that they reach */
     Val fn[SHARED_COUNT];
     shared *next;
 };
@@ -57,14 +58,23 @@ static bool fits(const shared *s, const kgen *x)
            s->scaled == (x->load_q->e != 0) && s->wide_ints == x->wide_ints;
 }
 
+static uint64_t last_place(const kgen *x)
+{
+    const size_t attrs = x->g->ir->symbols.attrs.n;
+    return attrs ? x->lane_attr[attrs - 1] : x->lane_g;
+}
+
 shared *shared_of(kgen *x)
 {
     gen *g = x->g;
     for (shared *s = g->shapes; s; s = s->next)
-        if (fits(s, x)) return s;
+        if (fits(s, x)) {
+            ATTNC_CHECK(s->last == last_place(x)); /* all that moves places is compared */
+            return s;
+        }
     shared *s = ARENA_ARRAY(g->arena, shared, 1);
     *s = (shared){.target = g->target, .schedule = &x->k->schedule, .shape = x->k->shape, .dot = x->dot, .scaled = x->load_q->e != 0,
-                  .wide_ints = x->wide_ints, .next = g->shapes};
+                  .wide_ints = x->wide_ints, .last = last_place(x), .next = g->shapes};
     return g->shapes = s;
 }
 

@@ -580,6 +580,25 @@ static void few_rows(void)
     few = false;
 }
 
+/* Kinds that differ from the first in one thing of their shape each, or in what lies behind it: who shares functions with whom must tell. */
+static void shapes(void)
+{
+    const char *air = "module \"shapes\" { layers 8; schedule a, b, c, d, e, f, g, h; attr doc;"
+                      "pattern a {" SHAPE(4, 1, 32, 32, bf16) "mask k <= q; scale 0.5; }"
+                      "pattern b {" SHAPE(4, 1, 32, 20, bf16) "mask k <= q; scale 0.5; }"
+                      "pattern c {" SHAPE(4, 1, 24, 32, bf16) "mask k <= q; scale 0.5; }"
+                      "pattern d {" SHAPE(4, 2, 32, 32, bf16) "mask k <= q and (g == 0 or q - k < 30); scale 0.5; }"
+                      "pattern e {" SHAPE(4, 1, 32, 32, f16) "mask k <= q; scale 0.5; }"
+                      "pattern f {" SHAPE(4, 1, 32, 32, bf16) "mask k <= q and (q - k) * 1000000 < 50000000 + h; scale 0.5; }"
+                      "pattern g {" SHAPE(4, 1, 32, 32, bf16) "mask k <= q; scale 0.5 + 0.25 * float(h); }"
+                      "pattern h {" SHAPE(4, 1, 32, 32, bf16) "mask k <= q and doc.q == doc.k; scale 0.5; }"
+                      "}";
+    check_module(air, rounds, 1, 1);
+    few = true;
+    check_module(air, rounds, 1, 1);
+    few = false;
+}
+
 /* What the descriptor says of a module. */
 static void descriptor(void)
 {
@@ -613,6 +632,7 @@ int main(int argc, char **argv)
     RUN(masks);
     RUN(scores);
     RUN(few_rows);
+    RUN(shapes);
     RUN(large_logits);
     return CHECK_DONE();
 }
