@@ -48,13 +48,15 @@ typedef struct session {
     cpu_target chosen[TARGET_COUNT]; /* as targets[], with this machine's name when native */
 } session;
 
-/* Targets are compiled side by side where several objects may become one file. */
+/* Where several objects may become one file, code is compiled side by side: the descriptor and what any processor runs, and for each target
+ * the kernels and what they share. */
 static void open_session(session *s, arena *a, const ir_module *m, size_t n_variants, const backend_options *o)
 {
-    *s = (session){.n_units = o->emit == EMIT_SO && n_variants > 1 ? 1 + n_variants : 1};
+    *s = (session){.n_units = o->emit == EMIT_SO ? 1 + 2 * n_variants : 1};
     s->units = ARENA_ARRAY(a, unit, s->n_units);
     unit_open_llvm();
     for (size_t i = 0; i < s->n_units; i++) unit_open(&s->units[i], a, m);
+    for (size_t i = 1; i < s->n_units; i += 2) s->units[i].g.for_shared = &s->units[i + 1].g;
     memcpy(s->chosen, targets, sizeof targets);
 }
 
@@ -86,6 +88,7 @@ enum { OPTIMISED_FUNCTION = 25000, OPTIMISED_MODULE = 600000, MOST_FUNCTION = 15
 static bool count_code(session *s, unit *u, const pattern *p, diags *d)
 {
     unit_count(u, &s->instructions, &s->largest);
+    if (u->g.for_shared) unit_count(u + 1, &s->instructions, &s->largest);
     if (s->instructions <= MOST_MODULE && s->largest <= MOST_FUNCTION) return true;
     if (s->largest > MOST_FUNCTION)
         diag_report(d, DIAG_ID_TOO_LARGE, p->where, "pattern %s: its kernel comes to more than %d instructions", p->name, MOST_FUNCTION);
@@ -104,19 +107,20 @@ static void choose_effort(session *s, diags *d)
     for (size_t i = 0; i < s->n_units; i++) unit_do_not_optimise(&s->units[i]);
 }
 
-/* The kernels of a target, into the unit of its own if there are several. */
+/* The kernels of a target. */
 static bool build_variant(session *s, size_t v, const backend_variant *variant, kernel_code *kernels, diags *d)
 {
-    unit *first = &s->units[0], *u = &s->units[s->n_units > 1 ? 1 + v : 0];
-    const ir_module *m = u->g.ir;
-    u->g.target = &s->chosen[variant->target];
+    unit *u = &s->units[s->n_units > 1 ? 1 + 2 * v : 0];
+    gen *first = &s->units[0].g;
+    const ir_module *m = first->ir;
+    u->g.target = gen_of_shared(&u->g)->target = &s->chosen[variant->target];
     for (size_t i = 0; i < m->patterns.n; i++) {
         const kernel *k = variant->kernels[i];
         const char *wrong = emit_kernel(&u->g, k, &kernels[i]);
         if (!wrong && !count_code(s, u, m->patterns.at[k->pattern], d)) return false;
-        if (!wrong && u != first) {
-            kernels[i].run = unit_export(kernels[i].run, first);
-            kernels[i].merge = unit_export(kernels[i].merge, first);
+        if (!wrong && &u->g != first) {
+            kernels[i].run = import_function(first, kernels[i].run);
+            kernels[i].merge = import_function(first, kernels[i].merge);
         }
         if (!wrong) continue;
         diag_report(d, DIAG_ID_UNSUPPORTED, m->patterns.at[k->pattern]->where, "pattern %s for %s: %s", k->name,

@@ -56,6 +56,7 @@ typedef struct gen {
     Val *table_data;          /* constant tables as globals, per table; NULL until used */
     Val *bound_fn[2];         /* min_of, max_of per table; NULL until used */
     struct shared *shapes;    /* functions that kinds of one shape share: shared.c */
+    struct gen *for_shared;   /* where they are written; NULL: here */
 } gen;
 
 /* ---- words.c ---------------------------------------------------------------------------------------------------------------- */
@@ -89,6 +90,8 @@ void jump(gen *g, Block b);
 void branch(gen *g, Val c, Block yes, Block no);
 void set_attribute(gen *g, Val fn, const char *key, const char *value);
 Val add_function(gen *g, const char *name, Type result, Type *args, unsigned n); /* internal, for g->target; becomes g->fn */
+Val import_function(gen *g, Val f); /* a function of another module, to be called from this one; never known outside of the library */
+gen *gen_of_shared(gen *g);
 
 enum { MAX_CARRIED = 32 };
 /* A counted loop that runs at least once, with values carried in phis. */

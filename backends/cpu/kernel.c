@@ -151,19 +151,6 @@ static Val emit_run(kgen *x, Val few)
     return f;
 }
 
-static bool is_needed(const kgen *x, int id)
-{
-    if (id == SHARED_few_packed) return few_packs(x);
-    return id != SHARED_few_seen_values || (x->partial && body_has(x->partial, OP_MASK));
-}
-
-/* In an order in which each calls only what is written. */
-static void write_shared(kgen *x)
-{
-    for (int id = 0; id < SHARED_COUNT; id++)
-        if (is_needed(x, id)) shared_write(x, (shared_id)id);
-}
-
 /* ---- reading the IR ---------------------------------------------------------------------------------------------------------------------------- */
 
 static const kop *find_op(const kblock *b, kop_code c)
@@ -224,6 +211,23 @@ static void prepare(kgen *x)
     x->lane_int = vector_of(x->wide_ints ? g->i64 : g->i32, x->vector);
     lay_out(x);
     x->shared = shared_of(x);
+}
+
+static bool is_needed(const kgen *x, int id)
+{
+    if (id == SHARED_few_packed) return few_packs(x);
+    return id != SHARED_few_seen_values || (x->partial && body_has(x->partial, OP_MASK));
+}
+
+/* In an order in which each calls only what is written; into the module that is for them. */
+static void write_shared(const kgen *x)
+{
+    kgen y = {.g = gen_of_shared(x->g), .k = x->k, .pool = x->pool};
+    const char *wrong = read_kernel(&y);
+    ATTNC_CHECK(!wrong);
+    prepare(&y);
+    for (int id = 0; id < SHARED_COUNT; id++)
+        if (is_needed(&y, id)) shared_write(&y, (shared_id)id);
 }
 
 const char *emit_kernel(gen *g, const kernel *k, kernel_code *out)

@@ -1,6 +1,6 @@
 /* shared.c - functions that depend on a kernel's shape and schedule, not on its expressions: written once for all layer kinds of one shape.
  *
- * They reach the workspace by its offsets, of which those that expressions change come last (kernel.c). */
+ * Where several modules are compiled side by side they are in one of their own. They reach the workspace by its offsets, of which those that expressions change come last (kernel.c). */
 #include "backends/cpu/kernel_gen.h"
 
 /* What they are called with, all words of 64 bits. */
@@ -66,7 +66,7 @@ static uint64_t last_place(const kgen *x)
 
 shared *shared_of(kgen *x)
 {
-    gen *g = x->g;
+    gen *g = gen_of_shared(x->g);
     for (shared *s = g->shapes; s; s = s->next)
         if (fits(s, x)) {
             ATTNC_CHECK(s->last == last_place(x)); /* all that moves places is compared */
@@ -107,7 +107,7 @@ void shared_write(kgen *x, shared_id id)
 Val shared_function(const kgen *x, shared_id id)
 {
     ATTNC_CHECK(x->shared->fn[id]);
-    return x->shared->fn[id];
+    return gen_of_shared(x->g) == x->g ? x->shared->fn[id] : import_function(x->g, x->shared->fn[id]);
 }
 
 static Val call(kgen *x, shared_id id, Val *args, unsigned n)

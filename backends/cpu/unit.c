@@ -157,21 +157,6 @@ void unit_verify(const unit *u)
     LLVMDisposeMessage(message);
 }
 
-/* Names hold the target's, so that those of different units differ. */
-Val unit_export(Val f, unit *to)
-{
-    size_t n;
-    const char *name = LLVMGetValueName2(f, &n);
-    const gen *g = &to->g;
-    LLVMSetLinkage(f, LLVMExternalLinkage);
-    LLVMSetVisibility(f, LLVMHiddenVisibility);
-    Val known = LLVMGetNamedFunction(g->module, name); /* of another kind of this shape */
-    if (known) return known;
-    Val declared = LLVMAddFunction(g->module, name, LLVMFunctionType(g->none, (Type[]){g->ptr, g->ptr, g->ptr}, 3, 0));
-    LLVMSetVisibility(declared, LLVMHiddenVisibility);
-    return declared;
-}
-
 /* ---- code ------------------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct work {

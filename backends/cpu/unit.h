@@ -20,8 +20,6 @@ void unit_close(unit *u);
 void unit_count(unit *u, uint64_t *instructions, uint64_t *largest);
 void unit_do_not_optimise(unit *u);
 void unit_verify(const unit *u); /* ends the program by an internal error */
-/* Makes a kernel function of another unit known in `to`; never outside of the library. */
-Val unit_export(Val f, unit *to);
 /* Machine code or assembly of all units, in as many threads as there are processors. */
 void units_compile(unit *units, size_t n, LLVMCodeGenFileType type);
 
