@@ -62,7 +62,8 @@ def print_row(row):
         line = "right"
     else:
         line = f"{row.ms:10.3f} ms  {100 * row.share:5.1f} %  {row.ratio:7.2f} x ours  error {row.error:.1e}  {row.note}"
-    print(f"{row.case:32} {row.threads}  {row.runner:9} {line}", flush=True)
+    busy = f"  (others: {100 * row.busy:.0f} % of the cores)" if row.threads > 1 and row.busy > report.BUSY else ""
+    print(f"{row.case:32} {row.threads}  {row.runner:9} {line}{busy}", flush=True)
 
 
 def peers_for(names, threads, best_blocks, case):
