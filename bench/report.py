@@ -115,15 +115,15 @@ def time_text(ms):
 
 def ratio_table(cases):
     """Ours, and how many times longer each peer takes."""
-    lines = []
+    lines, columns = [], [(key, title) for key, title in COLUMNS if any(c.column(key) for c in cases)]
     for c in cases:
         o = c.ours
         cells = [short(c.name) + " *" * c.spoilt, str(c.threads), time_text(o.ms) if o.status == "ok" else o.status, f"{100 * o.share:.0f} %"]
-        for key, _ in COLUMNS:
+        for key, _ in columns:
             r = c.column(key)
             cells.append(f"{r.ratio:.2f} ({time_text(r.ms)} ms)" if r else "-")
         lines.append(cells)
-    return table(["case", "threads", "ours, ms", "of the burst"] + [title for _, title in COLUMNS], lines)
+    return table(["case", "threads", "ours, ms", "of the burst"] + [title for _, title in columns], lines)
 
 
 def number(goal, value):
@@ -168,5 +168,8 @@ def busy_line(cases):
 def markdown(rows, goals, where):
     cases = group(rows)
     notes = "".join(f"- {line}\n" for line in left_out(rows))
+    lines = goal_lines(cases, goals)
+    aimed = f"Goals:\n\n{goal_table(cases, goals)}\n" if lines else ""
+    left = f"Without a figure:\n\n{notes}" if notes else ""
     return (f"{where}\n\nTimes of peers over ours, each against the bursts beside it (and in brackets their own time). `of the burst`: our share of multiply-adds, "
-            f"for decoding of a plain read.\n\n{busy_line(cases)}{ratio_table(cases)}\nGoals:\n\n{goal_table(cases, goals)}\nWithout a figure:\n\n{notes}")
+            f"for decoding of a plain read.\n\n{busy_line(cases)}{ratio_table(cases)}\n{aimed}{left}")
