@@ -351,13 +351,15 @@ static const char *ranges_error(const kernel *k)
 
 static bool fits(uint32_t sums, uint32_t vectors, uint32_t registers) { return sums + vectors + 1 <= registers; }
 
-static const char *schedule_error(const kernel *k)
+const char *schedule_verify(const schedule *s, dtype type)
 {
-    const schedule *s = &k->schedule;
     enum { MOST = 4096 };
-    const uint32_t all[] = {s->lanes,   s->vector,     s->key_block,   s->qk_keys,    s->qk_vectors,
-                            s->pv_dims, s->pv_vectors, s->narrow_keys, s->narrow_dims,
-                            s->few_lanes, s->few_rows, s->few_keys, s->fetch};
+    const uint32_t all[] = {
+#define FIELD(name) s->name,
+#include "ir/kernel/schedule_fields.def"
+#undef FIELD
+        s->vector,
+    };
     if (!s->lanes) return s->vector || s->key_block ? "a schedule has lanes" : NULL;
     if (s->target >= TARGET_COUNT) return "the schedule's target is unknown";
     for (size_t i = 0; i < ATTNC_COUNT(all); i++)
@@ -377,7 +379,7 @@ static const char *schedule_error(const kernel *k)
         return "few rows and keys must be powers of two that fill vectors";
     if (!fits(s->few_rows * s->few_keys, s->few_keys, t->registers) || s->few_rows > s->vector || s->few_lanes > s->lanes)
         return "a register tile of few rows does not fit the target's registers or vectors";
-    if (s->dot_bf16 && (!t->dot_bf16 || k->shape.type != DTYPE_BF16))
+    if (s->dot_bf16 && (!t->dot_bf16 || type != DTYPE_BF16))
         return "dot_bf16 needs a target that has it and bf16 storage";
     return NULL;
 }
@@ -407,7 +409,7 @@ static const char *head_error(const kernel *k)
     if ((k->split || k->grouped || k->base2 || k->ranges) && !has_init(k))
         return "base2, grouped, split and ranges need the online form (init)";
     const char *error = ranges_error(k);
-    return error ? error : schedule_error(k);
+    return error ? error : schedule_verify(&k->schedule, k->shape.type);
 }
 
 const char *kernel_verify(const kernel *k)
