@@ -1,0 +1,281 @@
+/* tune.c - --tune: coordinate descent over schedules, measured against the table's row; the winner is measured again and stored. */
+#define _POSIX_C_SOURCE 200809L
+#include "tools/attnc/tune.h"
+#include "tools/attnc/processor.h"
+#include "tools/attnc/schedule_choice.h"
+#include "tools/attnc/tune_space.h"
+#include <dirent.h>
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { ROUNDS = 9, FINAL_ROUNDS = 27 };
+
+/* ---- signals ------------------------------------------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t caught; /* a handler reaches nothing else */
+
+static void on_signal(int number) { caught = number; }
+static bool is_stopped(void) { return caught != 0; }
+
+static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+
+/* What is ignored (nohup) stays ignored. */
+static void catch_signals(struct sigaction *before)
+{
+    struct sigaction a = {.sa_handler = on_signal};
+    sigemptyset(&a.sa_mask);
+    for (size_t i = 0; i < ATTNC_COUNT(signals); i++)
+        if (!sigaction(signals[i], &a, &before[i]) && before[i].sa_handler == SIG_IGN) sigaction(signals[i], &before[i], NULL);
+}
+
+/* As if nobody had caught it, now that all is clean. */
+static void release_signals(const struct sigaction *before)
+{
+    for (size_t i = 0; i < ATTNC_COUNT(signals); i++)
+        sigaction(signals[i], &before[i], NULL);
+    if (caught) raise(caught);
+}
+
+/* ---- the folder of libraries ------------------------------------------------------------------------------------------------------ */
+
+static bool make_folder(char *to, size_t size, tool_error *err)
+{
+    const char *place = getenv("TMPDIR");
+    snprintf(to, size, "%s/attnc-tune.XXXXXX", place && *place ? place : "/tmp");
+    return mkdtemp(to) || tool_fail(err, "cannot make a folder '%s': %s", to, strerror(errno));
+}
+
+/* With what an interrupted compilation left in it. */
+static void remove_folder(const char *path)
+{
+    DIR *d = opendir(path);
+    for (struct dirent *e; d && (e = readdir(d));)
+        unlinkat(dirfd(d), e->d_name, 0);
+    if (d) closedir(d);
+    rmdir(path);
+}
+
+/* ---- one kind for one target -------------------------------------------------------------------------------------------------------- */
+
+typedef struct search {
+    const tune_options *o;
+    uint32_t kind;
+    target_id target;
+    const char *target_name;
+    arena *arena;
+    tune_bench bench;
+    tune_trial winner;            /* the best so far, or closed: the reference is */
+    VEC(schedule) tried;
+    double started, deadline;
+    const char *wrong;            /* a candidate computes something else: a bug */
+    tool_error *err;
+} search;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static bool is_late(const search *s) { return now() >= s->deadline; }
+static dtype type_of(const search *s) { return s->o->module->patterns.at[s->kind]->shape.type; }
+static tune_trial *best(search *s) { return s->winner.module ? &s->winner : &s->bench.reference; }
+static double percent(double log_ratio) { return 100 * (exp(log_ratio) - 1); }
+
+static bool was_tried(search *s, const schedule *x)
+{
+    for (size_t i = 0; i < s->tried.n; i++)
+        if (schedule_same(&s->tried.at[i], x)) return true;
+    VEC_PUSH(s->arena, &s->tried, *x);
+    return false;
+}
+
+/* Only what differs from the best: "qk_keys 6, key_block 126". */
+static const char *change_text(search *s, const schedule *x)
+{
+    const schedule *from = &best(s)->sizes;
+    text t = {.arena = s->arena};
+#define FIELD(name) \
+    if (x->name != from->name) text_printf(&t, "%s" #name " %u", t.n ? ", " : "", x->name);
+#include "ir/kernel/schedule_fields.def"
+#undef FIELD
+    return text_get(&t);
+}
+
+static void say(const search *s, const char *what, const tune_rounds *r, const char *then)
+{
+    const score all = score_mean(r->scores, r->n_used);
+    fprintf(stderr, "  %4.0f s  %-40s %+6.1f %% (noise %.1f)%s\n", now() - s->started, what, percent(all.gain), 100 * all.noise, then);
+}
+
+/* The candidate computes what the reference does. */
+static bool is_right(search *s, const schedule *x, tune_trial *t)
+{
+    if (!tune_trial_differs(&s->bench, t, s->err)) return true;
+    s->wrong = arena_printf(s->arena, "pattern %s for %s: the schedule { %s } gives another result than the table's: %s",
+                            s->o->module->patterns.at[s->kind]->name, s->target_name, schedule_sizes_text(s->arena, x), s->err->text);
+    tune_trial_close(t);
+    return false;
+}
+
+static bool try_candidate(search *s, const schedule *x, uint32_t touches)
+{
+    tune_trial t;
+    tune_rounds r;
+    const char *what = change_text(s, x);
+    if (is_stopped()) return false;
+    if (!tune_trial_open(&s->bench, x, &t, s->err)) { /* too much code for the backend, say */
+        fprintf(stderr, "  %4.0f s  %-40s cannot be compiled: %s\n", now() - s->started, what, s->err->text);
+        return true;
+    }
+    if (!is_right(s, x, &t)) return false;
+    if (!tune_compare(&s->bench, best(s), &t, touches, ROUNDS, false, is_stopped, &r, s->err)) return tune_trial_close(&t), false;
+    const bool better = score_is_better(r.scores, r.n_used);
+    say(s, what, &r, better ? ": taken" : "");
+    if (better) tune_trial_close(&s->winner), s->winner = t;
+    if (!better) tune_trial_close(&t);
+    return true;
+}
+
+static bool is_touched(const search *s, uint32_t touches)
+{
+    uint32_t ops = 0;
+    for (size_t i = 0; i < s->bench.n_shapes; i++)
+        ops |= s->bench.shapes[i].op;
+    return ops & touches;
+}
+
+/* Once through all coordinates; *moved when something better was found. */
+static bool sweep(search *s, bool *moved)
+{
+    for (size_t c = 0; c < tune_coordinates(); c++) {
+        if (!is_touched(s, tune_touches(c))) continue;
+        const schedule from = best(s)->sizes;
+        for (size_t v = 0; v < tune_values(c) && !is_late(s); v++) {
+            schedule x;
+            if (!tune_move(&from, c, v, type_of(s), &x) || was_tried(s, &x)) continue;
+            if (!try_candidate(s, &x, tune_touches(c))) return false;
+        }
+        *moved |= !schedule_same(&from, &best(s)->sizes);
+    }
+    return true;
+}
+
+static bool descend(search *s)
+{
+    bool moved = true;
+    was_tried(s, &s->bench.reference.sizes);
+    while (moved && !is_late(s)) {
+        moved = false;
+        if (!sweep(s, &moved)) return false;
+    }
+    return true;
+}
+
+/* ---- the end ------------------------------------------------------------------------------------------------------------------------ */
+
+static const char *shares_text(search *s, const tune_rounds *r, bool kept)
+{
+    text t = {.arena = s->arena};
+    for (size_t i = 0; i < r->n_used; i++) {
+        const tune_shape *x = &s->bench.shapes[r->used[i]];
+        text_printf(&t, "%s%s %.1f", i ? ", " : "", tune_shape_text(s->arena, x), 100 * r->share[i][0]);
+        if (!kept) text_printf(&t, " -> %.1f", 100 * r->share[i][1]);
+        text_printf(&t, " %% %s", tune_shape_unit(x));
+    }
+    return text_get(&t);
+}
+
+static const char *today(arena *a)
+{
+    char out[16];
+    time_t t = time(NULL);
+    struct tm parts;
+    return gmtime_r(&t, &parts) && strftime(out, sizeof out, "%Y-%m-%d", &parts) ? arena_strdup(a, out) : "";
+}
+
+static bool store(search *s, const tune_rounds *r, bool kept)
+{
+    const char *name = s->o->module->patterns.at[s->kind]->name;
+    const tuning_entry e = {.key = {processor_name(s->arena), s->target_name,
+                                    schedule_shape_text(s->arena, s->o->module, s->o->module->patterns.at[s->kind])},
+                            .sizes = kept ? s->bench.reference.sizes : s->winner.sizes,
+                            .gain = kept ? 1 : exp(score_mean(r->scores, r->n_used).gain),
+                            .measured = shares_text(s, r, kept),
+                            .version = ATTNC_VERSION,
+                            .date = today(s->arena)};
+    if (!tuning_db_store(s->o->db, &e, s->err)) return false;
+    if (kept)
+        printf("%s for %s: nothing better than the table's (%s)\n", name, s->target_name, e.measured);
+    else
+        printf("%s for %s: %+.1f %% (%s): %s\n", name, s->target_name, 100 * (e.gain - 1), e.measured, schedule_sizes_text(s->arena, &e.sizes));
+    fflush(stdout);
+    return true;
+}
+
+/* The winner against the table's, all shapes, fresh numbers. */
+static bool finish(search *s)
+{
+    tune_rounds r;
+    const uint32_t everything = TUNE_PREFILL | TUNE_DECODE | TUNE_STEP;
+    if (!tune_compare(&s->bench, &s->bench.reference, best(s), everything, FINAL_ROUNDS, true, is_stopped, &r, s->err)) return false;
+    const bool better = s->winner.module && score_is_better(r.scores, r.n_used);
+    if (s->winner.module) say(s, "the winner, again", &r, better ? ": stored" : ": not better than the table's");
+    return store(s, &r, !better);
+}
+
+static bool tune_kind(search *s, const char *folder)
+{
+    const ir_module *m = s->o->module;
+    const schedule_row row = schedule_row_find(s->target, &m->patterns.at[s->kind]->shape);
+    s->started = now();
+    s->deadline = s->started + (double)s->o->seconds;
+    fprintf(stderr, "attnc: tuning %s for %s: %s\n", m->patterns.at[s->kind]->name, s->target_name, schedule_sizes_text(s->arena, &row.sizes));
+    return tune_bench_open(&s->bench, m, s->kind, s->target, s->o->native, folder, s->o->shapes, s->o->n_shapes, &row.sizes, s->err) &&
+           descend(s) && finish(s);
+}
+
+static bool has_layer(const ir_module *m, uint32_t kind)
+{
+    for (uint32_t l = 0; l < m->layers; l++)
+        if (m->schedule[l] == kind) return true;
+    return false;
+}
+
+/* One kind for one target, and all that it took is given back. *wrong is malloc'ed. */
+static bool tune_one(const tune_options *o, uint32_t kind, target_id target, const char *folder, char **wrong, tool_error *err)
+{
+    search s = {.o = o, .kind = kind, .target = target, .target_name = schedule_target_name(target, o->native), .err = err};
+    s.arena = arena_create(0, NULL, NULL);
+    bool ok = tune_kind(&s, folder);
+    if (s.wrong) *wrong = strdup(s.wrong);
+    tune_trial_close(&s.winner);
+    tune_bench_close(&s.bench);
+    arena_destroy(s.arena);
+    return ok;
+}
+
+bool tune_run(const tune_options *o, tool_error *err)
+{
+    struct sigaction before[ATTNC_COUNT(signals)];
+    char folder[4096], *wrong = NULL;
+    err->text[0] = 0;
+    if (!make_folder(folder, sizeof folder, err)) return false;
+    caught = 0;
+    catch_signals(before);
+    bool ok = true;
+    for (size_t t = 0; t < o->n_targets && ok; t++)
+        for (uint32_t kind = 0; kind < o->module->patterns.n && ok; kind++)
+            if (has_layer(o->module, kind)) ok = tune_one(o, kind, o->targets[t], folder, &wrong, err);
+    remove_folder(folder);
+    release_signals(before);
+    if (wrong) ATTNC_BUG(wrong);
+    return ok;
+}

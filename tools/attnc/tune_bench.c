@@ -1,0 +1,279 @@
+/* tune_bench.c - one kind for one target under measurement: candidates are compiled, loaded, compared and timed in turn. */
+#define _POSIX_C_SOURCE 200809L
+#include "tools/attnc/tune_bench.h"
+#include "backends/backend.h"
+#include "ir/pass/pass.h"
+#include "tools/common/burst.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { EARLY_ROUNDS = 3, MOST_REPEATS = 4096 };
+static const double timing_seconds = 2e-3, hopeless = -0.02;
+
+/* ---- one kind alone ------------------------------------------------------------------------------------------------------------- */
+
+/* A module with this pattern for every layer: candidates need not compile the others. Whose keys it reads makes no difference to the
+ * kernel, and the owner is not there. */
+static ir_module *view_of(arena *a, const ir_module *m, uint32_t kind)
+{
+    ir_module *view = ARENA_NEW(a, ir_module);
+    pattern *p = ARENA_NEW(a, pattern);
+    *view = *m;
+    view->arena = a;
+    view->patterns.at = NULL, view->patterns.n = view->patterns.cap = 0;
+    view->kernels.at = NULL, view->kernels.n = view->kernels.cap = 0;
+    view->schedule = ARENA_ARRAY(a, uint32_t, m->layers + 1u);
+    *p = *m->patterns.at[kind];
+    p->kv_shared = false;
+    VEC_PUSH(a, &view->patterns, p);
+    return view;
+}
+
+static bool find_kernel(tune_bench *b, const ir_module *m, uint32_t kind)
+{
+    for (size_t i = 0; i < m->kernels.n; i++)
+        if (m->kernels.at[i]->pattern == kind) {
+            kernel *k = kernel_clone(b->view, m->kernels.at[i], m->kernels.at[i]->name);
+            k->pattern = 0;
+            b->kernel = k;
+        }
+    for (uint32_t l = m->layers; l-- > 0;)
+        if (m->schedule[l] == kind) b->layer = l;
+    return b->kernel != NULL;
+}
+
+/* ---- candidates ----------------------------------------------------------------------------------------------------------------- */
+
+static bool compile(tune_bench *b, const schedule *sizes, const char *path, tool_error *err)
+{
+    diags d = {.arena = b->arena};
+    kernel *k = kernel_clone(b->view, b->kernel, b->kernel->name);
+    const char *wrong = pass_run(PASS_schedule, k, &(pass_options){.target = b->target, .given = sizes});
+    if (wrong) return tool_fail(err, "%s", wrong);
+    const backend_variant variant = {b->target, &k};
+    const backend_options o = {.emit = EMIT_SO, .output = path, .native = b->native, .source_hash = "", .air = ""};
+    if (backend_cpu_emit(b->view, &variant, 1, &o, &d)) return true;
+    return tool_fail(err, "%s", d.list.n ? d.list.at[0].text : "the backend refuses");
+}
+
+static bool make_calls(tune_bench *b, tune_trial *t, tool_error *err)
+{
+    for (size_t i = 0; i < b->n_shapes; i++)
+        if (!call_create(&t->calls[i], t->module, &b->problems[i], 1, -1, err)) return false;
+    return true;
+}
+
+static bool load(tune_bench *b, const schedule *sizes, tune_trial *t, tool_error *err)
+{
+    const char *path = arena_printf(b->arena, "%s/candidate.so", b->folder);
+    attn_error e = {""};
+    *t = (tune_trial){.sizes = *sizes};
+    bool ok = compile(b, sizes, path, err) && call_check(attn_module_load(path, NULL, &t->module, &e), &e, err);
+    unlink(path);
+    return ok;
+}
+
+bool tune_trial_open(tune_bench *b, const schedule *sizes, tune_trial *t, tool_error *err)
+{
+    if (load(b, sizes, t, err) && make_calls(b, t, err)) return true;
+    tune_trial_close(t);
+    return false;
+}
+
+void tune_trial_close(tune_trial *t)
+{
+    for (size_t i = 0; i < TUNE_MAX_SHAPES; i++)
+        if (t->calls[i].problem) call_destroy(&t->calls[i]);
+    attn_module_destroy(t->module);
+    *t = (tune_trial){.module = NULL};
+}
+
+static bool agree(tune_bench *b, tune_trial *t, size_t i, tool_error *err)
+{
+    const call *want = &b->reference.calls[i], *got = &t->calls[i];
+    const attn_kind_desc *d = b->problems[i].kind;
+    const int64_t rows = b->problems[i].total_q * d->q_heads;
+    int64_t at;
+    const char *name = tune_shape_text(b->arena, &b->shapes[i]);
+    if (!results_agree(want->lse, got->lse, rows, &at))
+        return tool_fail(err, "%s: log-sum-exp of row %lld is %.9g instead of %.9g", name, (long long)at, got->lse[at], want->lse[at]);
+    if (!results_agree(want->out, got->out, rows * d->dim_v, &at))
+        return tool_fail(err, "%s: output %lld is %.9g instead of %.9g", name, (long long)at, got->out[at], want->out[at]);
+    return true;
+}
+
+bool tune_trial_differs(tune_bench *b, tune_trial *t, tool_error *err)
+{
+    err->text[0] = 0;
+    for (size_t i = 0; i < b->n_shapes; i++)
+        if (!call_run(&t->calls[i], err) || !agree(b, t, i, err)) return true;
+    return false;
+}
+
+/* ---- the reference -------------------------------------------------------------------------------------------------------------- */
+
+/* A pattern may bound a text's length. */
+static tune_shape fitted(const tune_shape *s, int64_t max_len)
+{
+    tune_shape out = *s;
+    if (max_len && out.keys > max_len) out.keys = max_len;
+    if (out.queries > out.keys) out.queries = out.keys;
+    return out;
+}
+
+/* Bytes of a token's key, and of its value where it has one of its own. */
+static double bytes_of_key(const attn_kind_desc *d) { return (double)d->dim * (d->dtype == ATTN_F32 ? 4 : 2); }
+static double bytes_of_value(const attn_kind_desc *d)
+{
+    return d->flags & ATTN_KIND_K_IS_V ? 0 : (double)d->dim_v * (d->dtype == ATTN_F32 ? 4 : 2);
+}
+
+/* Keys that some query sees, at most; of all KV heads. */
+static double rows_read(const tune_bench *b, size_t i, const attn_plan_stats *s)
+{
+    const attn_kind_desc *d = b->problems[i].kind;
+    return fmin((double)s->pairs_visible * d->kv_heads / d->q_heads, (double)b->problems[i].total_k * d->kv_heads);
+}
+
+static bool find_work(tune_bench *b, size_t i, tool_error *err)
+{
+    const attn_kind_desc *d = b->problems[i].kind;
+    attn_plan_stats s = {.size = sizeof s};
+    attn_error e = {""};
+    if (!call_check(attn_plan_get_stats(b->reference.calls[i].plan, &s), &e, err)) return false;
+    b->work[i] = b->shapes[i].op == TUNE_PREFILL ? 2.0 * (double)s.pairs_visible * (d->dim + d->dim_v)
+                                                 : rows_read(b, i, &s) * (bytes_of_key(d) + bytes_of_value(d));
+    return true;
+}
+
+static bool time_runs(call *c, uint32_t repeats, double *seconds, tool_error *err)
+{
+    double start = burst_now(1);
+    for (uint32_t i = 0; i < repeats; i++)
+        if (!call_run(c, err)) return false;
+    *seconds = (burst_now(1) - start) / repeats;
+    return true;
+}
+
+/* The first run warms up, the second says how many make a timing. */
+static bool find_repeats(tune_bench *b, size_t i, tool_error *err)
+{
+    call *c = &b->reference.calls[i];
+    double seconds;
+    if (!call_run(c, err) || !time_runs(c, 1, &seconds, err)) return false;
+    double n = ceil(timing_seconds / fmax(seconds, 1e-7));
+    b->repeats[i] = (uint32_t)fmin(n, MOST_REPEATS);
+    return true;
+}
+
+static bool open_problems(tune_bench *b, tool_error *err)
+{
+    for (size_t i = 0; i < b->n_shapes; i++) {
+        const problem_source source = {.layer = b->layer,
+                                       .random = true,
+                                       .batch = 1,
+                                       .q_tokens = b->shapes[i].queries,
+                                       .k_tokens = b->shapes[i].keys,
+                                       .seed = 1};
+        if (!problem_load(&b->problems[i], attn_module_describe(b->reference.module), &source, err)) return false;
+    }
+    return true;
+}
+
+bool tune_bench_open(tune_bench *b, const ir_module *m, uint32_t kind, target_id target, bool native, const char *folder,
+                     const tune_shape *shapes, size_t n_shapes, const schedule *reference, tool_error *err)
+{
+    *b = (tune_bench){.arena = arena_create(0, NULL, NULL), .target = target, .native = native, .folder = folder, .n_shapes = n_shapes};
+    b->view = view_of(b->arena, m, kind);
+    if (!find_kernel(b, m, kind)) return tool_fail(err, "the kind has no kernel");
+    for (size_t i = 0; i < n_shapes; i++)
+        b->shapes[i] = fitted(&shapes[i], m->patterns.at[kind]->max_len);
+    if (!load(b, reference, &b->reference, err) || !open_problems(b, err) || !make_calls(b, &b->reference, err)) return false;
+    for (size_t i = 0; i < n_shapes; i++)
+        if (!find_repeats(b, i, err) || !find_work(b, i, err)) return false;
+    return true;
+}
+
+void tune_bench_close(tune_bench *b)
+{
+    for (size_t i = 0; i < b->n_shapes; i++)
+        problem_free(&b->problems[i]); /* before the module that they were made for */
+    tune_trial_close(&b->reference);
+    if (b->arena) arena_destroy(b->arena);
+    *b = (tune_bench){.arena = NULL};
+}
+
+/* ---- rounds ---------------------------------------------------------------------------------------------------------------------- */
+
+static double burst(const tune_bench *b, size_t i)
+{
+    static const burst_kind units[TARGET_COUNT] = {
+        [TARGET_CPU_BASELINE] = BURST_SSE,
+        [TARGET_CPU_AVX2] = BURST_AVX2,
+        [TARGET_CPU_AVX512] = BURST_AVX512,
+        [TARGET_CPU_AVX512BF16] = BURST_AVX512,
+    };
+    const problem *p = &b->problems[i];
+    const attn_kind_desc *d = p->kind;
+    const bool pairs = b->target == TARGET_CPU_AVX512BF16 && d->dtype == ATTN_BF16;
+    if (b->shapes[i].op == TUNE_PREFILL) return burst_flops(pairs ? BURST_BF16 : units[b->target], 1);
+    const double rows = b->work[i] / (bytes_of_key(d) + bytes_of_value(d));
+    return burst_read(p->k.stored, (size_t)(rows * bytes_of_key(d)), p->v.stored, (size_t)(rows * bytes_of_value(d)), 1);
+}
+
+typedef struct samples {
+    double log_ratio[TUNE_MAX_ROUNDS], share[2][TUNE_MAX_ROUNDS];
+} samples;
+
+/* One, burst, the other; the next round the other way round: drift of the machine's speed takes neither side. */
+static bool run_round(tune_bench *b, tune_trial *const sides[2], size_t i, size_t round, samples *s, tool_error *err)
+{
+    double seconds[2];
+    const size_t first = round % 2;
+    if (!time_runs(&sides[first]->calls[i], b->repeats[i], &seconds[first], err)) return false;
+    const double peak = burst(b, i);
+    if (!time_runs(&sides[!first]->calls[i], b->repeats[i], &seconds[!first], err)) return false;
+    for (int side = 0; side < 2; side++)
+        s->share[side][round] = b->work[i] > 0 ? b->work[i] / seconds[side] / peak : 0;
+    s->log_ratio[round] = log(seconds[0] / seconds[1]);
+    return true;
+}
+
+static bool is_hopeless(const samples *s, size_t n_used, size_t rounds)
+{
+    for (size_t r = 0; r < rounds; r++) {
+        double sum = 0;
+        for (size_t i = 0; i < n_used; i++)
+            sum += s[i].log_ratio[r];
+        if (sum / (double)n_used > hopeless) return false;
+    }
+    return true;
+}
+
+static void evaluate(samples *s, size_t rounds, tune_rounds *out)
+{
+    for (size_t i = 0; i < out->n_used; i++) {
+        out->scores[i] = score_rounds(s[i].log_ratio, rounds);
+        for (int side = 0; side < 2; side++)
+            out->share[i][side] = score_median(s[i].share[side], rounds);
+    }
+}
+
+bool tune_compare(tune_bench *b, tune_trial *old, tune_trial *new, uint32_t ops, size_t rounds, bool all, bool (*stop)(void), tune_rounds *out,
+                  tool_error *err)
+{
+    samples s[TUNE_MAX_SHAPES];
+    tune_trial *const sides[2] = {old, new};
+    size_t done = 0;
+    *out = (tune_rounds){.n_used = 0};
+    err->text[0] = 0;
+    for (size_t i = 0; i < b->n_shapes; i++)
+        if (b->shapes[i].op & ops) out->used[out->n_used++] = i;
+    for (; done < rounds && !(done == EARLY_ROUNDS && !all && is_hopeless(s, out->n_used, done)); done++)
+        for (size_t i = 0; i < out->n_used; i++)
+            if (stop() || !run_round(b, sides, out->used[i], done, &s[i], err)) return false;
+    if (done) evaluate(s, done, out);
+    return true;
+}
