@@ -353,7 +353,7 @@ static bool fits(uint32_t sums, uint32_t vectors, uint32_t registers) { return s
 
 const char *schedule_verify(const schedule *s, dtype type)
 {
-    enum { MOST = 4096 };
+    enum { MOST = 4096, MOST_VECTORS = 16 };
     const uint32_t all[] = {
 #define FIELD(name) s->name,
 #include "ir/kernel/schedule_fields.def"
@@ -367,6 +367,8 @@ const char *schedule_verify(const schedule *s, dtype type)
     const target_facts *t = target_get(s->target);
     if (s->vector != t->vector) return "the schedule's vector is not the target's";
     if (s->lanes % s->vector) return "lanes must be a multiple of vector";
+    const uint32_t vectors = s->lanes / s->vector;
+    if (vectors & (vectors - 1) || vectors > MOST_VECTORS) return "a tile must have 1, 2, 4, 8 or 16 vectors of lanes";
     if (s->lanes / s->vector % s->qk_vectors || s->lanes / s->vector % s->pv_vectors)
         return "register tiles must divide the vectors of a tile";
     if (s->key_block % s->qk_keys || s->key_block % s->narrow_keys)

@@ -152,6 +152,9 @@ static void verifier_checks_schedules(void)
     refuse(SCHEDULED("cpu:avx2 { vector 8; }"), "a schedule needs lanes");
     refuse(SCHEDULED("cpu:avx2 " SIZES("64", "16", "96", "6 x 2")), "the schedule's vector is not the target's");
     refuse(SCHEDULED("cpu:avx2 " SIZES("60", "8", "96", "6 x 2")), "lanes must be a multiple of vector");
+    refuse(SCHEDULED("cpu:avx2 " SIZES("48", "8", "96", "6 x 2")), "a tile must have 1, 2, 4, 8 or 16 vectors");
+    accept(SCHEDULED("cpu:avx2 " SIZES("128", "8", "96", "6 x 2")));
+    refuse(SCHEDULED("cpu:avx2 " SIZES("256", "8", "96", "6 x 2")), "a tile must have 1, 2, 4, 8 or 16 vectors");
     refuse(SCHEDULED("cpu:avx2 " SIZES("64", "8", "100", "6 x 2")), "key_block must be a multiple");
     refuse(SCHEDULED("cpu:avx2 " SIZES("64", "8", "96", "8 x 2")), "does not fit the target's registers");
     refuse(SCHEDULED("cpu:avx2 " SIZES("64", "8", "96", "4 x 3")), "register tiles must divide");

@@ -1,6 +1,7 @@
 /* report.c - --report: what the compiler proved and chose, per layer kind; for people and, with --json, for machines. */
 #include "tools/attnc/report.h"
 #include "tools/attnc/coverage.h"
+#include "tools/attnc/tune_space.h"
 #include <inttypes.h>
 
 typedef struct totals {
@@ -154,8 +155,10 @@ static void print_source(const report *r, const schedule_choice *c)
 {
     const tuning_entry *e = c->entry;
     text_printf(r->to, "  %-10s %-15s ", "", "");
-    if (e)
-        text_printf(r->to, "tuned on %s, %s: %+.1f %% (%s)\n", e->key.processor, e->date, 100 * (e->gain - 1), e->measured);
+    if (e && schedule_same(&e->sizes, &c->row.sizes))
+        text_printf(r->to, "tuned on %s, %s: the table's, %s\n", e->key.processor, e->date, e->measured);
+    else if (e)
+        text_printf(r->to, "tuned on %s, %s: %+.1f %%, %s\n", e->key.processor, e->date, 100 * (e->gain - 1), e->measured);
     else
         text_printf(r->to, "table, %s: %s\n", c->row.shapes, c->row.measured);
 }
