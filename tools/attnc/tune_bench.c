@@ -67,11 +67,12 @@ static bool make_calls(tune_bench *b, tune_trial *t, tool_error *err)
 
 static bool load(tune_bench *b, const schedule *sizes, tune_trial *t, tool_error *err)
 {
-    const char *path = arena_printf(b->arena, "%s/candidate.so", b->folder);
+    const char *path = arena_printf(b->arena, "%s/%u.so", b->folder, b->libraries++);
     attn_error e = {""};
     *t = (tune_trial){.sizes = *sizes};
     bool ok = compile(b, sizes, path, err) && call_check(attn_module_load(path, NULL, &t->module, &e), &e, err);
     unlink(path);
+    ATTNC_CHECK(!ok || t == &b->reference || attn_module_describe(t->module) != attn_module_describe(b->reference.module));
     return ok;
 }
 
@@ -227,53 +228,58 @@ typedef struct samples {
     double log_ratio[TUNE_MAX_ROUNDS], share[2][TUNE_MAX_ROUNDS];
 } samples;
 
-/* One, burst, the other; the next round the other way round: drift of the machine's speed takes neither side. */
+/* A burst before each side: both find the caches as it leaves them. The next round goes the other way round: drift of the machine's
+ * speed takes neither side. */
 static bool run_round(tune_bench *b, tune_trial *const sides[2], size_t i, size_t round, samples *s, tool_error *err)
 {
     double seconds[2];
-    const size_t first = round % 2;
-    if (!time_runs(&sides[first]->calls[i], b->repeats[i], &seconds[first], err)) return false;
-    const double peak = burst(b, i);
-    if (!time_runs(&sides[!first]->calls[i], b->repeats[i], &seconds[!first], err)) return false;
-    for (int side = 0; side < 2; side++)
+    for (size_t n = 0; n < 2; n++) {
+        const size_t side = (round + n) % 2;
+        const double peak = burst(b, i);
+        if (!time_runs(&sides[side]->calls[i], b->repeats[i], &seconds[side], err)) return false;
         s->share[side][round] = b->work[i] > 0 ? b->work[i] / seconds[side] / peak : 0;
+    }
     s->log_ratio[round] = log(seconds[0] / seconds[1]);
     return true;
 }
 
-static bool is_hopeless(const samples *s, size_t n_used, size_t rounds)
+static bool is_hopeless(const samples *s, size_t rounds)
 {
-    for (size_t r = 0; r < rounds; r++) {
-        double sum = 0;
-        for (size_t i = 0; i < n_used; i++)
-            sum += s[i].log_ratio[r];
-        if (sum / (double)n_used > hopeless) return false;
-    }
+    for (size_t r = 0; r < rounds; r++)
+        if (s->log_ratio[r] > hopeless) return false;
     return true;
 }
 
 static void evaluate(samples *s, size_t rounds, tune_rounds *out)
 {
-    for (size_t i = 0; i < out->n_used; i++) {
-        out->scores[i] = score_rounds(s[i].log_ratio, rounds);
-        for (int side = 0; side < 2; side++)
-            out->share[i][side] = score_median(s[i].share[side], rounds);
+    const size_t i = out->n_used - 1;
+    out->scores[i] = score_rounds(s->log_ratio, rounds);
+    for (int side = 0; side < 2; side++)
+        out->share[i][side] = score_median(s->share[side], rounds);
+}
+
+/* One shape after the other: a long prefill between two decodings makes these four times as noisy. */
+static bool compare_shape(tune_bench *b, tune_trial *const sides[2], size_t i, size_t rounds, bool all, bool (*stop)(void), tune_rounds *out,
+                          tool_error *err)
+{
+    samples s;
+    size_t done = 0;
+    for (; done < rounds && !out->hopeless; done++) {
+        if (stop() || !run_round(b, sides, i, done, &s, err)) return false;
+        out->hopeless = done + 1 == EARLY_ROUNDS && !all && is_hopeless(&s, EARLY_ROUNDS);
     }
+    out->used[out->n_used++] = i;
+    evaluate(&s, done, out);
+    return true;
 }
 
 bool tune_compare(tune_bench *b, tune_trial *old, tune_trial *new, uint32_t ops, size_t rounds, bool all, bool (*stop)(void), tune_rounds *out,
                   tool_error *err)
 {
-    samples s[TUNE_MAX_SHAPES];
     tune_trial *const sides[2] = {old, new};
-    size_t done = 0;
     *out = (tune_rounds){.n_used = 0};
     err->text[0] = 0;
-    for (size_t i = 0; i < b->n_shapes; i++)
-        if (b->shapes[i].op & ops) out->used[out->n_used++] = i;
-    for (; done < rounds && !(done == EARLY_ROUNDS && !all && is_hopeless(s, out->n_used, done)); done++)
-        for (size_t i = 0; i < out->n_used; i++)
-            if (stop() || !run_round(b, sides, out->used[i], done, &s[i], err)) return false;
-    if (done) evaluate(s, done, out);
+    for (size_t i = 0; i < b->n_shapes && !out->hopeless; i++)
+        if (b->shapes[i].op & ops && !compare_shape(b, sides, i, rounds, all, stop, out, err)) return false;
     return true;
 }

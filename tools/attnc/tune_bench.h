@@ -24,6 +24,7 @@ typedef struct tune_bench {
     bool native;
     int64_t layer;           /* one of this kind */
     const char *folder;      /* for the libraries */
+    unsigned libraries;      /* made so far: each has a name of its own, as dlopen knows open ones by name */
     tune_shape shapes[TUNE_MAX_SHAPES];
     size_t n_shapes;
     problem problems[TUNE_MAX_SHAPES];
@@ -45,10 +46,11 @@ bool tune_trial_differs(tune_bench *b, tune_trial *t, tool_error *err);
 /* Rounds of old and new in turn on the shapes of `ops` (TUNE_ bits). */
 typedef struct tune_rounds {
     size_t n_used, used[TUNE_MAX_SHAPES]; /* shapes */
+    bool hopeless;                        /* the first rounds of the last shape were all lost; later shapes were left out */
     score scores[TUNE_MAX_SHAPES];        /* of these */
     double share[TUNE_MAX_SHAPES][2];     /* of a burst or a plain read; old, new; medians */
 } tune_rounds;
-/* Ends early when the first rounds leave no hope, unless `all`. stop is looked at between rounds: false and err.text empty then. */
+/* Ends early when that is hopeless, unless `all`. stop is looked at between rounds: false and err.text empty then. */
 bool tune_compare(tune_bench *b, tune_trial *old, tune_trial *new, uint32_t ops, size_t rounds, bool all, bool (*stop)(void), tune_rounds *out,
                   tool_error *err);
 
