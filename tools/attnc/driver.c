@@ -292,7 +292,6 @@ static bool print_report(session *s)
     report_options r = {.context = s->o->context ? s->o->context : REPORT_DEFAULT_CONTEXT,
                         .json = s->o->json,
                         .choices = s->choices,
-                        .native = s->o->native,
                         .variants = s->variants,
                         .n_variants = s->o->n_targets};
     text t = {.arena = s->arena};
@@ -361,13 +360,14 @@ static bool tune(session *s)
                       .native = s->o->native,
                       .shapes = s->o->tune_shapes,
                       .n_shapes = s->o->n_tune_shapes,
-                      .seconds = s->o->tune_seconds};
+                      .seconds = s->o->tune_seconds,
+                      .diags = &s->diags};
     if (!*processor_name(s->arena)) return tool_fail(&err, "this processor does not say what it is: an entry could not name it"), file_error(s, &err);
     t.n_targets = runnable_targets(s, targets);
     if (!t.n_targets) return tool_fail(&err, "this machine runs none of the targets"), file_error(s, &err);
     if (!open_tuning_to_write(s, &err)) return file_error(s, &err);
     t.db = s->tuning;
-    return tune_run(&t, &err) || file_error(s, &err);
+    return tune_run(&t, &err) || (!s->diags.errors && file_error(s, &err));
 }
 
 static bool compile(session *s)

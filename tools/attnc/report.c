@@ -149,7 +149,7 @@ static const schedule_choice *choice_of(const report *r, size_t variant, uint32_
     return r->o->choices ? &r->o->choices[variant * r->m->patterns.n + kind] : NULL;
 }
 
-static const char *target_of(const report *r, size_t variant) { return schedule_target_name(r->o->variants[variant].target, r->o->native); }
+static const char *target_of(const report *r, size_t variant) { return target_get(r->o->variants[variant].target)->name; }
 
 static void print_source(const report *r, const schedule_choice *c)
 {

@@ -10,7 +10,6 @@ enum { REPORT_DEFAULT_CONTEXT = 8192 };
 typedef struct report_options {
     int64_t context; /* tokens */
     bool json;
-    bool native;
     const schedule_choice *choices;  /* [variants][patterns]; NULL: not scheduled */
     const backend_variant *variants; /* scheduled */
     size_t n_variants;

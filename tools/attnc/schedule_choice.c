@@ -4,7 +4,10 @@
 #include <inttypes.h>
 #include <string.h>
 
-const char *schedule_target_name(target_id t, bool native) { return native ? "cpu:native" : target_get(t)->name; }
+const char *schedule_target_name(arena *a, target_id t, bool native)
+{
+    return arena_printf(a, "%s%s", target_get(t)->name, native ? " (native)" : "");
+}
 
 static void add_expression(text *to, const ir_module *m, const char *word, expr e)
 {
@@ -57,7 +60,7 @@ schedule_choice schedule_choose(arena *a, tuning_db *db, const ir_module *m, uin
 {
     const pattern *p = m->patterns.at[kind];
     schedule_choice c = {.row = schedule_row_find(t, &p->shape)};
-    if (db) c.entry = find_entry(a, db, m, p, schedule_target_name(t, native), t, d);
+    if (db) c.entry = find_entry(a, db, m, p, schedule_target_name(a, t, native), t, d);
     c.sizes = c.entry ? c.entry->sizes : c.row.sizes;
     return c;
 }

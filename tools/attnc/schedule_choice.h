@@ -12,7 +12,7 @@ typedef struct schedule_choice {
 } schedule_choice;
 
 /* How a target is called in the database: native code is another thing than the target's own. */
-const char *schedule_target_name(target_id t, bool native);
+const char *schedule_target_name(arena *a, target_id t, bool native);
 /* Everything that makes the kernel, as text: the database's key. */
 const char *schedule_shape_text(arena *a, const ir_module *m, const pattern *p);
 

@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { ROUNDS = 10 /* even: as often first as second */, PLACEMENTS = 3 };
+enum { ROUNDS = 10 /* even: as often first as second */, PLACEMENTS = 3, EVERYTHING = TUNE_PREFILL | TUNE_DECODE | TUNE_STEP };
 
 /* ---- signals ------------------------------------------------------------------------------------------------------------------- */
 
@@ -121,24 +121,47 @@ static bool is_right(search *s, const schedule *x, tune_trial *t)
     if (!tune_trial_differs(&s->bench, t, s->err)) return true;
     s->wrong = arena_printf(s->arena, "pattern %s for %s: the schedule { %s } gives another result than the table's: %s",
                             s->o->module->patterns.at[s->kind]->name, s->target_name, schedule_sizes_text(s->arena, x), s->err->text);
-    tune_trial_close(t);
     return false;
+}
+
+/* Both loaded anew, in this order: where their code and their memory lie is worth two percent, and nobody's merit. */
+static bool compare_anew(search *s, const schedule *old, const schedule *new, bool new_first, uint32_t ops, tune_rounds *r)
+{
+    tune_trial pair[2] = {{.module = NULL}, {.module = NULL}};
+    const schedule *sizes[2] = {old, new};
+    bool ok = !is_stopped() && tune_trial_open(&s->bench, sizes[new_first], &pair[new_first], s->err) &&
+              tune_trial_open(&s->bench, sizes[!new_first], &pair[!new_first], s->err) &&
+              tune_compare(&s->bench, &pair[0], &pair[1], ops, ROUNDS, true, is_stopped, r, s->err);
+    tune_trial_close(&pair[0]);
+    tune_trial_close(&pair[1]);
+    return ok;
+}
+
+/* Twice better is taken: the first time may be luck, as there are many candidates. */
+static bool judge(search *s, tune_trial *t, uint32_t touches, const char *what, bool *better)
+{
+    tune_rounds r;
+    if (!tune_compare(&s->bench, best(s), t, touches, ROUNDS, false, is_stopped, &r, s->err)) return false;
+    *better = !r.hopeless && score_is_better(r.scores, r.n_used);
+    say(s, what, &r, *better ? ": once more" : "");
+    if (!*better) return true;
+    if (!compare_anew(s, &best(s)->sizes, &t->sizes, true, touches, &r)) return false;
+    *better = score_is_better(r.scores, r.n_used);
+    say(s, what, &r, *better ? ": taken" : ": not taken");
+    return true;
 }
 
 static bool try_candidate(search *s, const schedule *x, uint32_t touches)
 {
     tune_trial t;
-    tune_rounds r;
+    bool better;
     const char *what = change_text(s, x);
     if (is_stopped()) return false;
     if (!tune_trial_open(&s->bench, x, &t, s->err)) { /* too much code for the backend, say */
         fprintf(stderr, "  %4.0f s  %-40s cannot be compiled: %s\n", now() - s->started, what, s->err->text);
         return true;
     }
-    if (!is_right(s, x, &t)) return false;
-    if (!tune_compare(&s->bench, best(s), &t, touches, ROUNDS, false, is_stopped, &r, s->err)) return tune_trial_close(&t), false;
-    const bool better = !r.hopeless && score_is_better(r.scores, r.n_used);
-    say(s, what, &r, better ? ": taken" : "");
+    if (!is_right(s, x, &t) || !judge(s, &t, touches, what, &better)) return tune_trial_close(&t), false;
     if (better) tune_trial_close(&s->winner), s->winner = t;
     if (!better) tune_trial_close(&t);
     return true;
@@ -168,7 +191,7 @@ static bool try_values(search *s, size_t coordinate, bool *moved)
 /* Through all coordinates, again through those whose shapes another one has changed since, until nothing moves. */
 static bool descend(search *s)
 {
-    uint32_t changed = TUNE_PREFILL | TUNE_DECODE | TUNE_STEP;
+    uint32_t changed = EVERYTHING;
     was_tried(s, &s->bench.reference.sizes);
     while (changed && !is_late(s)) {
         uint32_t next = 0;
@@ -224,27 +247,13 @@ static bool store(search *s, const tune_rounds *r, bool kept)
     return true;
 }
 
-/* Both loaded anew, in this order: where their code and their memory lie is worth two percent, and nobody's merit. */
-static bool compare_again(search *s, bool winner_first, tune_rounds *r)
-{
-    tune_trial pair[2] = {{.module = NULL}, {.module = NULL}}; /* the table's, the winner's */
-    const schedule sizes[2] = {s->bench.reference.sizes, s->winner.sizes};
-    const uint32_t everything = TUNE_PREFILL | TUNE_DECODE | TUNE_STEP;
-    bool ok = tune_trial_open(&s->bench, &sizes[winner_first], &pair[winner_first], s->err) &&
-              tune_trial_open(&s->bench, &sizes[!winner_first], &pair[!winner_first], s->err) &&
-              tune_compare(&s->bench, &pair[0], &pair[1], everything, ROUNDS, true, is_stopped, r, s->err);
-    tune_trial_close(&pair[0]);
-    tune_trial_close(&pair[1]);
-    return ok;
-}
-
 /* The winner against the table's, all shapes, fresh numbers: better each time, or it does not count. What is written is the least of them. */
 static bool confirm(search *s, tune_rounds *least, bool *better)
 {
     *better = true;
     for (int i = 0; i < PLACEMENTS && *better; i++) {
         tune_rounds r;
-        if (is_stopped() || !compare_again(s, i % 2, &r)) return false;
+        if (!compare_anew(s, &s->bench.reference.sizes, &s->winner.sizes, i % 2, EVERYTHING, &r)) return false;
         *better = score_is_better(r.scores, r.n_used);
         say(s, "the winner, again", &r, *better ? "" : ": not better than the table's");
         if (!i || score_mean(r.scores, r.n_used).gain < score_mean(least->scores, least->n_used).gain) *least = r;
@@ -255,8 +264,7 @@ static bool confirm(search *s, tune_rounds *least, bool *better)
 /* The table's against itself, for its shares. */
 static bool measure_table(search *s, tune_rounds *r)
 {
-    const uint32_t everything = TUNE_PREFILL | TUNE_DECODE | TUNE_STEP;
-    return tune_compare(&s->bench, &s->bench.reference, &s->bench.reference, everything, ROUNDS, true, is_stopped, r, s->err);
+    return tune_compare(&s->bench, &s->bench.reference, &s->bench.reference, EVERYTHING, ROUNDS, true, is_stopped, r, s->err);
 }
 
 static bool finish(search *s)
@@ -271,11 +279,12 @@ static bool tune_kind(search *s, const char *folder)
 {
     const ir_module *m = s->o->module;
     const schedule_row row = schedule_row_find(s->target, &m->patterns.at[s->kind]->shape);
+    fprintf(stderr, "attnc: tuning %s for %s: %s\n", m->patterns.at[s->kind]->name, s->target_name, schedule_sizes_text(s->arena, &row.sizes));
+    if (!tune_bench_open(&s->bench, m, s->kind, s->target, s->o->native, folder, s->o->shapes, s->o->n_shapes, &row.sizes, s->o->diags, s->err))
+        return false;
     s->started = now();
     s->deadline = s->started + (double)s->o->seconds;
-    fprintf(stderr, "attnc: tuning %s for %s: %s\n", m->patterns.at[s->kind]->name, s->target_name, schedule_sizes_text(s->arena, &row.sizes));
-    return tune_bench_open(&s->bench, m, s->kind, s->target, s->o->native, folder, s->o->shapes, s->o->n_shapes, &row.sizes, s->err) &&
-           descend(s) && finish(s);
+    return descend(s) && finish(s);
 }
 
 static bool has_layer(const ir_module *m, uint32_t kind)
@@ -288,8 +297,8 @@ static bool has_layer(const ir_module *m, uint32_t kind)
 /* One kind for one target, and all that it took is given back. *wrong is malloc'ed. */
 static bool tune_one(const tune_options *o, uint32_t kind, target_id target, const char *folder, char **wrong, tool_error *err)
 {
-    search s = {.o = o, .kind = kind, .target = target, .target_name = schedule_target_name(target, o->native), .err = err};
-    s.arena = arena_create(0, NULL, NULL);
+    search s = {.o = o, .kind = kind, .target = target, .arena = arena_create(0, NULL, NULL), .err = err};
+    s.target_name = schedule_target_name(s.arena, target, o->native);
     bool ok = tune_kind(&s, folder);
     if (s.wrong) *wrong = strdup(s.wrong);
     tune_trial_close(&s.winner);

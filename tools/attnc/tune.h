@@ -14,10 +14,12 @@ typedef struct tune_options {
     size_t n_shapes;
     int64_t seconds; /* for one kind and target */
     tuning_db *db;
+    diags *diags; /* what the backend says of the table's schedule */
 } tune_options;
 
 /* Progress goes to standard error, a line for each kind and target to standard output. A signal ends it between two runs: what is stored
- * stays, nothing is left behind, and the process ends by that signal. A candidate whose result is wrong is ATTNC_BUG. */
+ * stays, nothing is left behind, and the process ends by that signal. A candidate whose result is wrong is ATTNC_BUG.
+ * false: the reason is in diags or in err. */
 bool tune_run(const tune_options *o, tool_error *err);
 
 #endif

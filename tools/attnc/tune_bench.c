@@ -46,16 +46,15 @@ static bool find_kernel(tune_bench *b, const ir_module *m, uint32_t kind)
 
 /* ---- candidates ----------------------------------------------------------------------------------------------------------------- */
 
-static bool compile(tune_bench *b, const schedule *sizes, const char *path, tool_error *err)
+static bool compile(tune_bench *b, const schedule *sizes, const char *path, diags *d, tool_error *err)
 {
-    diags d = {.arena = b->arena};
     kernel *k = kernel_clone(b->view, b->kernel, b->kernel->name);
     const char *wrong = pass_run(PASS_schedule, k, &(pass_options){.target = b->target, .given = sizes});
     if (wrong) return tool_fail(err, "%s", wrong);
     const backend_variant variant = {b->target, &k};
     const backend_options o = {.emit = EMIT_SO, .output = path, .native = b->native, .source_hash = "", .air = ""};
-    if (backend_cpu_emit(b->view, &variant, 1, &o, &d)) return true;
-    return tool_fail(err, "%s", d.list.n ? d.list.at[0].text : "the backend refuses");
+    if (backend_cpu_emit(b->view, &variant, 1, &o, d)) return true;
+    return tool_fail(err, "%s", d->list.n ? d->list.at[d->list.n - 1].text : "the backend refuses");
 }
 
 static bool make_calls(tune_bench *b, tune_trial *t, tool_error *err)
@@ -65,12 +64,12 @@ static bool make_calls(tune_bench *b, tune_trial *t, tool_error *err)
     return true;
 }
 
-static bool load(tune_bench *b, const schedule *sizes, tune_trial *t, tool_error *err)
+static bool load(tune_bench *b, const schedule *sizes, tune_trial *t, diags *d, tool_error *err)
 {
     const char *path = arena_printf(b->arena, "%s/%u.so", b->folder, b->libraries++);
     attn_error e = {""};
     *t = (tune_trial){.sizes = *sizes};
-    bool ok = compile(b, sizes, path, err) && call_check(attn_module_load(path, NULL, &t->module, &e), &e, err);
+    bool ok = compile(b, sizes, path, d, err) && call_check(attn_module_load(path, NULL, &t->module, &e), &e, err);
     unlink(path);
     ATTNC_CHECK(!ok || t == &b->reference || attn_module_describe(t->module) != attn_module_describe(b->reference.module));
     return ok;
@@ -78,7 +77,8 @@ static bool load(tune_bench *b, const schedule *sizes, tune_trial *t, tool_error
 
 bool tune_trial_open(tune_bench *b, const schedule *sizes, tune_trial *t, tool_error *err)
 {
-    if (load(b, sizes, t, err) && make_calls(b, t, err)) return true;
+    diags d = {.arena = b->arena};
+    if (load(b, sizes, t, &d, err) && make_calls(b, t, err)) return true;
     tune_trial_close(t);
     return false;
 }
@@ -184,14 +184,14 @@ static bool open_problems(tune_bench *b, tool_error *err)
 }
 
 bool tune_bench_open(tune_bench *b, const ir_module *m, uint32_t kind, target_id target, bool native, const char *folder,
-                     const tune_shape *shapes, size_t n_shapes, const schedule *reference, tool_error *err)
+                     const tune_shape *shapes, size_t n_shapes, const schedule *reference, diags *d, tool_error *err)
 {
     *b = (tune_bench){.arena = arena_create(0, NULL, NULL), .target = target, .native = native, .folder = folder, .n_shapes = n_shapes};
     b->view = view_of(b->arena, m, kind);
     if (!find_kernel(b, m, kind)) return tool_fail(err, "the kind has no kernel");
     for (size_t i = 0; i < n_shapes; i++)
         b->shapes[i] = fitted(&shapes[i], m->patterns.at[kind]->max_len);
-    if (!load(b, reference, &b->reference, err) || !open_problems(b, err) || !make_calls(b, &b->reference, err)) return false;
+    if (!load(b, reference, &b->reference, d, err) || !open_problems(b, err) || !make_calls(b, &b->reference, err)) return false;
     for (size_t i = 0; i < n_shapes; i++)
         if (!find_repeats(b, i, err) || !find_work(b, i, err)) return false;
     return true;
@@ -229,16 +229,17 @@ typedef struct samples {
 } samples;
 
 /* A burst before each side: both find the caches as it leaves them. The next round goes the other way round: drift of the machine's
- * speed takes neither side. */
+ * speed takes neither side. Shares are of the round's bursts together, so that they differ as the times do. */
 static bool run_round(tune_bench *b, tune_trial *const sides[2], size_t i, size_t round, samples *s, tool_error *err)
 {
-    double seconds[2];
+    double seconds[2], peak = 0;
     for (size_t n = 0; n < 2; n++) {
         const size_t side = (round + n) % 2;
-        const double peak = burst(b, i);
+        peak += burst(b, i) / 2;
         if (!time_runs(&sides[side]->calls[i], b->repeats[i], &seconds[side], err)) return false;
-        s->share[side][round] = b->work[i] > 0 ? b->work[i] / seconds[side] / peak : 0;
     }
+    for (size_t side = 0; side < 2; side++)
+        s->share[side][round] = b->work[i] > 0 ? b->work[i] / seconds[side] / peak : 0;
     s->log_ratio[round] = log(seconds[0] / seconds[1]);
     return true;
 }

@@ -33,9 +33,9 @@ typedef struct tune_bench {
     tune_trial reference;
 } tune_bench;
 
-/* m: kernels before `schedule`. The reference is opened. */
+/* m: kernels before `schedule`. The reference is opened; d: what the backend says of it. */
 bool tune_bench_open(tune_bench *b, const ir_module *m, uint32_t kind, target_id target, bool native, const char *folder,
-                     const tune_shape *shapes, size_t n_shapes, const schedule *reference, tool_error *err);
+                     const tune_shape *shapes, size_t n_shapes, const schedule *reference, diags *d, tool_error *err);
 void tune_bench_close(tune_bench *b);
 
 bool tune_trial_open(tune_bench *b, const schedule *sizes, tune_trial *t, tool_error *err);
