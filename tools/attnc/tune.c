@@ -3,63 +3,15 @@
 #include "tools/attnc/tune.h"
 #include "tools/attnc/processor.h"
 #include "tools/attnc/schedule_choice.h"
+#include "tools/attnc/tune_guard.h"
 #include "tools/attnc/tune_space.h"
-#include <dirent.h>
-#include <errno.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
-enum { ROUNDS = 10 /* even: as often first as second */, PLACEMENTS = 3, EVERYTHING = TUNE_PREFILL | TUNE_DECODE | TUNE_STEP };
-
-/* ---- signals ------------------------------------------------------------------------------------------------------------------- */
-
-static volatile sig_atomic_t caught; /* a handler reaches nothing else */
-
-static void on_signal(int number) { caught = number; }
-static bool is_stopped(void) { return caught != 0; }
-
-static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE};
-
-/* What is ignored (nohup) stays ignored. */
-static void catch_signals(struct sigaction *before)
-{
-    struct sigaction a = {.sa_handler = on_signal};
-    sigemptyset(&a.sa_mask);
-    for (size_t i = 0; i < ATTNC_COUNT(signals); i++)
-        if (!sigaction(signals[i], &a, &before[i]) && before[i].sa_handler == SIG_IGN) sigaction(signals[i], &before[i], NULL);
-}
-
-/* As if nobody had caught it, now that all is clean. */
-static void release_signals(const struct sigaction *before)
-{
-    for (size_t i = 0; i < ATTNC_COUNT(signals); i++)
-        sigaction(signals[i], &before[i], NULL);
-    if (caught) raise(caught);
-}
-
-/* ---- the folder of libraries ------------------------------------------------------------------------------------------------------ */
-
-static bool make_folder(char *to, size_t size, tool_error *err)
-{
-    const char *place = getenv("TMPDIR");
-    snprintf(to, size, "%s/attnc-tune.XXXXXX", place && *place ? place : "/tmp");
-    return mkdtemp(to) || tool_fail(err, "cannot make a folder '%s': %s", to, strerror(errno));
-}
-
-/* With what an interrupted compilation left in it. */
-static void remove_folder(const char *path)
-{
-    DIR *d = opendir(path);
-    for (struct dirent *e; d && (e = readdir(d));)
-        unlinkat(dirfd(d), e->d_name, 0);
-    if (d) closedir(d);
-    rmdir(path);
-}
+enum { PLACEMENTS = 3, EVERYTHING = TUNE_PREFILL | TUNE_DECODE | TUNE_STEP };
 
 /* ---- one kind for one target -------------------------------------------------------------------------------------------------------- */
 
@@ -129,9 +81,9 @@ static bool compare_anew(search *s, const schedule *old, const schedule *new, bo
 {
     tune_trial pair[2] = {{.module = NULL}, {.module = NULL}};
     const schedule *sizes[2] = {old, new};
-    bool ok = !is_stopped() && tune_trial_open(&s->bench, sizes[new_first], &pair[new_first], s->err) &&
+    bool ok = !tune_guard_stopped() && tune_trial_open(&s->bench, sizes[new_first], &pair[new_first], s->err) &&
               tune_trial_open(&s->bench, sizes[!new_first], &pair[!new_first], s->err) &&
-              tune_compare(&s->bench, &pair[0], &pair[1], ops, ROUNDS, true, is_stopped, r, s->err);
+              tune_compare(&s->bench, &pair[0], &pair[1], ops, true, tune_guard_stopped, r, s->err);
     tune_trial_close(&pair[0]);
     tune_trial_close(&pair[1]);
     return ok;
@@ -141,7 +93,7 @@ static bool compare_anew(search *s, const schedule *old, const schedule *new, bo
 static bool judge(search *s, tune_trial *t, uint32_t touches, const char *what, bool *better)
 {
     tune_rounds r;
-    if (!tune_compare(&s->bench, best(s), t, touches, ROUNDS, false, is_stopped, &r, s->err)) return false;
+    if (!tune_compare(&s->bench, best(s), t, touches, false, tune_guard_stopped, &r, s->err)) return false;
     *better = !r.hopeless && score_is_better(r.scores, r.n_used);
     say(s, what, &r, *better ? ": once more" : "");
     if (!*better) return true;
@@ -156,7 +108,7 @@ static bool try_candidate(search *s, const schedule *x, uint32_t touches)
     tune_trial t;
     bool better;
     const char *what = change_text(s, x);
-    if (is_stopped()) return false;
+    if (tune_guard_stopped()) return false;
     if (!tune_trial_open(&s->bench, x, &t, s->err)) { /* too much code for the backend, say */
         fprintf(stderr, "  %4.0f s  %-40s cannot be compiled: %s\n", now() - s->started, what, s->err->text);
         return true;
@@ -264,7 +216,7 @@ static bool confirm(search *s, tune_rounds *least, bool *better)
 /* The table's against itself, for its shares. */
 static bool measure_table(search *s, tune_rounds *r)
 {
-    return tune_compare(&s->bench, &s->bench.reference, &s->bench.reference, EVERYTHING, ROUNDS, true, is_stopped, r, s->err);
+    return tune_compare(&s->bench, &s->bench.reference, &s->bench.reference, EVERYTHING, true, tune_guard_stopped, r, s->err);
 }
 
 static bool finish(search *s)
@@ -309,18 +261,15 @@ static bool tune_one(const tune_options *o, uint32_t kind, target_id target, con
 
 bool tune_run(const tune_options *o, tool_error *err)
 {
-    struct sigaction before[ATTNC_COUNT(signals)];
-    char folder[4096], *wrong = NULL;
+    tune_guard g;
+    char *wrong = NULL;
     err->text[0] = 0;
-    if (!make_folder(folder, sizeof folder, err)) return false;
-    caught = 0;
-    catch_signals(before);
+    if (!tune_guard_begin(&g, err)) return false;
     bool ok = true;
     for (size_t t = 0; t < o->n_targets && ok; t++)
         for (uint32_t kind = 0; kind < o->module->patterns.n && ok; kind++)
-            if (has_layer(o->module, kind)) ok = tune_one(o, kind, o->targets[t], folder, &wrong, err);
-    remove_folder(folder);
-    release_signals(before);
+            if (has_layer(o->module, kind)) ok = tune_one(o, kind, o->targets[t], g.folder, &wrong, err);
+    tune_guard_end(&g);
     if (wrong) ATTNC_BUG(wrong);
     return ok;
 }

@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { EARLY_ROUNDS = 3, MOST_REPEATS = 4096 };
-static const double timing_seconds = 2e-3, hopeless = -0.02;
+enum { EARLY_ROUNDS = 3, LEAST_ROUNDS = 10, MOST_ROUNDS = 60, MOST_REPEATS = 4096 };
+static const double timing_seconds = 2e-3, burst_seconds = 3e-3, shape_seconds = 0.8, hopeless = -0.02;
 
 /* ---- one kind alone ------------------------------------------------------------------------------------------------------------- */
 
@@ -158,14 +158,16 @@ static bool time_runs(call *c, uint32_t repeats, double *seconds, tool_error *er
     return true;
 }
 
-/* The first run warms up, the second says how many make a timing. */
+/* The first run warms up, the second says how many make a timing, and how many timings there is time for: short ones are noisier, but
+ * there can be more of them. */
 static bool find_repeats(tune_bench *b, size_t i, tool_error *err)
 {
     call *c = &b->reference.calls[i];
     double seconds;
     if (!call_run(c, err) || !time_runs(c, 1, &seconds, err)) return false;
-    double n = ceil(timing_seconds / fmax(seconds, 1e-7));
-    b->repeats[i] = (uint32_t)fmin(n, MOST_REPEATS);
+    b->repeats[i] = (uint32_t)fmin(ceil(timing_seconds / fmax(seconds, 1e-7)), MOST_REPEATS);
+    const double rounds = shape_seconds / (2 * (seconds * b->repeats[i] + burst_seconds));
+    b->rounds[i] = (uint32_t)fmax(LEAST_ROUNDS, fmin(rounds, MOST_ROUNDS)) / 2 * 2;
     return true;
 }
 
@@ -225,7 +227,7 @@ static double burst(const tune_bench *b, size_t i)
 }
 
 typedef struct samples {
-    double log_ratio[TUNE_MAX_ROUNDS], share[2][TUNE_MAX_ROUNDS];
+    double log_ratio[MOST_ROUNDS], share[2][MOST_ROUNDS];
 } samples;
 
 /* A burst before each side: both find the caches as it leaves them. The next round goes the other way round: drift of the machine's
@@ -260,12 +262,11 @@ static void evaluate(samples *s, size_t rounds, tune_rounds *out)
 }
 
 /* One shape after the other: a long prefill between two decodings makes these four times as noisy. */
-static bool compare_shape(tune_bench *b, tune_trial *const sides[2], size_t i, size_t rounds, bool all, bool (*stop)(void), tune_rounds *out,
-                          tool_error *err)
+static bool compare_shape(tune_bench *b, tune_trial *const sides[2], size_t i, bool all, bool (*stop)(void), tune_rounds *out, tool_error *err)
 {
     samples s;
     size_t done = 0;
-    for (; done < rounds && !out->hopeless; done++) {
+    for (; done < b->rounds[i] && !out->hopeless; done++) {
         if (stop() || !run_round(b, sides, i, done, &s, err)) return false;
         out->hopeless = done + 1 == EARLY_ROUNDS && !all && is_hopeless(&s, EARLY_ROUNDS);
     }
@@ -274,13 +275,13 @@ static bool compare_shape(tune_bench *b, tune_trial *const sides[2], size_t i, s
     return true;
 }
 
-bool tune_compare(tune_bench *b, tune_trial *old, tune_trial *new, uint32_t ops, size_t rounds, bool all, bool (*stop)(void), tune_rounds *out,
+bool tune_compare(tune_bench *b, tune_trial *old, tune_trial *new, uint32_t ops, bool all, bool (*stop)(void), tune_rounds *out,
                   tool_error *err)
 {
     tune_trial *const sides[2] = {old, new};
     *out = (tune_rounds){.n_used = 0};
     err->text[0] = 0;
     for (size_t i = 0; i < b->n_shapes && !out->hopeless; i++)
-        if (b->shapes[i].op & ops && !compare_shape(b, sides, i, rounds, all, stop, out, err)) return false;
+        if (b->shapes[i].op & ops && !compare_shape(b, sides, i, all, stop, out, err)) return false;
     return true;
 }

@@ -7,8 +7,6 @@
 #include "tools/attnc/tune_shape.h"
 #include "tools/common/call.h"
 
-enum { TUNE_MAX_ROUNDS = 64 };
-
 /* A schedule, compiled and loaded. */
 typedef struct tune_trial {
     schedule sizes;
@@ -30,6 +28,7 @@ typedef struct tune_bench {
     problem problems[TUNE_MAX_SHAPES];
     double work[TUNE_MAX_SHAPES]; /* FLOP of prefill, else bytes of K and V */
     uint32_t repeats[TUNE_MAX_SHAPES]; /* runs in one timing: long enough for the clock */
+    uint32_t rounds[TUNE_MAX_SHAPES];  /* even: each side is as often first as second */
     tune_trial reference;
 } tune_bench;
 
@@ -43,7 +42,7 @@ void tune_trial_close(tune_trial *t);
 /* false and err.text empty: every result is the reference's; else where one differs, or why it did not run. */
 bool tune_trial_differs(tune_bench *b, tune_trial *t, tool_error *err);
 
-/* Rounds of old and new in turn on the shapes of `ops` (TUNE_ bits). */
+/* Rounds of old and new in turn on the shapes of `ops` (set of TUNE_PREFILL ..). */
 typedef struct tune_rounds {
     size_t n_used, used[TUNE_MAX_SHAPES]; /* shapes */
     bool hopeless;                        /* the first rounds of the last shape were all lost; later shapes were left out */
@@ -51,7 +50,7 @@ typedef struct tune_rounds {
     double share[TUNE_MAX_SHAPES][2];     /* of a burst or a plain read; old, new; medians */
 } tune_rounds;
 /* Ends early when that is hopeless, unless `all`. stop is looked at between rounds: false and err.text empty then. */
-bool tune_compare(tune_bench *b, tune_trial *old, tune_trial *new, uint32_t ops, size_t rounds, bool all, bool (*stop)(void), tune_rounds *out,
+bool tune_compare(tune_bench *b, tune_trial *old, tune_trial *new, uint32_t ops, bool all, bool (*stop)(void), tune_rounds *out,
                   tool_error *err);
 
 #endif
