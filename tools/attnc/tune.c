@@ -13,6 +13,8 @@
 
 enum { PLACEMENTS = 3, EVERYTHING = TUNE_PREFILL | TUNE_DECODE | TUNE_STEP };
 
+static const double most_shape_seconds = 0.8;
+
 /* ---- one kind for one target -------------------------------------------------------------------------------------------------------- */
 
 typedef struct search {
@@ -227,13 +229,28 @@ static bool finish(search *s)
     return store(s, &r, !better);
 }
 
+/* A short search has short rounds, too. */
+static bool open_bench(search *s, const char *folder, const schedule *reference)
+{
+    const tune_options *o = s->o;
+    const tune_bench_options b = {.module = o->module,
+                                  .kind = s->kind,
+                                  .target = s->target,
+                                  .native = o->native,
+                                  .folder = folder,
+                                  .shapes = o->shapes,
+                                  .n_shapes = o->n_shapes,
+                                  .shape_seconds = fmin(most_shape_seconds, (double)o->seconds / 60),
+                                  .diags = o->diags};
+    return tune_bench_open(&s->bench, &b, reference, s->err);
+}
+
 static bool tune_kind(search *s, const char *folder)
 {
-    const ir_module *m = s->o->module;
-    const schedule_row row = schedule_row_find(s->target, &m->patterns.at[s->kind]->shape);
-    fprintf(stderr, "attnc: tuning %s for %s: %s\n", m->patterns.at[s->kind]->name, s->target_name, schedule_sizes_text(s->arena, &row.sizes));
-    if (!tune_bench_open(&s->bench, m, s->kind, s->target, s->o->native, folder, s->o->shapes, s->o->n_shapes, &row.sizes, s->o->diags, s->err))
-        return false;
+    const pattern *p = s->o->module->patterns.at[s->kind];
+    const schedule from = schedule_row_find(s->target, &p->shape).sizes;
+    fprintf(stderr, "attnc: tuning %s for %s: %s\n", p->name, s->target_name, schedule_sizes_text(s->arena, &from));
+    if (!open_bench(s, folder, &from)) return false;
     s->started = now();
     s->deadline = s->started + (double)s->o->seconds;
     return descend(s) && finish(s);

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 enum { EARLY_ROUNDS = 3, LEAST_ROUNDS = 10, MOST_ROUNDS = 60, MOST_REPEATS = 4096 };
-static const double timing_seconds = 2e-3, burst_seconds = 3e-3, shape_seconds = 0.8, hopeless = -0.02;
+static const double timing_seconds = 2e-3, burst_seconds = 3e-3, hopeless = -0.02;
 
 /* ---- one kind alone ------------------------------------------------------------------------------------------------------------- */
 
@@ -160,7 +160,7 @@ static bool time_runs(call *c, uint32_t repeats, double *seconds, tool_error *er
 
 /* The first run warms up, the second says how many make a timing, and how many timings there is time for: short ones are noisier, but
  * there can be more of them. */
-static bool find_repeats(tune_bench *b, size_t i, tool_error *err)
+static bool find_repeats(tune_bench *b, size_t i, double shape_seconds, tool_error *err)
 {
     call *c = &b->reference.calls[i];
     double seconds;
@@ -185,17 +185,17 @@ static bool open_problems(tune_bench *b, tool_error *err)
     return true;
 }
 
-bool tune_bench_open(tune_bench *b, const ir_module *m, uint32_t kind, target_id target, bool native, const char *folder,
-                     const tune_shape *shapes, size_t n_shapes, const schedule *reference, diags *d, tool_error *err)
+bool tune_bench_open(tune_bench *b, const tune_bench_options *o, const schedule *reference, tool_error *err)
 {
-    *b = (tune_bench){.arena = arena_create(0, NULL, NULL), .target = target, .native = native, .folder = folder, .n_shapes = n_shapes};
-    b->view = view_of(b->arena, m, kind);
-    if (!find_kernel(b, m, kind)) return tool_fail(err, "the kind has no kernel");
-    for (size_t i = 0; i < n_shapes; i++)
-        b->shapes[i] = fitted(&shapes[i], m->patterns.at[kind]->max_len);
-    if (!load(b, reference, &b->reference, d, err) || !open_problems(b, err) || !make_calls(b, &b->reference, err)) return false;
-    for (size_t i = 0; i < n_shapes; i++)
-        if (!find_repeats(b, i, err) || !find_work(b, i, err)) return false;
+    *b = (tune_bench){
+        .arena = arena_create(0, NULL, NULL), .target = o->target, .native = o->native, .folder = o->folder, .n_shapes = o->n_shapes};
+    b->view = view_of(b->arena, o->module, o->kind);
+    if (!find_kernel(b, o->module, o->kind)) return tool_fail(err, "the kind has no kernel");
+    for (size_t i = 0; i < o->n_shapes; i++)
+        b->shapes[i] = fitted(&o->shapes[i], o->module->patterns.at[o->kind]->max_len);
+    if (!load(b, reference, &b->reference, o->diags, err) || !open_problems(b, err) || !make_calls(b, &b->reference, err)) return false;
+    for (size_t i = 0; i < o->n_shapes; i++)
+        if (!find_repeats(b, i, o->shape_seconds, err) || !find_work(b, i, err)) return false;
     return true;
 }
 

@@ -32,9 +32,20 @@ typedef struct tune_bench {
     tune_trial reference;
 } tune_bench;
 
-/* m: kernels before `schedule`. The reference is opened; d: what the backend says of it. */
-bool tune_bench_open(tune_bench *b, const ir_module *m, uint32_t kind, target_id target, bool native, const char *folder,
-                     const tune_shape *shapes, size_t n_shapes, const schedule *reference, diags *d, tool_error *err);
+typedef struct tune_bench_options {
+    const ir_module *module; /* kernels before `schedule` */
+    uint32_t kind;
+    target_id target;
+    bool native;
+    const char *folder;
+    const tune_shape *shapes;
+    size_t n_shapes;
+    double shape_seconds;    /* for all rounds of a shape, about */
+    diags *diags;            /* what the backend says of the reference */
+} tune_bench_options;
+
+/* The reference is opened. */
+bool tune_bench_open(tune_bench *b, const tune_bench_options *o, const schedule *reference, tool_error *err);
 void tune_bench_close(tune_bench *b);
 
 bool tune_trial_open(tune_bench *b, const schedule *sizes, tune_trial *t, tool_error *err);
