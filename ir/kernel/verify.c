@@ -353,7 +353,7 @@ static bool fits(uint32_t sums, uint32_t vectors, uint32_t registers) { return s
 
 const char *schedule_verify(const schedule *s, dtype type)
 {
-    enum { MOST = 4096, MOST_VECTORS = 16 };
+    enum { MOST = 4096, MOST_VECTORS = 16, MOST_SUMS = 32 };
     const uint32_t all[] = {
 #define FIELD(name) s->name,
 #include "ir/kernel/schedule_fields.def"
@@ -377,6 +377,8 @@ const char *schedule_verify(const schedule *s, dtype type)
         !fits(s->pv_dims * s->pv_vectors, s->pv_vectors, t->registers) || !fits(s->narrow_keys, 1, t->registers) ||
         !fits(s->narrow_dims, 1, t->registers))
         return "a register tile does not fit the target's registers";
+    if (2 * s->narrow_keys > MOST_SUMS) return "a narrow tile has more than 16 keys"; /* a key may have two sums */
+    if (s->dot_bf16 && s->qk_keys % 2) return "keys of a register tile are even where bf16 is multiplied in pairs";
     if (s->few_rows & (s->few_rows - 1) || s->few_keys & (s->few_keys - 1) || s->few_rows * s->few_keys % s->vector)
         return "few rows and keys must be powers of two that fill vectors";
     if (!fits(s->few_rows * s->few_keys, s->few_keys, t->registers) || s->few_rows > s->vector || s->few_lanes > s->lanes)

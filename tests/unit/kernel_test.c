@@ -164,10 +164,20 @@ static void verifier_checks_schedules(void)
     refuse(SCHEDULED("cpu:avx2 " SIZES_FEW("64", "8", "96", "6 x 2", "16, 2 x 2")), "that fill vectors");
     refuse(SCHEDULED("cpu:avx2 " SIZES_FEW("64", "8", "96", "6 x 2", "16, 4 x 4")), "register tile of few rows");
     refuse(SCHEDULED("cpu:avx2 " SIZES_FEW("64", "8", "96", "6 x 2", "65, 4 x 2")), "register tile of few rows");
+    refuse(SCHEDULED("cpu:avx512 { lanes 64; vector 16; key_block 68; qk 4 x 2; pv 4 x 2; narrow 17 x 8; few 16, 4 x 4; fetch 64; }"),
+           "a narrow tile has more than 16 keys");
     refuse(
         SCHEDULED("cpu:avx512bf16 { lanes 64; vector 16; key_block 64; qk 4 x 2; pv 4 x 2; narrow 4 x 8; few 16, 4 x 4; "
                   "fetch 64; dot_bf16; }"),
         "dot_bf16 needs a target that has it and bf16 storage");
+    schedule pairs = {.target = TARGET_CPU_AVX512BF16, .lanes = 64, .vector = 16, .key_block = 60, .qk_keys = 4, .qk_vectors = 4, .pv_dims = 3,
+                      .pv_vectors = 4, .narrow_keys = 5, .narrow_dims = 7, .few_lanes = 16, .few_rows = 4, .few_keys = 4, .fetch = 1, .dot_bf16 = true};
+    CHECK(!schedule_verify(&pairs, DTYPE_BF16));
+    pairs.qk_keys = 3;
+    const char *wrong = schedule_verify(&pairs, DTYPE_BF16);
+    CHECK(wrong && strstr(wrong, "are even where bf16 is multiplied in pairs"));
+    pairs.dot_bf16 = false;
+    CHECK(!schedule_verify(&pairs, DTYPE_F32));
 }
 
 /* ---- the interpreter, by hand ---------------------------------------------------------------------------- */

@@ -226,19 +226,22 @@ static void noise_is_not_a_gain(void)
 
 static void results_are_compared(void)
 {
-    const float want[] = {1, -2, NAN, INFINITY, 0};
+    const float want[] = {1, -2, NAN, INFINITY, 0, 0.01f, 0.02f, 0.03f, 0.04f, 0.0f}; /* two rows */
+    const double unit = 0x1p-13;
     int64_t at = -1;
-    float got[5];
+    float got[10];
     memcpy(got, want, sizeof got);
-    CHECK(results_agree(want, got, 5, &at));
+    CHECK(results_agree(want, got, 2, 5, unit, &at));
     got[1] = -2.0002f;
-    CHECK(results_agree(want, got, 5, &at));
-    for (int i = 0; i < 5; i++) {
+    CHECK(results_agree(want, got, 2, 5, unit, &at));
+    for (int i = 0; i < 10; i++) {
+        const bool number = i != 2 && i != 3;
         memcpy(got, want, sizeof got);
-        got[i] = i == 2 ? 0 : i == 3 ? 1e30f : want[i] + 0.001f;
-        CHECK(!results_agree(want, got, 5, &at) && at == i);
+        got[i] = i == 2 ? 0 : i == 3 ? 1e30f : want[i] + (i < 5 ? 0.001f : 0.0001f); /* the second row is small: less is wrong there */
+        CHECK(!results_agree(want, got, 2, 5, unit, &at) && at == i);
+        CHECK(results_agree(want, got, 2, 5, 0x1p-6, &at) == number);
         got[i] = i == 2 ? INFINITY : i == 3 ? -INFINITY : NAN;
-        CHECK(!results_agree(want, got, 5, &at) && at == i);
+        CHECK(!results_agree(want, got, 2, 5, unit, &at) && at == i);
     }
 }
 

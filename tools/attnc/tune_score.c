@@ -64,15 +64,23 @@ bool score_is_better(const score *shapes, size_t n)
     return better;
 }
 
-bool results_agree(const float *a, const float *b, int64_t n, int64_t *where)
+static float largest(const float *list, int64_t n)
 {
-    float largest = 0;
+    float most = 0;
     for (int64_t i = 0; i < n; i++)
-        if (isfinite(a[i])) largest = fmaxf(largest, fabsf(a[i]));
-    const float allowed = 0x1p-13f * largest + 1e-5f;
-    for (int64_t i = 0; i < n; i++) {
-        const bool same = isnan(a[i]) ? isnan(b[i]) : a[i] == b[i] || fabsf(a[i] - b[i]) <= allowed;
-        if (!same) return *where = i, false;
+        if (isfinite(list[i])) most = fmaxf(most, fabsf(list[i]));
+    return most;
+}
+
+static bool same(float a, float b, double allowed) { return isnan(a) ? isnan(b) : a == b || fabs((double)a - b) <= allowed; }
+
+bool results_agree(const float *a, const float *b, int64_t rows, int64_t width, double unit, int64_t *where)
+{
+    const float floor_of_all = largest(a, rows * width) / 32;
+    for (int64_t r = 0; r < rows; r++) {
+        const double allowed = unit * fmaxf(largest(a + r * width, width), floor_of_all) + 1e-5;
+        for (int64_t i = r * width; i < (r + 1) * width; i++)
+            if (!same(a[i], b[i], allowed)) return *where = i, false;
     }
     return true;
 }

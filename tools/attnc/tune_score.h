@@ -22,7 +22,8 @@ score score_mean(const score *shapes, size_t n);
 /* Better by more than the noise, and on no shape worse by more than it. */
 bool score_is_better(const score *shapes, size_t n);
 
-/* Results of two schedules, element by element: false, and where, when they are further apart than sums in another order make them. */
-bool results_agree(const float *a, const float *b, int64_t n, int64_t *where);
+/* Results of two schedules, row by row: false, and where, when they are further apart than `unit` of a row's largest element (or of a
+ * 32nd of the largest of all: rows may cancel out). */
+bool results_agree(const float *a, const float *b, int64_t rows, int64_t width, double unit, int64_t *where);
 
 #endif
