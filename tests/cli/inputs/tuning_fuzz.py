@@ -27,11 +27,13 @@ def tile(r, vectors, registers):
     return r.choice([x for x in range(1, registers) if fits(x * b, b, registers)]), b
 
 
-def likely(r, vector):
+def likely(r, vector, pairs):
     registers, vectors = 32 if vector == 16 else 16, r.choice([1, 2, 4, 8, 16])
     qk, pv = tile(r, vectors, registers), tile(r, vectors, registers)
     few = r.choice([(x, y) for x in (1, 2, 4, 8, 16) for y in (1, 2, 4, 8) if x * y % vector == 0 and x <= vector and fits(x * y, y, registers)])
-    narrow_keys = r.randrange(1, registers - 1)
+    narrow_keys = r.randrange(1, 15)
+    while pairs and qk[0] % 2:
+        qk = tile(r, vectors, registers)
     return dict(lanes=vector * vectors, key_block=qk[0] * narrow_keys * r.randrange(1, 9), qk_keys=qk[0], qk_vectors=qk[1], pv_dims=pv[0], pv_vectors=pv[1],
                 narrow_keys=narrow_keys, narrow_dims=r.randrange(1, registers - 1), few_lanes=r.randrange(1, vector * vectors + 1), few_rows=few[0],
                 few_keys=few[1], fetch=r.choice([1, 7, 64, 4096]))
@@ -57,7 +59,7 @@ def main():
     taken = refused = 0
     for seed in range(o.seed, o.seed + o.count):
         r = random.Random(seed)
-        row = dict(likely(r, VECTOR[o.target])) if seed % 2 else {f: garbage(r) for f in FIELDS}
+        row = dict(likely(r, VECTOR[o.target], o.target == "cpu:avx512bf16")) if seed % 2 else {f: garbage(r) for f in FIELDS}
         db = sqlite3.connect(path)
         db.execute("UPDATE entry SET " + ", ".join(f + " = ?" for f in FIELDS), [row[f] for f in FIELDS])
         db.commit()
