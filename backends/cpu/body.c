@@ -65,45 +65,62 @@ static Val broadcast(kgen *x, Val p, Val index, unsigned align)
 /* As many dims a step as divide dim: 4, 2 or 1. */
 static uint32_t unroll_of(int64_t dim) { return dim % 4 == 0 ? 4 : dim % 2 == 0 ? 2 : 1; }
 
-Val body_product(kgen *x, Val k, Val q, Val sum)
+static Val pair_product(kgen *x, Val a, Val b, Val sum)
 {
     gen *g = x->g;
-    if (!x->dot) return fmadd(g, k, q, sum);
     Type pairs = LLVMVectorType(LLVMBFloatTypeInContext(g->context), 2 * x->vector);
-    Val args[] = {sum, LLVMBuildBitCast(g->b, k, pairs, ""), LLVMBuildBitCast(g->b, q, pairs, "")};
+    Val args[] = {sum, LLVMBuildBitCast(g->b, a, pairs, ""), LLVMBuildBitCast(g->b, b, pairs, "")};
     return intrinsic(g, "llvm.x86.avx512bf16.dpbf16ps.512", NULL, 0, args, 3);
 }
 
-/* Rows of V are read a few dims at a time, key after key, where no prefetcher of the machine follows: a line of one of the group's rows
- * is asked for at each step of the products. For pieces whose lanes take one pass. */
-static void fetch_values(kgen *x, const piece *p, Val group, Val d, uint32_t step)
+Val body_product(kgen *x, Val k, Val q, Val sum) { return x->dot ? pair_product(x, k, q, sum) : fmadd(x->g, k, q, sum); }
+
+/* Wide pieces of bf16: weights are rounded to it and lie as pairs of keys, V likewise. */
+static bool in_pairs(const kgen *x, const piece *p) { return x->dot && !p->narrow; }
+
+/* Rows of V are read a few dims at a time, key after key, where no prefetcher of the machine follows: at each step of the products a line
+ * is asked for, of a row that the next tile needs while there are some, then of one of the group's. For pieces whose lanes take one pass. */
+static bool fetches(const piece *p, uint32_t step)
+{
+    return !p->narrow && p->nv <= p->qk_vectors && !(p->keys & (p->keys - 1)) && p->keys * step <= 16;
+}
+
+static Val fetch_from(kgen *x, const piece *p, Val group)
 {
     gen *g = x->g;
-    uint32_t R = p->keys;
-    if (p->narrow || x->half || p->nv > p->qk_vectors || R & (R - 1) || R * step > 16) return;
-    Val key = LLVMBuildAnd(g->b, LLVMBuildUDiv(g->b, d, c64(g, step), ""), c64(g, R - 1), "");
-    Val row = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->value_ptr), add(g, group, key)), 8);
-    Val line = LLVMBuildAnd(g->b, mul(g, d, c64(g, 4)), c64(g, -64), "");
-    prefetch(g, byte_at(g, row, line), 2);
+    if (x->half && !x->dot) return ahead_group(x, p->keys, NULL);
+    return ahead_group(x, p->keys, at(g, g->ptr, ws_at(x, x->dot ? x->pair_ptr : x->value_ptr), group));
+}
+
+static void fetch(kgen *x, const piece *p, Val rows, Val d, uint32_t step)
+{
+    gen *g = x->g;
+    Val key = LLVMBuildAnd(g->b, LLVMBuildUDiv(g->b, d, c64(g, step), ""), c64(g, p->keys - 1), "");
+    Val line = LLVMBuildAnd(g->b, mul(g, d, c64(g, rows_word_size(x))), c64(g, -64), "");
+    prefetch(g, byte_at(g, load(g, g->ptr, at(g, g->ptr, rows, key), 8), line), 2);
 }
 
 static void products(kgen *x, const piece *p, Val group, Val part, const Val *key, Val *sum)
 {
     gen *g = x->g;
     loop l;
-    uint32_t R = p->keys, Q = p->qk_vectors, U = unroll_of(x->words);
-    for (uint32_t i = 0; i < R * Q; i++) sum[i] = LLVMConstNull(x->vf);
-    Val d = loop_begin(g, &l, c64(g, 0), sum, R * Q);
-    fetch_values(x, p, group, d, U);
+    uint32_t R = p->keys, Q = p->qk_vectors, U = unroll_of(x->words), sets = p->narrow && U > 1 ? 2 : 1;
+    for (uint32_t i = 0; i < sets * R * Q; i++) sum[i] = LLVMConstNull(x->vf);
+    Val rows = fetches(p, U) ? fetch_from(x, p, group) : NULL, d = loop_begin(g, &l, c64(g, 0), sum, sets * R * Q);
+    if (rows) fetch(x, p, rows, d, U);
     for (uint32_t u = 0; u < U; u++) {
         Val q[8], du = add(g, d, c64(g, u));
         for (uint32_t j = 0; j < Q; j++) q[j] = load_lanes(x, x->queries, score_index(x, du, lane_of(x, p, part, j)));
         for (uint32_t r = 0; r < R; r++) {
             Val k = broadcast(x, key[r], du, x->dot ? 2 : 4);
-            for (uint32_t j = 0; j < Q; j++) sum[r * Q + j] = body_product(x, k, q[j], sum[r * Q + j]);
+            for (uint32_t j = 0; j < Q; j++) {
+                Val *s = &sum[(u % sets * R + r) * Q + j];
+                *s = body_product(x, k, q[j], *s);
+            }
         }
     }
     loop_end(g, &l, c64(g, U), c64(g, x->words));
+    for (uint32_t i = 0; sets > 1 && i < R * Q; i++) sum[i] = LLVMBuildFAdd(g->b, sum[i], sum[R * Q + i], "");
 }
 
 /* ---- who sees a key ------------------------------------------------------------------------------------------------------------- */
@@ -227,11 +244,30 @@ static void rescale(kgen *x, const piece *p)
 
 /* ---- exp, rowsum ---------------------------------------------------------------------------------------------------------------------- */
 
+static Val weight_of(kgen *x, Val key, Val lane, Val m, bool rounded)
+{
+    gen *g = x->g;
+    Val s = LLVMBuildFSub(g->b, load_lanes(x, x->scores, score_index(x, key, lane)), m, "");
+    return rounded ? math_exp2_falling_short(g, s) : math_exp2_falling(g, s);
+}
+
+/* A word per lane: the weights of two keys, the first in its lower half. */
+static Val pack_pair(kgen *x, Val even, Val odd)
+{
+    gen *g = x->g;
+    Val args[] = {odd, even}, pick[32];
+    Val both = intrinsic(g, "llvm.x86.avx512bf16.cvtne2ps2bf16.512", NULL, 0, args, 2); /* even's lanes, then odd's */
+    for (uint32_t i = 0; i < 2 * x->vector; i++) pick[i] = c32(g, i / 2 + (i % 2 ? x->vector : 0));
+    both = LLVMBuildShuffleVector(g->b, both, LLVMGetPoison(LLVMTypeOf(both)), LLVMConstVector(pick, 2 * x->vector), "");
+    return LLVMBuildBitCast(g->b, both, x->vf, "");
+}
+
 static void weights(kgen *x, const piece *p)
 {
     gen *g = x->g;
     parts w;
     loop l;
+    const bool pairs = in_pairs(x, p);
     uint32_t most = target_get(x->k->schedule.target)->registers < 32 ? 2 : 4, Q = p->nv < most ? p->nv : most;
     Val m[4], sum[4], part = parts_begin(x, &w, p, Q);
     for (uint32_t j = 0; j < Q; j++) {
@@ -241,12 +277,13 @@ static void weights(kgen *x, const piece *p)
     }
     Val i = loop_begin(g, &l, c64(g, 0), sum, Q);
     for (uint32_t j = 0; j < Q; j++) {
-        Val index = score_index(x, i, lane_of(x, p, part, j));
-        Val e = math_exp2_falling(g, LLVMBuildFSub(g->b, load_lanes(x, x->scores, index), m[j], ""));
-        sum[j] = LLVMBuildFAdd(g->b, sum[j], e, "");
-        store_lanes(x, e, x->scores, index);
+        Val lane = lane_of(x, p, part, j), e = weight_of(x, i, lane, m[j], pairs), odd = NULL;
+        if (pairs) odd = weight_of(x, add(g, i, c64(g, 1)), lane, m[j], true);
+        sum[j] = LLVMBuildFAdd(g->b, sum[j], pairs ? LLVMBuildFAdd(g->b, e, odd, "") : e, "");
+        Val to = pairs ? LLVMBuildUDiv(g->b, i, c64(g, 2), "") : i; /* a pair takes the place of a score that is not needed any more */
+        store_lanes(x, pairs ? pack_pair(x, e, odd) : e, x->scores, score_index(x, to, lane));
     }
-    loop_end(g, &l, c64(g, 1), p->n);
+    loop_end(g, &l, c64(g, pairs ? 2 : 1), p->n);
     for (uint32_t j = 0; j < Q; j++) store_lanes(x, sum[j], x->sum, lane_of(x, p, part, j));
     parts_end(x, &w, p, Q);
 }
@@ -265,6 +302,25 @@ static Val accumulate(kgen *x, Val weight, Val used, Val v, Val o)
     return fmadd(g, v, weight, o);
 }
 
+/* R dims from d, of a key or a pair. */
+static void add_values(kgen *x, const piece *p, Val part, Val slot, Val d, uint32_t R, Val *sum)
+{
+    gen *g = x->g;
+    const bool pairs = in_pairs(x, p);
+    uint32_t Q = p->pv_vectors;
+    Val weight[8], used = p->masked ? load_seen(x, slot) : NULL, row = NULL;
+    if (!pairs) row = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->value_ptr), slot), 8);
+    for (uint32_t j = 0; j < Q; j++) weight[j] = load_lanes(x, x->scores, score_index(x, slot, lane_of(x, p, part, j)));
+    for (uint32_t r = 0; r < R; r++) {
+        Val dim = add(g, d, c64(g, r));
+        Val v = pairs ? broadcast(x, keys_pair_at(x, slot, dim), c64(g, 0), 4) : broadcast(x, row, dim, 4);
+        for (uint32_t j = 0; j < Q; j++) {
+            Val *o = &sum[r * Q + j];
+            *o = pairs ? pair_product(x, v, weight[j], *o) : accumulate(x, weight[j], used, v, *o);
+        }
+    }
+}
+
 /* R dims from d. Wide pieces take whole key steps: two keys at a time when that is even. */
 static void output_tile(kgen *x, const piece *p, Val d, uint32_t R)
 {
@@ -272,20 +328,16 @@ static void output_tile(kgen *x, const piece *p, Val d, uint32_t R)
     parts w;
     loop l;
     uint32_t Q = p->pv_vectors, U = p->narrow || p->keys % 2 ? 1 : 2;
+    const bool pairs = in_pairs(x, p);
     Val sum[MAX_CARRIED], part = parts_begin(x, &w, p, Q);
     for (uint32_t i = 0; i < R * Q; i++)
         sum[i] = load_lanes(x, x->out, score_index(x, add(g, d, c64(g, i / Q)), lane_of(x, p, part, i % Q)));
     Val key = loop_begin(g, &l, c64(g, 0), sum, R * Q);
-    for (uint32_t u = 0; u < U; u++) {
-        Val slot = add(g, key, c64(g, u)), weight[8], used = p->masked ? load_seen(x, slot) : NULL;
-        Val row = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->value_ptr), slot), 8);
-        for (uint32_t j = 0; j < Q; j++) weight[j] = load_lanes(x, x->scores, score_index(x, slot, lane_of(x, p, part, j)));
-        for (uint32_t r = 0; r < R; r++) {
-            Val v = broadcast(x, row, add(g, d, c64(g, r)), 4);
-            for (uint32_t j = 0; j < Q; j++) sum[r * Q + j] = accumulate(x, weight[j], used, v, sum[r * Q + j]);
-        }
-    }
-    loop_end(g, &l, c64(g, U), p->n);
+    if (pairs)
+        add_values(x, p, part, key, d, R, sum);
+    else
+        for (uint32_t u = 0; u < U; u++) add_values(x, p, part, add(g, key, c64(g, u)), d, R, sum);
+    loop_end(g, &l, c64(g, pairs ? 1 : U), pairs ? LLVMBuildUDiv(g->b, p->n, c64(g, 2), "") : p->n);
     for (uint32_t i = 0; i < R * Q; i++)
         store_lanes(x, sum[i], x->out, score_index(x, add(g, d, c64(g, i / Q)), lane_of(x, p, part, i % Q)));
     parts_end(x, &w, p, Q);
@@ -320,6 +372,7 @@ static void output(kgen *x, const piece *p)
     gen *g = x->g;
     loop l;
     if (p->nv > p->pv_vectors && !x->half) pack_values(x, p);
+    if (in_pairs(x, p)) keys_pair_values(x, p->n);
     int64_t tail = x->dim_v % p->dims, whole = x->dim_v - tail;
     if (whole) {
         Val d = loop_begin(g, &l, c64(g, 0), NULL, 0);

@@ -1,12 +1,10 @@
-/* emit.c - the driver of the CPU backend: one LLVM module for all kinds and targets, to text, object, library or header. */
+/* emit.c - the driver of the CPU backend: all kinds and targets into LLVM modules, those to text, object, library or header. */
 #define _POSIX_C_SOURCE 200809L
-#include "backends/cpu/internal.h"
+#include "backends/cpu/unit.h"
 
 #include <attn/abi.h>
 #include <ctype.h>
 #include <errno.h>
-#include <llvm-c/Analysis.h>
-#include <llvm-c/ErrorHandling.h>
 #include <llvm-c/TargetMachine.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,134 +39,39 @@ static double now_ms(void)
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
-/* ---- types of the ABI ------------------------------------------------------------------------------------------------------------ */
-
-static Type struct_of(gen *g, const char *kinds)
-{
-    Type t[64];
-    unsigned n = 0;
-    for (; kinds[n]; n++) t[n] = kinds[n] == 'i' ? g->i32 : kinds[n] == 'l' ? g->i64 : g->ptr;
-    return LLVMStructTypeInContext(g->context, t, n, 0);
-}
-
-static Type args_struct(gen *g)
-{
-#define i32 g->i32
-#define i64 g->i64
-#define ptr g->ptr
-    Type t[] = {
-#define FIELD(type, kind, name) kind,
-#include <attn/kernel_args.def>
-#undef FIELD
-    };
-#undef i32
-#undef i64
-#undef ptr
-    return LLVMStructTypeInContext(g->context, t, ATTNC_COUNT(t), 0);
-}
-
-static void check_layouts(const gen *g)
-{
-    static const size_t offsets[] = {
-#define FIELD(type, kind, name) offsetof(attn_kernel_args, name),
-#include <attn/kernel_args.def>
-#undef FIELD
-    };
-    for (unsigned i = 0; i < ATTNC_COUNT(offsets); i++) ATTNC_CHECK(LLVMOffsetOfElement(g->layout, g->args_type, i) == offsets[i]);
-    ATTNC_CHECK(LLVMABISizeOfType(g->layout, g->seq_type) == sizeof(attn_seq));
-    ATTNC_CHECK(LLVMABISizeOfType(g->layout, g->item_type) == sizeof(attn_item));
-    ATTNC_CHECK(LLVMABISizeOfType(g->layout, g->segment_type) == sizeof(attn_segment));
-}
-
-static void open_types(gen *g)
-{
-    LLVMContextRef c = g->context;
-    g->i1 = LLVMInt1TypeInContext(c), g->i8 = LLVMInt8TypeInContext(c), g->i16 = LLVMInt16TypeInContext(c);
-    g->i32 = LLVMInt32TypeInContext(c), g->i64 = LLVMInt64TypeInContext(c);
-    g->f16 = LLVMHalfTypeInContext(c), g->f32 = LLVMFloatTypeInContext(c);
-    g->ptr = LLVMPointerTypeInContext(c, 0), g->none = LLVMVoidTypeInContext(c);
-    g->args_type = args_struct(g);
-    g->item_type = struct_of(g, "iiiiiiiiiiii");
-    g->segment_type = struct_of(g, "lliiii");
-    g->seq_type = struct_of(g, "llllllpppp");
-}
-
-/* ---- a session with LLVM ------------------------------------------------------------------------------------------------------------ */
-
-static void on_fatal(const char *reason) { attnc_bug("LLVM", 0, reason); }
-
-static void on_diagnostic(LLVMDiagnosticInfoRef info, void *ctx)
-{
-    (void)ctx;
-    if (LLVMGetDiagInfoSeverity(info) != LLVMDSError) return;
-    ATTNC_BUG(LLVMGetDiagInfoDescription(info));
-}
-
-/* LLVM's time grows with a module, and faster than a function: beyond these numbers of instructions it is told not to try hard, then not
- * asked at all. An ordinary kernel has 3000. */
-enum { OPTIMISED_FUNCTION = 25000, OPTIMISED_MODULE = 600000, MOST_FUNCTION = 150000, MOST_MODULE = 2000000 };
+/* ---- a session: one module, or one for the descriptor and one per target ------------------------------------------------------------ */
 
 typedef struct session {
-    gen g;
-    LLVMTargetMachineRef machine;
-    char *triple;
-    Val counted; /* the last function that is in the numbers: */
-    uint64_t instructions, largest;
+    unit *units;
+    size_t n_units;
+    uint64_t instructions, largest; /* of all functions; of one */
     cpu_target chosen[TARGET_COUNT]; /* as targets[], with this machine's name when native */
 } session;
 
-static LLVMTargetMachineRef target_machine(const char *triple, LLVMCodeGenOptLevel effort)
+/* Where several objects may become one file, code is compiled side by side: the descriptor and what any processor runs, and for each target
+ * the kernels and what they share. */
+static void open_session(session *s, arena *a, const ir_module *m, size_t n_variants, const backend_options *o)
 {
-    LLVMTargetRef target;
-    char *message = NULL;
-    if (LLVMGetTargetFromTriple(triple, &target, &message)) ATTNC_BUG(message);
-    return LLVMCreateTargetMachine(target, triple, "x86-64", "", effort, LLVMRelocPIC, LLVMCodeModelDefault);
-}
-
-static void open_session(session *s, arena *a, const ir_module *m)
-{
-    gen *g = &s->g;
-    LLVMInitializeX86TargetInfo();
-    LLVMInitializeX86Target();
-    LLVMInitializeX86TargetMC();
-    LLVMInitializeX86AsmPrinter();
-    LLVMInitializeX86AsmParser();
-    LLVMResetFatalErrorHandler();
-    LLVMInstallFatalErrorHandler(on_fatal);
-    *g = (gen){.arena = a, .ir = m, .context = LLVMContextCreate()};
-    LLVMContextSetDiagnosticHandler(g->context, on_diagnostic, NULL);
-    s->triple = LLVMCreateMessage("x86_64-unknown-linux-gnu");
-    s->machine = target_machine(s->triple, LLVMCodeGenLevelDefault);
-    s->counted = NULL;
-    s->instructions = s->largest = 0;
-    g->module = LLVMModuleCreateWithNameInContext(m->name, g->context);
-    g->b = LLVMCreateBuilderInContext(g->context);
-    g->layout = LLVMCreateTargetDataLayout(s->machine);
-    LLVMSetTarget(g->module, s->triple);
-    LLVMSetModuleDataLayout(g->module, g->layout);
-    open_types(g);
-    check_layouts(g);
-    size_t tables = m->symbols.tables.n + 1;
-    g->table_data = ARENA_ARRAY(a, Val, tables);
-    for (int i = 0; i < 2; i++) g->bound_fn[i] = ARENA_ARRAY(a, Val, tables);
+    *s = (session){.n_units = o->emit == EMIT_SO ? 1 + 2 * n_variants : 1};
+    s->units = ARENA_ARRAY(a, unit, s->n_units);
+    unit_open_llvm();
+    for (size_t i = 0; i < s->n_units; i++) unit_open(&s->units[i], a, m);
+    for (size_t i = 1; i < s->n_units; i += 2) s->units[i].g.for_shared = &s->units[i + 1].g;
     memcpy(s->chosen, targets, sizeof targets);
 }
 
 static void close_session(session *s)
 {
-    LLVMDisposeBuilder(s->g.b);
-    LLVMDisposeModule(s->g.module);
-    LLVMDisposeTargetData(s->g.layout);
-    LLVMDisposeTargetMachine(s->machine);
-    LLVMContextDispose(s->g.context);
-    LLVMDisposeMessage(s->triple);
+    for (size_t i = 0; i < s->n_units; i++) unit_close(&s->units[i]);
 }
+
+static arena *arena_of(const session *s) { return s->units[0].g.arena; }
 
 static void use_this_machine(session *s, target_id t)
 {
     char *cpu = LLVMGetHostCPUName(), *features = LLVMGetHostCPUFeatures();
-    s->chosen[t].cpu = arena_strdup(s->g.arena, cpu);
-    s->chosen[t].features = arena_strdup(s->g.arena, features);
+    s->chosen[t].cpu = arena_strdup(arena_of(s), cpu);
+    s->chosen[t].features = arena_strdup(arena_of(s), features);
     s->chosen[t].suffix = "native";
     s->chosen[t].isa = ATTN_ISA_NATIVE;
     LLVMDisposeMessage(cpu);
@@ -177,22 +80,15 @@ static void use_this_machine(session *s, target_id t)
 
 /* ---- building ------------------------------------------------------------------------------------------------------------------------ */
 
-static uint64_t count_function(Val f)
-{
-    uint64_t n = 0;
-    for (Block b = LLVMGetFirstBasicBlock(f); b; b = LLVMGetNextBasicBlock(b))
-        for (Val i = LLVMGetFirstInstruction(b); i; i = LLVMGetNextInstruction(i)) n++;
-    return n;
-}
+/* LLVM's time grows with a module, and faster than a function: beyond these numbers of instructions it is told not to try hard, then not
+ * asked at all. An ordinary kernel has 3000. */
+enum { OPTIMISED_FUNCTION = 25000, OPTIMISED_MODULE = 600000, MOST_FUNCTION = 150000, MOST_MODULE = 2000000 };
 
-/* Adds what was written since the last time; false when it is too much. */
-static bool count_code(session *s, const pattern *p, diags *d)
+/* Adds what was written into a unit since the last time; false when it is too much. */
+static bool count_code(session *s, unit *u, const pattern *p, diags *d)
 {
-    for (Val f; (f = s->counted ? LLVMGetNextFunction(s->counted) : LLVMGetFirstFunction(s->g.module)); s->counted = f) {
-        uint64_t n = count_function(f);
-        s->instructions += n;
-        if (n > s->largest) s->largest = n;
-    }
+    unit_count(u, &s->instructions, &s->largest);
+    if (u->g.for_shared) unit_count(u + 1, &s->instructions, &s->largest);
     if (s->instructions <= MOST_MODULE && s->largest <= MOST_FUNCTION) return true;
     if (s->largest > MOST_FUNCTION)
         diag_report(d, DIAG_ID_TOO_LARGE, p->where, "pattern %s: its kernel comes to more than %d instructions", p->name, MOST_FUNCTION);
@@ -205,49 +101,51 @@ static bool count_code(session *s, const pattern *p, diags *d)
 static void choose_effort(session *s, diags *d)
 {
     if (s->instructions <= OPTIMISED_MODULE && s->largest <= OPTIMISED_FUNCTION) return;
-    diag_report(d, DIAG_ID_UNOPTIMISED, s->g.ir->patterns.at[0]->where,
+    diag_report(d, DIAG_ID_UNOPTIMISED, s->units[0].g.ir->patterns.at[0]->where,
                 "the kernels of this model are so large (%llu instructions, %llu in one function) that their code is not optimised",
                 (unsigned long long)s->instructions, (unsigned long long)s->largest);
-    LLVMDisposeTargetMachine(s->machine);
-    s->machine = target_machine(s->triple, LLVMCodeGenLevelNone);
+    for (size_t i = 0; i < s->n_units; i++) unit_do_not_optimise(&s->units[i]);
+}
+
+/* The kernels of a target. */
+static bool build_variant(session *s, size_t v, const backend_variant *variant, kernel_code *kernels, diags *d)
+{
+    unit *u = &s->units[s->n_units > 1 ? 1 + 2 * v : 0];
+    gen *first = &s->units[0].g;
+    const ir_module *m = first->ir;
+    u->g.target = gen_of_shared(&u->g)->target = &s->chosen[variant->target];
+    for (size_t i = 0; i < m->patterns.n; i++) {
+        const kernel *k = variant->kernels[i];
+        const char *wrong = emit_kernel(&u->g, k, &kernels[i]);
+        if (!wrong && !count_code(s, u, m->patterns.at[k->pattern], d)) return false;
+        if (!wrong && &u->g != first) {
+            kernels[i].run = import_function(first, kernels[i].run);
+            kernels[i].merge = import_function(first, kernels[i].merge);
+        }
+        if (!wrong) continue;
+        diag_report(d, DIAG_ID_UNSUPPORTED, m->patterns.at[k->pattern]->where, "pattern %s for %s: %s", k->name,
+                    target_get(variant->target)->name, wrong);
+        return false;
+    }
+    return true;
 }
 
 static bool build(session *s, const backend_variant *variants, size_t n_variants, const backend_options *o, diags *d, const char *symbol)
 {
-    gen *g = &s->g;
-    const ir_module *m = g->ir;
-    size_t n = m->patterns.n;
+    gen *g = &s->units[0].g;
+    size_t n = g->ir->patterns.n;
     kind_code *kinds = ARENA_ARRAY(g->arena, kind_code, n + 1);
     kernel_code *kernels = ARENA_ARRAY(g->arena, kernel_code, n * n_variants + 1);
     g->target = &targets[TARGET_CPU_BASELINE];
     for (size_t i = 0; i < n; i++) kinds[i] = emit_kind_code(g, variants[0].kernels[i]);
     for (size_t v = 0; v < n_variants; v++) {
         if (o->native) use_this_machine(s, variants[v].target);
-        g->target = &s->chosen[variants[v].target];
-        for (size_t i = 0; i < n; i++) {
-            const kernel *k = variants[v].kernels[i];
-            const char *wrong = emit_kernel(g, k, &kernels[v * n + i]);
-            if (!wrong && !count_code(s, m->patterns.at[k->pattern], d)) return false;
-            if (!wrong) continue;
-            diag_report(d, DIAG_ID_UNSUPPORTED, m->patterns.at[k->pattern]->where, "pattern %s for %s: %s", k->name,
-                        target_get(variants[v].target)->name, wrong);
-            return false;
-        }
+        if (!build_variant(s, v, &variants[v], &kernels[v * n], d)) return false;
     }
     emit_module_desc(g, kinds, kernels, n_variants, o, symbol);
     choose_effort(s, d);
+    for (size_t i = 0; i < s->n_units; i++) unit_verify(&s->units[i]);
     return true;
-}
-
-static void verify(const gen *g)
-{
-    char *message = NULL;
-    if (LLVMVerifyModule(g->module, LLVMReturnStatusAction, &message)) {
-        const char *dump = getenv("ATTNC_DUMP_BAD_IR");
-        if (dump) LLVMPrintModuleToFile(g->module, dump, NULL);
-        ATTNC_BUG(message);
-    }
-    LLVMDisposeMessage(message);
 }
 
 /* ---- files ------------------------------------------------------------------------------------------------------------------------------ */
@@ -316,46 +214,45 @@ static bool write_header(const backend_options *o, const char *symbol, const ir_
     return write_text(o->header, text_get(&t), t.n, d, a);
 }
 
-/* Into memory first: LLVM ends the program when a file cannot take what it writes. */
-static bool emit_object(session *s, const char *path, diags *d)
-{
-    LLVMMemoryBufferRef buffer;
-    char *message = NULL;
-    if (LLVMTargetMachineEmitToMemoryBuffer(s->machine, s->g.module, LLVMObjectFile, &message, &buffer)) ATTNC_BUG(message);
-    bool ok = write_whole(path, LLVMGetBufferStart(buffer), LLVMGetBufferSize(buffer), d);
-    LLVMDisposeMemoryBuffer(buffer);
-    return ok;
-}
-
 static bool emit_text(session *s, const backend_options *o, diags *d)
 {
-    arena *a = s->g.arena;
+    unit *u = &s->units[0];
     if (o->emit == EMIT_LLVM) {
-        char *ir = LLVMPrintModuleToString(s->g.module);
-        bool ok = write_or_print(o, ir, strlen(ir), d, a);
+        char *ir = LLVMPrintModuleToString(u->g.module);
+        bool ok = write_or_print(o, ir, strlen(ir), d, u->g.arena);
         LLVMDisposeMessage(ir);
         return ok;
     }
-    LLVMMemoryBufferRef buffer;
-    char *message = NULL;
-    if (LLVMTargetMachineEmitToMemoryBuffer(s->machine, s->g.module, LLVMAssemblyFile, &message, &buffer)) ATTNC_BUG(message);
-    bool ok = write_or_print(o, LLVMGetBufferStart(buffer), LLVMGetBufferSize(buffer), d, a);
-    LLVMDisposeMemoryBuffer(buffer);
-    return ok;
+    units_compile(u, 1, LLVMAssemblyFile);
+    return write_or_print(o, LLVMGetBufferStart(u->code), LLVMGetBufferSize(u->code), d, u->g.arena);
+}
+
+/* In memory first: LLVM ends the program when a file cannot take what it writes. */
+static bool write_objects(const session *s, char *const *paths, diags *d)
+{
+    for (size_t i = 0; i < s->n_units; i++) {
+        const LLVMMemoryBufferRef code = s->units[i].code;
+        if (!write_whole(paths[i], LLVMGetBufferStart(code), LLVMGetBufferSize(code), d)) return false;
+    }
+    return true;
 }
 
 static bool emit_binary(session *s, const backend_options *o, diags *d, backend_times *times)
 {
-    arena *a = s->g.arena;
+    arena *a = arena_of(s);
     if (to_stdout(o)) return file_error(d, "standard output", "an object or a library needs a file name: -o kernel.so");
-    char *object = arena_printf(a, "%s.tmp%ld.o", o->output, (long)getpid());
+    char **objects = ARENA_ARRAY(a, char *, s->n_units);
+    for (size_t i = 0; i < s->n_units; i++) objects[i] = arena_printf(a, "%s.tmp%ld.%zu.o", o->output, (long)getpid(), i);
     char *library = arena_printf(a, "%s.tmp%ld", o->output, (long)getpid());
     double t0 = now_ms();
-    bool ok = emit_object(s, object, d);
+    units_compile(s->units, s->n_units, LLVMObjectFile);
     double t1 = now_ms();
-    if (ok && o->emit == EMIT_SO) ok = link_library(object, library, d) && rename_into_place(library, o->output, d);
-    else if (ok) ok = rename_into_place(object, o->output, d);
-    remove(object);
+    bool ok = write_objects(s, objects, d);
+    if (ok && o->emit == EMIT_SO)
+        ok = link_library(a, (const char *const *)objects, s->n_units, library, d) && rename_into_place(library, o->output, d);
+    else if (ok)
+        ok = rename_into_place(objects[0], o->output, d);
+    for (size_t i = 0; i < s->n_units; i++) remove(objects[i]);
     remove(library);
     times->codegen = t1 - t0;
     times->link = now_ms() - t1;
@@ -369,9 +266,8 @@ bool backend_cpu_emit(const ir_module *m, const backend_variant *variants, size_
     backend_times times = {0};
     double t0 = now_ms();
     const char *symbol = module_symbol(a, m, o->emit);
-    open_session(&s, a, m);
+    open_session(&s, a, m, n_variants, o);
     bool ok = build(&s, variants, n_variants, o, d, symbol);
-    if (ok) verify(&s.g);
     times.build = now_ms() - t0;
     if (ok && (o->emit == EMIT_LLVM || o->emit == EMIT_ASM)) ok = emit_text(&s, o, d);
     else if (ok) ok = emit_binary(&s, o, d, &times);

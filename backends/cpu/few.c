@@ -1,19 +1,32 @@
 /* few.c - items with few rows, as in decoding: each key is read for a handful of rows, so what counts is that K and V are read once, in the
- * order in which they lie, and asked for in time. Queries and O are kept row by row; few_body.c does the blocks of keys. */
+ * order in which they lie, and asked for in time. Queries and O are kept row by row; few_body.c and few_weights.c do the blocks of keys.
+ *
+ * All but what expressions decide is in functions that layer kinds of one shape share (shared.c): few_write_*() are their bodies. */
 #include "backends/cpu/kernel_gen.h"
+
+static uint32_t order_vector(const kgen *x) { return x->vector / 2; } /* addresses in a vector */
+
+/* As far as a block, where the first-level cache has room for that: then V is asked for while K of the same tokens is read, and in small
+ * pages they lie side by side. Else as far as the schedule says. */
+static uint32_t rows_ahead(const kgen *x, uint64_t row)
+{
+    uint64_t rows = (x->k->schedule.fetch * 64 + row - 1) / row;
+    return rows > FEW_BLOCK || FEW_BLOCK * row <= FEW_ROOM ? FEW_BLOCK : (uint32_t)rows;
+}
 
 void few_lay_out(kgen *x)
 {
     const schedule *c = &x->k->schedule;
-    uint64_t lanes = c->few_lanes + x->vector, keys = x->block_keys + few_sums(x);
-    uint64_t row = (uint64_t)x->words * rows_word_size(x);
-    x->fetch_keys = (uint32_t)((c->fetch * 64 + row - 1) / row);
+    uint64_t lanes = c->few_lanes + x->vector, keys = FEW_BLOCK + FEW_TILE_KEYS + x->vector;
+    x->fetch_keys = rows_ahead(x, (uint64_t)x->words * rows_word_size(x));
     x->few_queries = ws_take(x, lanes * few_row(x, x->words) * 4);
     x->few_out = ws_take(x, lanes * few_row(x, x->dim_v) * 4);
+    x->few_scale = ws_take(x, lanes * 4);
     x->few_scores = ws_take(x, keys * x->vector * 4);
     x->few_seen = ws_take(x, keys * x->vector * 4);
     x->few_factor = ws_take(x, lanes * 4);
-    x->few_runs = ws_take(x, (2 * x->block_keys + 1) * RUN_WORDS * 8);
+    x->few_runs = ws_take(x, 2 * FEW_BLOCK * RUN_WORDS * 8);
+    x->few_order = ws_take(x, (2 * FEW_BLOCK + x->fetch_keys + FEW_TILE_KEYS + 2 * order_vector(x)) * 8);
 }
 
 /* ---- queries -------------------------------------------------------------------------------------------------------------------------- */
@@ -23,14 +36,15 @@ static Val panel_row(kgen *x, uint64_t panel, Val row, int64_t words)
     return ws_float(x, panel, mul(x->g, row, c64(x->g, few_row(x, words))));
 }
 
-/* Factors are worked out for whole vectors of rows, then used row by row. */
+/* Factors are worked out for whole vectors of rows, then used row by row: by queries, or by the scores of pairs of bf16. */
 static void place_factors(kgen *x)
 {
     gen *g = x->g;
     loop l;
+    if (!x->load_q->e) return;
     Val lane = loop_begin(g, &l, c64(g, 0), NULL, 0);
     values_load_lanes(x, lane);
-    store_lanes(x, rows_query_factor(x), x->few_factor, lane);
+    store_lanes(x, rows_query_factor(x), x->few_scale, lane);
     loop_end(g, &l, c64(g, x->vector), x->used);
 }
 
@@ -50,10 +64,9 @@ static void load_queries(kgen *x)
     loop lr, ld;
     bool scaled = x->load_q->e && !x->dot;
     int64_t whole = x->words / x->vector * x->vector;
-    if (scaled) place_factors(x);
     Val row = loop_begin(g, &lr, c64(g, 0), NULL, 0), from = rows_pointer(x, x->q_ptr, row);
     Val to = panel_row(x, x->few_queries, row, x->words);
-    Val factor = scaled ? splat(g, load(g, g->f32, ws_float(x, x->few_factor, row), 4), x->vector) : NULL;
+    Val factor = scaled ? splat(g, load(g, g->f32, ws_float(x, x->few_scale, row), 4), x->vector) : NULL;
     if (whole) {
         Val d = loop_begin(g, &ld, c64(g, 0), NULL, 0);
         load_query(x, from, to, d, false, factor);
@@ -72,46 +85,84 @@ static void clear_out(kgen *x)
     loop_end(g, &l, c64(g, x->vector), mul(g, rows, c64(g, few_row(x, x->dim_v))));
 }
 
+void few_write_begin(kgen *x)
+{
+    load_queries(x);
+    clear_out(x);
+}
+
 /* ---- keys ------------------------------------------------------------------------------------------------------------------------------- */
 
-/* What a page holds of a source from token `offset` on, at most n keys. */
-static void put_run(kgen *x, Val run, const segment *at_seg, const source *s, Val page, Val offset, Val n)
+static void put_run(kgen *x, Val run, Val row, Val n, Val stride)
 {
     gen *g = x->g;
     Val to = at(g, g->i64, ws_at(x, x->few_runs), mul(g, run, c64(g, RUN_WORDS)));
-    store(g, keys_row(x, s, page, offset), at(g, g->i64, to, c64(g, RUN_row)), 8);
-    store(g, smin(g, sub(g, at_seg->page, offset), n), at(g, g->i64, to, c64(g, RUN_keys)), 8);
-    store(g, s->stride, at(g, g->i64, to, c64(g, RUN_stride)), 8);
+    store(g, row, at(g, g->i64, to, c64(g, RUN_row)), 8);
+    store(g, n, at(g, g->i64, to, c64(g, RUN_keys)), 8);
+    store(g, stride, at(g, g->i64, to, c64(g, RUN_stride)), 8);
 }
 
-static Val page_of(kgen *x, const segment *s, Val key) { return LLVMBuildUDiv(x->g->b, key, s->page, ""); }
-static Val offset_of(kgen *x, const segment *s, Val key) { return LLVMBuildURem(x->g->b, key, s->page, ""); }
-
-/* The order in which a block is read: K of its pages, V of its pages, and K of what comes next (at the end of the segment the last key once
- * more), so that what is fetched ahead is always the run that stands behind. */
-static void place_runs(kgen *x, const segment *s, few_piece *p)
+/* The addresses of n rows into the order, from `place` on; in whole vectors, so that some behind them are written too. */
+static void put_rows(kgen *x, Val place, Val row, Val stride, Val n)
 {
     gen *g = x->g;
     loop l;
-    Val end = add(g, p->n0, p->n), first = page_of(x, s, p->n0), last = page_of(x, s, sub(g, end, c64(g, 1)));
-    p->runs = add(g, sub(g, last, first), c64(g, 1));
-    Val carried[2] = {offset_of(x, s, p->n0), p->n}, i = loop_begin(g, &l, c64(g, 0), carried, 2);
-    Val page = add(g, first, i), offset = carried[0], left = carried[1];
-    put_run(x, i, s, &s->k, page, offset, left);
-    put_run(x, add(g, p->runs, i), s, &s->v, page, offset, left);
-    carried[0] = c64(g, 0);
-    carried[1] = sub(g, left, sub(g, s->page, offset));
-    loop_end(g, &l, c64(g, 1), p->runs);
-    Val next = smin(g, end, sub(g, s->k1, c64(g, 1)));
-    put_run(x, mul(g, p->runs, c64(g, 2)), s, &s->k, page_of(x, s, next), offset_of(x, s, next), sub(g, s->k1, next));
+    uint32_t L = order_vector(x);
+    Val count[8];
+    for (uint32_t i = 0; i < L; i++) count[i] = c64(g, i);
+    Val steps = mul(g, splat(g, stride, L), LLVMConstVector(count, L)), first = splat(g, LLVMBuildPtrToInt(g->b, row, g->i64, ""), L);
+    Val rows = LLVMBuildAdd(g->b, first, steps, ""), i = loop_begin(g, &l, c64(g, 0), &rows, 1);
+    store(g, rows, at(g, g->i64, ws_at(x, x->few_order), add(g, place, i)), 8);
+    rows = LLVMBuildAdd(g->b, rows, splat(g, mul(g, stride, c64(g, L)), L), "");
+    loop_end(g, &l, c64(g, L), n);
 }
 
-static void attend_block(kgen *x, const segment *s, few_piece p, Val lane0, Val lane1)
+/* The rows of n keys, page by page from token `offset` of `page`: into the order, and as runs from `run` on (NULL: not). Returns the run
+ * behind the last. */
+static Val put_pages(kgen *x, const source *s, Val page_tokens, const Val from[2], Val n, Val place, Val run)
+{
+    gen *g = x->g;
+    loop l;
+    Val carried[3] = {from[0], from[1], run ? run : c64(g, 0)}, i = loop_begin(g, &l, c64(g, 0), carried, 3);
+    Val keys = smin(g, sub(g, page_tokens, carried[1]), sub(g, n, i)), row = keys_row(x, s, carried[0], carried[1]);
+    if (run) put_run(x, carried[2], row, keys, s->stride);
+    put_rows(x, add(g, place, i), row, s->stride, keys);
+    carried[0] = add(g, carried[0], c64(g, 1));
+    carried[1] = c64(g, 0);
+    carried[2] = add(g, carried[2], c64(g, 1));
+    loop_end(g, &l, keys, n);
+    return carried[2];
+}
+
+static void find_page(kgen *x, const segment *s, Val key, Val place[2])
+{
+    place[0] = LLVMBuildUDiv(x->g->b, key, s->page, "");
+    place[1] = LLVMBuildURem(x->g->b, key, s->page, "");
+}
+
+/* The order in which rows are read: K of the block, V of the block, and K of what comes next (at the end of the segment one row again), so
+ * that what is fetched ahead is always what stands behind. */
+void few_write_runs(kgen *x)
+{
+    gen *g = x->g;
+    segment s = keys_open(x);
+    Val n0 = LLVMGetParam(g->fn, 3), n = LLVMGetParam(g->fn, 4), end = LLVMGetParam(g->fn, 5), page[2], ahead = c64(g, x->fetch_keys);
+    find_page(x, &s, n0, page);
+    Val runs = put_pages(x, &s.k, s.page, page, n, c64(g, 0), c64(g, 0));
+    put_pages(x, &s.v, s.page, page, n, n, runs);
+    Val next = smin(g, add(g, n0, n), sub(g, end, c64(g, 1))), more = smin(g, sub(g, end, next), ahead), place = add(g, n, n);
+    find_page(x, &s, next, page);
+    put_pages(x, &s.k, s.page, page, more, place, NULL);
+    put_rows(x, add(g, place, more), keys_row(x, &s.k, page[0], page[1]), c64(g, 0), add(g, sub(g, ahead, more), c64(g, FEW_TILE_KEYS)));
+    LLVMBuildRet(g->b, runs);
+}
+
+static void attend_block(kgen *x, few_piece p, Val end, Val lane0, Val lane1)
 {
     gen *g = x->g;
     guarded l;
-    place_runs(x, s, &p);
-    values_emit_keys(x, p.n0, p.n, p.n);
+    p.runs = shared_call_runs(x, p.n0, p.n, end);
+    values_emit_keys(x, false, p.n0, p.n, p.n);
     p.lane = guarded_begin(g, &l, lane0, lane1);
     p.rows = smin(g, sub(g, x->in_use, p.lane), c64(g, x->vector));
     few_attend(x, &p);
@@ -122,17 +173,16 @@ static void attend_segments(kgen *x)
 {
     gen *g = x->g;
     guarded ls, lk;
-    segment s = keys_open(x);
     Val first = item_field(x, ITEM_segment0), list = arg_field(x, ARG_segments);
     Val i = guarded_begin(g, &ls, first, add(g, first, item_field(x, ITEM_segments))), at_seg = at(g, g->segment_type, list, i);
     Val k0 = field(g, g->segment_type, at_seg, SEG_k0), lane0 = field(g, g->segment_type, at_seg, SEG_lane0);
     Val lane1 = smin(g, add(g, lane0, field(g, g->segment_type, at_seg, SEG_lanes)), x->in_use);
     few_piece p = {.open = LLVMBuildICmp(g->b, LLVMIntEQ, field(g, g->segment_type, at_seg, SEG_masked), c64(g, 0), "")};
-    s.k1 = field(g, g->segment_type, at_seg, SEG_k1);
-    p.n0 = guarded_begin(g, &lk, k0, s.k1);
-    p.n = smin(g, sub(g, s.k1, p.n0), c64(g, x->block_keys));
-    attend_block(x, &s, p, lane0, lane1);
-    guarded_end(g, &lk, c64(g, x->block_keys));
+    Val end = field(g, g->segment_type, at_seg, SEG_k1);
+    p.n0 = guarded_begin(g, &lk, k0, end);
+    p.n = smin(g, sub(g, end, p.n0), c64(g, FEW_BLOCK));
+    attend_block(x, p, end, lane0, lane1);
+    guarded_end(g, &lk, c64(g, FEW_BLOCK));
     guarded_end(g, &ls, c64(g, 1));
 }
 
@@ -186,13 +236,9 @@ static void store_rows(kgen *x, Val lane, Val inverse, bool f32)
     loop_end(g, &lr, c64(g, 1), smin(g, add(g, lane, c64(g, x->vector)), x->in_use));
 }
 
-void few_run(kgen *x)
+void few_write_end(kgen *x)
 {
     gen *g = x->g;
-    load_queries(x);
-    rows_init(x);
-    clear_out(x);
-    attend_segments(x);
     Block whole = block(g), cut = block(g), done = block(g);
     branch(g, less(g, c64(g, 1), item_field(x, ITEM_parts)), cut, whole);
     go(g, whole);
@@ -203,4 +249,13 @@ void few_run(kgen *x)
     parts_store(x);
     jump(g, done);
     go(g, done);
+}
+
+void few_run(kgen *x)
+{
+    place_factors(x);
+    shared_call(x, SHARED_few_begin);
+    rows_init(x);
+    attend_segments(x);
+    shared_call(x, SHARED_few_end);
 }

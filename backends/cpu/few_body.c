@@ -1,15 +1,16 @@
 /* few_body.c - what a block of keys does to a few rows: the phases of body.c, with the dims of K and V as lanes where they are multiplied.
  *
  *     S = Q K^T    rows x keys of sums in registers, each over the dims of its lanes; then added up across the lanes, all of a tile at once
- *     softmax      a vector per key, lanes are rows: maps, masks and maxima as in body.c
- *     O += P V     rows x vectors of dims in registers, for a few keys at a time, so that V is read in the order in which it lies
+ *     softmax      lanes are rows, of one key or of several (few_weights.c); maps and masks as in body.c
+ *     O += P V     rows x vectors of dims in registers, for some keys at a time, so that V is read nearly in the order in which it lies
  *
- * Rows of K and V are read in place, once for `few_rows` query rows, and those `fetch_keys` rows further on asked for meanwhile. A block is
- * read in runs, the keys of a page, whose rows are reached by counting: what streams through the first-level cache pushes out whatever else is
- * read once per key, such as a table of addresses, and then an address waits behind all the rows that are on their way. */
+ * Rows of K and V are read in place, once for `few_rows` query rows. A block is read in runs, the keys of a page, whose rows are reached by
+ * counting: what streams through the first-level cache pushes out whatever else is read once per key, such as a table of addresses, and
+ * then an address waits behind all the rows that are on their way. What is asked for ahead does come from such a table, where it costs
+ * nothing to wait. Each row is asked for twice, `fetch_keys` rows ahead and half as far: a machine that has no room for a request drops it.
+ *
+ * few_write_*() are the bodies of functions (shared.c); few_attend() is written into the kernel, and calls them. */
 #include "backends/cpu/kernel_gen.h"
-
-#include <math.h>
 
 uint32_t few_sums(const kgen *x) { return x->k->schedule.few_rows * x->k->schedule.few_keys; }
 
@@ -52,18 +53,11 @@ static Val load_value(kgen *x, Val p, uint32_t n)
 /* ---- runs of keys --------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct run {
-    Val slot;                /* place of its first key in the block */
-    Val field[2][RUN_WORDS]; /* of this run and of the one that is read next */
+    Val slot;             /* place of its first key in the block */
+    Val field[RUN_WORDS];
 } run;
 
 typedef void run_fn(kgen *x, const few_piece *p, const run *r, void *ctx);
-
-static void load_run(kgen *x, Val index, Val *field)
-{
-    gen *g = x->g;
-    Val from = at(g, g->i64, ws_at(x, x->few_runs), mul(g, index, c64(g, RUN_WORDS)));
-    for (int i = 0; i < RUN_WORDS; i++) field[i] = load(g, i == RUN_row ? g->ptr : g->i64, at(g, g->i64, from, c64(g, i)), 8);
-}
 
 /* Runs first .. first + p->runs - 1 of the list, those of K or those of V. */
 static void each_run(kgen *x, const few_piece *p, Val first, run_fn *f, void *ctx)
@@ -72,34 +66,27 @@ static void each_run(kgen *x, const few_piece *p, Val first, run_fn *f, void *ct
     loop l;
     run r;
     Val slot = c64(g, 0), i = loop_begin(g, &l, first, &slot, 1);
+    Val from = at(g, g->i64, ws_at(x, x->few_runs), mul(g, i, c64(g, RUN_WORDS)));
     r.slot = slot;
-    load_run(x, i, r.field[0]);
-    load_run(x, add(g, i, c64(g, 1)), r.field[1]);
+    for (int w = 0; w < RUN_WORDS; w++) r.field[w] = load(g, w == RUN_row ? g->ptr : g->i64, at(g, g->i64, from, c64(g, w)), 8);
     f(x, p, &r, ctx);
-    slot = add(g, r.slot, r.field[0][RUN_keys]);
+    slot = add(g, r.slot, r.field[RUN_keys]);
     loop_end(g, &l, c64(g, 1), add(g, first, p->runs));
 }
 
-static Val row_of(kgen *x, const Val *field, Val key) { return byte_at(x->g, field[RUN_row], mul(x->g, key, field[RUN_stride])); }
+static Val row_of(kgen *x, const run *r, Val key) { return byte_at(x->g, r->field[RUN_row], mul(x->g, key, r->field[RUN_stride])); }
 
-/* The row that is read fetch_keys rows after `key`, where this run or the next has it. */
-static Val row_ahead(kgen *x, const run *r, Val key)
+/* Asks for `bytes` of each of the n rows that are read some rows after those from `place` of the order on. The nearer ones first: they are
+ * those that were dropped when they were the farther ones. Written out: as a loop over rows it loses a tenth. */
+static void fetch(kgen *x, Val place, uint32_t n, Val offset, int64_t bytes)
 {
     gen *g = x->g;
-    Val ahead = add(g, key, c64(g, x->fetch_keys)), over = sub(g, ahead, r->field[0][RUN_keys]);
-    Val there = smin(g, over, sub(g, r->field[1][RUN_keys], c64(g, 1)));
-    return select_of(g, less(g, over, c64(g, 0)), row_of(x, r->field[0], ahead), row_of(x, r->field[1], there));
-}
-
-/* Asks for the rows that are read fetch_keys rows after these n, line by line in order: memory answers that faster than the same lines in
- * the order in which register tiles want them. */
-static void fetch(kgen *x, const run *r, Val key, uint32_t n, int64_t bytes)
-{
-    gen *g = x->g;
-    for (uint32_t i = 0; i < n; i++) {
-        Val row = row_ahead(x, r, add(g, key, c64(g, i)));
-        for (int64_t line = 0; line < bytes; line += 64) prefetch(g, byte_at(g, row, c64(g, line)), 1);
-    }
+    for (uint32_t part = 2; part; part--)
+        for (uint32_t i = 0; i < n; i++) {
+            Val entry = at(g, g->ptr, ws_at(x, x->few_order), add(g, place, c64(g, x->fetch_keys / part + i)));
+            Val row = byte_at(g, load(g, g->ptr, entry, 8), offset);
+            for (int64_t line = 0; line < bytes; line += 64) prefetch(g, byte_at(g, row, c64(g, line)), 1);
+        }
 }
 
 /* ---- tiles of rows ------------------------------------------------------------------------------------------------------------------ */
@@ -135,12 +122,24 @@ static void each_tile(kgen *x, const few_piece *p, tile_fn *f, void *ctx)
 
 static Val lane_row(kgen *x, const few_piece *p, const tile *t, uint32_t i) { return add(x->g, add(x->g, p->lane, t->row), c64(x->g, i)); }
 
-static Val panel_at(kgen *x, uint64_t panel, Val row, int64_t words, Val word)
+Val few_panel_at(kgen *x, uint64_t panel, Val row, int64_t words, Val word)
 {
     return ws_float(x, panel, add(x->g, mul(x->g, row, c64(x->g, few_row(x, words))), word));
 }
 
-static Val score_at(kgen *x, Val slot, Val lane) { return ws_float(x, x->few_scores, add(x->g, mul(x->g, slot, c64(x->g, x->vector)), lane)); }
+Val few_score_at(kgen *x, const few_piece *p, Val slot, Val lane)
+{
+    return ws_float(x, x->few_scores, add(x->g, mul(x->g, slot, p->step), lane));
+}
+
+Val few_seen_at(kgen *x, Val slot, Val lane)
+{
+    return at(x->g, x->g->i32, ws_at(x, x->few_seen), add(x->g, mul(x->g, slot, c64(x->g, x->vector)), lane));
+}
+
+bool few_packs(const kgen *x) { return x->vector > x->k->schedule.few_rows; }
+
+Val few_is_packed(kgen *x, const few_piece *p) { return LLVMBuildICmp(x->g->b, LLVMIntEQ, p->step, c64(x->g, x->k->schedule.few_rows), ""); }
 
 /* ---- S = Q K^T ---------------------------------------------------------------------------------------------------------------------- */
 
@@ -159,14 +158,13 @@ static Val add_pairs(kgen *x, Val a, Val b, uint32_t unit, uint32_t reach)
                          LLVMBuildShuffleVector(g->b, a, b, LLVMConstVector(odd, W), ""), "");
 }
 
-/* A vector of W sums whose lane i is the sum of v[i]'s lanes. */
-static Val add_across(kgen *x, Val *v)
+/* A vector whose lane i is the sum of v[i]'s lanes, for n sums, 4 or more. */
+static Val add_across(kgen *x, Val *v, uint32_t n)
 {
-    uint32_t n = x->vector;
     for (int i = 0; i < 2; i++, n /= 2)
         for (uint32_t j = 0; j < n / 2; j++) v[j] = add_pairs(x, v[2 * j], v[2 * j + 1], 1, 4);
-    for (; n > 1; n /= 2)
-        for (uint32_t j = 0; j < n / 2; j++) v[j] = add_pairs(x, v[2 * j], v[2 * j + 1], 4, x->vector);
+    for (uint32_t units = x->vector / 4; units > 1; units /= 2, n = (n + 1) / 2)
+        for (uint32_t j = 0; j < (n + 1) / 2; j++) v[j] = add_pairs(x, v[n > 1 ? 2 * j : 0], v[n > 1 ? 2 * j + 1 : 0], 4, x->vector);
     return v[0];
 }
 
@@ -184,7 +182,7 @@ static void add_products(kgen *x, const few_piece *p, const tile *t, const keys_
         if (tail) key[j] = few_only_new(x, key[j], x->words);
     }
     for (uint32_t i = 0; i < t->rows; i++) {
-        Val q = load(g, x->vf, panel_at(x, x->few_queries, lane_row(x, p, t, i), x->words, d), x->vector * 4);
+        Val q = load(g, x->vf, few_panel_at(x, x->few_queries, lane_row(x, p, t, i), x->words, d), x->vector * 4);
         for (uint32_t j = 0; j < k->n; j++) sum[j * t->rows + i] = body_product(x, key[j], q, sum[j * t->rows + i]);
     }
 }
@@ -195,9 +193,9 @@ static void products(kgen *x, const few_piece *p, const tile *t, const keys_at *
     loop l;
     uint32_t W = x->vector, step = W * rows_word_size(x) < 64 ? 64 / rows_word_size(x) : W; /* a line */
     int64_t lines = x->words / step * step, whole = x->words / W * W;
-    for (uint32_t i = 0; i < few_sums(x); i++) sum[i] = LLVMConstNull(x->vf);
+    for (uint32_t i = 0; i < t->rows * k->n; i++) sum[i] = LLVMConstNull(x->vf);
     if (lines) {
-        Val d = loop_begin(g, &l, c64(g, 0), sum, few_sums(x));
+        Val d = loop_begin(g, &l, c64(g, 0), sum, t->rows * k->n);
         for (uint32_t u = 0; u < step; u += W) add_products(x, p, t, k, add(g, d, c64(g, u)), false, sum);
         loop_end(g, &l, c64(g, step), c64(g, lines));
     }
@@ -215,48 +213,89 @@ static Val lanes_from(kgen *x, Val v, uint32_t first, uint32_t n)
     return LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(x->vf), LLVMConstVector(pick, n), "");
 }
 
-/* The first tile of rows asks for all of them. */
-static void fetch_once(kgen *x, const tile *t, const run *r, Val key, uint32_t n)
+/* Scores of the tile's rows for some keys, n in all: few_rows rows a key, rows that are none repeat one. */
+static void store_packed(kgen *x, const few_piece *p, const tile *t, Val v, uint32_t n, Val slot)
 {
     gen *g = x->g;
-    Block first = block(g), done = block(g);
-    branch(g, LLVMBuildICmp(g->b, LLVMIntEQ, t->row, c64(g, 0), ""), first, done);
-    go(g, first);
-    fetch(x, r, key, n, x->words * rows_word_size(x));
+    Val pick[16];
+    uint32_t W = x->vector, R = x->k->schedule.few_rows;
+    for (uint32_t first = 0; first < n / t->rows; first += W / R) {
+        uint32_t most = n / t->rows - first < W / R ? (n / t->rows - first) * R : W;
+        for (uint32_t i = 0; i < most; i++) pick[i] = c32(g, (first + i / R) * t->rows + i % t->rows);
+        Val some = LLVMBuildShuffleVector(g->b, v, LLVMGetPoison(x->vf), LLVMConstVector(pick, most), "");
+        store(g, some, few_score_at(x, p, add(g, slot, c64(g, first)), c64(g, 0)), 4);
+    }
+}
+
+static void store_rows_of_keys(kgen *x, const few_piece *p, const tile *t, Val v, uint32_t n, Val slot)
+{
+    for (uint32_t i = 0; i < n; i += t->rows)
+        store(x->g, lanes_from(x, v, i, t->rows), few_score_at(x, p, add(x->g, slot, c64(x->g, i / t->rows)), t->row), 4);
+}
+
+static void store_scores(kgen *x, const few_piece *p, const tile *t, Val v, uint32_t n, Val slot)
+{
+    gen *g = x->g;
+    if (!few_packs(x)) {
+        store_rows_of_keys(x, p, t, v, n, slot);
+        return;
+    }
+    Block packed = block(g), spread = block(g), done = block(g);
+    branch(g, few_is_packed(x, p), packed, spread);
+    go(g, packed);
+    store_packed(x, p, t, v, n, slot);
+    jump(g, done);
+    go(g, spread);
+    store_rows_of_keys(x, p, t, v, n, slot);
     jump(g, done);
     go(g, done);
 }
 
-typedef struct group { /* few_sums keys of a run from `key`, as far as there are so many */
-    const run *r;
-    Val key, keys;
-} group;
-
-/* Rows behind the run's last repeat it: their sums are overwritten by the next run's, or are not read. */
-static void score_keys(kgen *x, const few_piece *p, const tile *t, const run *r, Val key)
+/* The factor that queries of pairs of bf16 could not take; NULL: one. */
+static Val score_factor(kgen *x, const few_piece *p, const tile *t)
 {
     gen *g = x->g;
-    Val sum[MAX_CARRIED], last = sub(g, r->field[0][RUN_keys], c64(g, 1)), slot = add(g, r->slot, key);
-    keys_at k = {.n = few_sums(x) / t->rows};
-    fetch_once(x, t, r, key, k.n);
-    for (uint32_t j = 0; j < k.n; j++) k.row[j] = row_of(x, r->field[0], j ? smin(g, add(g, key, c64(g, j)), last) : key);
+    Val pick[16];
+    if (!x->dot || !x->load_q->e) return NULL;
+    Val rows = load(g, vector_of(g->f32, t->rows), ws_float(x, x->few_scale, lane_row(x, p, t, 0)), 4);
+    if (t->rows == 1) return splat(g, rows, x->vector);
+    for (uint32_t i = 0; i < x->vector; i++) pick[i] = c32(g, i % t->rows);
+    return LLVMBuildShuffleVector(g->b, rows, LLVMGetPoison(LLVMTypeOf(rows)), LLVMConstVector(pick, x->vector), "");
+}
+
+/* Rows behind the run's last repeat it: their scores are overwritten by the next run's, or are not read. */
+static void score_keys(kgen *x, const few_piece *p, const tile *t, const run *r, Val key, uint32_t n)
+{
+    gen *g = x->g;
+    Val sum[MAX_CARRIED], last = sub(g, r->field[RUN_keys], c64(g, 1)), slot = add(g, r->slot, key), factor = score_factor(x, p, t);
+    keys_at k = {.n = n};
+    uint32_t sums = n * t->rows, W = x->vector;
+    fetch(x, slot, n, c64(g, 0), x->words * rows_word_size(x));
+    for (uint32_t j = 0; j < n; j++) k.row[j] = row_of(x, r, j ? smin(g, add(g, key, c64(g, j)), last) : key);
     products(x, p, t, &k, sum);
-    for (uint32_t first = 0; first < few_sums(x); first += x->vector) {
-        Val v = add_across(x, sum + first);
-        for (uint32_t i = 0; i < x->vector; i += t->rows)
-            store(g, lanes_from(x, v, i, t->rows), score_at(x, add(g, slot, c64(g, (first + i) / t->rows)), t->row), 4);
+    for (uint32_t first = 0; first < sums; first += W) {
+        Val v = add_across(x, sum + first, sums < W ? sums : W);
+        if (factor) v = LLVMBuildFMul(g->b, v, factor, "");
+        store_scores(x, p, t, v, sums < W ? sums : W, add(g, slot, c64(g, first / t->rows)));
     }
 }
+
+typedef struct group { /* keys of a run, that all tiles of rows take before the next */
+    const run *r;
+    Val begin, end;
+} group;
+
+enum { GROUP_KEYS = 16 };
 
 static void score_tile(kgen *x, const few_piece *p, const tile *t, void *ctx)
 {
     gen *g = x->g;
     loop l;
     const group *k = ctx;
-    uint32_t all = few_sums(x), keys = all / t->rows;
-    Val i = keys < all ? loop_begin(g, &l, c64(g, 0), NULL, 0) : c64(g, 0);
-    score_keys(x, p, t, k->r, add(g, k->key, i));
-    if (keys < all) loop_end(g, &l, c64(g, keys), k->keys);
+    uint32_t n = few_sums(x) / t->rows < FEW_TILE_KEYS ? few_sums(x) / t->rows : FEW_TILE_KEYS;
+    Val key = loop_begin(g, &l, k->begin, NULL, 0);
+    score_keys(x, p, t, k->r, key, n);
+    loop_end(g, &l, c64(g, n), k->end);
 }
 
 static void score_run(kgen *x, const few_piece *p, const run *r, void *ctx)
@@ -264,88 +303,46 @@ static void score_run(kgen *x, const few_piece *p, const run *r, void *ctx)
     gen *g = x->g;
     loop l;
     (void)ctx;
-    group k = {.r = r, .key = loop_begin(g, &l, c64(g, 0), NULL, 0)};
-    k.keys = smin(g, sub(g, r->field[0][RUN_keys], k.key), c64(g, few_sums(x)));
+    group k = {.r = r, .begin = loop_begin(g, &l, c64(g, 0), NULL, 0)};
+    k.end = smin(g, add(g, k.begin, c64(g, GROUP_KEYS)), r->field[RUN_keys]);
     each_tile(x, p, score_tile, &k);
-    loop_end(g, &l, c64(g, few_sums(x)), r->field[0][RUN_keys]);
+    loop_end(g, &l, c64(g, GROUP_KEYS), r->field[RUN_keys]);
 }
 
-/* ---- softmax: lanes are rows -------------------------------------------------------------------------------------------------------- */
-
-static Val seen_at(kgen *x, Val slot, Val lane)
+void few_write_scores(kgen *x)
 {
-    return at(x->g, x->g->i32, ws_at(x, x->few_seen), add(x->g, mul(x->g, slot, c64(x->g, x->vector)), lane));
+    few_piece p = shared_block(x);
+    each_run(x, &p, c64(x->g, 0), score_run, NULL);
 }
+
+/* ---- maps and masks: lanes are rows ------------------------------------------------------------------------------------------------- */
 
 static bool is_masked(const kblock *b) { return body_has(b, OP_MASK); }
 
-/* Factor, maps, masks, the new maximum. */
-static void finish_scores(kgen *x, const few_piece *p, const kblock *body)
+static bool is_changed(const kblock *b) { return body_has(b, OP_MAP) || is_masked(b); }
+
+/* Maps, masks, the new maximum. */
+static void change_scores(kgen *x, const few_piece *p, const kblock *body)
 {
     gen *g = x->g;
     loop l;
     piece of = {.body = body, .n0 = p->n0, .n = p->n, .s = p->lane, .nv = 1, .narrow = true};
-    bool changes = x->dot || body_has(body, OP_MAP) || is_masked(body);
     Val m = load_lanes(x, x->new_max, p->lane), zero = c64(g, 0);
-    if (changes) values_load_lanes(x, p->lane);
-    Val factor = x->dot ? rows_query_factor(x) : NULL, slot = loop_begin(g, &l, zero, &m, 1), visible = NULL;
-    Val s = load(g, x->vf, score_at(x, slot, zero), x->vector * 4);
-    s = body_mapped(x, &of, factor ? LLVMBuildFMul(g->b, s, factor, "") : s, slot, &visible);
-    if (visible) store(g, LLVMBuildSExt(g->b, visible, vector_of(g->i32, x->vector), ""), seen_at(x, slot, zero), x->vector * 4);
-    if (changes) store(g, s, score_at(x, slot, zero), x->vector * 4);
+    values_load_lanes(x, p->lane);
+    Val slot = loop_begin(g, &l, zero, &m, 1), visible = NULL, to = few_score_at(x, p, slot, zero);
+    Val s = body_mapped(x, &of, load(g, x->vf, to, x->vector * 4), slot, &visible);
+    if (visible) store(g, LLVMBuildSExt(g->b, visible, vector_of(g->i32, x->vector), ""), few_seen_at(x, slot, zero), x->vector * 4);
+    store(g, s, to, x->vector * 4);
     m = fmax_of(g, s, m);
     loop_end(g, &l, c64(g, 1), p->n);
     store_lanes(x, m, x->new_max, p->lane);
 }
 
-static Val row_factor(kgen *x, Val row) { return splat(x->g, load(x->g, x->g->f32, ws_float(x, x->few_factor, row), 4), x->vector); }
-
-static void rescale_rows(kgen *x, const few_piece *p)
-{
-    gen *g = x->g;
-    loop lr, ld;
-    Val row = loop_begin(g, &lr, c64(g, 0), NULL, 0), by = row_factor(x, row);
-    Val d = loop_begin(g, &ld, c64(g, 0), NULL, 0), o = panel_at(x, x->few_out, add(g, p->lane, row), x->dim_v, d);
-    store(g, LLVMBuildFMul(g->b, load(g, x->vf, o, x->vector * 4), by, ""), o, x->vector * 4);
-    loop_end(g, &ld, c64(g, x->vector), c64(g, few_row(x, x->dim_v)));
-    loop_end(g, &lr, c64(g, 1), p->rows);
-}
-
-static void rescale(kgen *x, const few_piece *p)
-{
-    gen *g = x->g;
-    Val m = load_lanes(x, x->max, p->lane), grown = load_lanes(x, x->new_max, p->lane);
-    Val more = LLVMBuildFCmp(g->b, LLVMRealOGT, grown, m, "");
-    Block grow = block(g), done = block(g);
-    branch(g, LLVMBuildIsNotNull(g->b, LLVMBuildBitCast(g->b, more, LLVMIntTypeInContext(g->context, x->vector), ""), ""), grow, done);
-    go(g, grow);
-    Val decay = math_exp2_falling(g, LLVMBuildFSub(g->b, m, safe_max(x, grown), ""));
-    store_lanes(x, LLVMBuildFMul(g->b, load_lanes(x, x->sum, p->lane), decay, ""), x->sum, p->lane);
-    store_lanes(x, grown, x->max, p->lane);
-    store_lanes(x, decay, x->few_factor, c64(g, 0));
-    rescale_rows(x, p);
-    jump(g, done);
-    go(g, done);
-}
-
-static void weights(kgen *x, const few_piece *p)
-{
-    gen *g = x->g;
-    loop l;
-    Val m = safe_max(x, load_lanes(x, x->max, p->lane)), sum = load_lanes(x, x->sum, p->lane);
-    Val slot = loop_begin(g, &l, c64(g, 0), &sum, 1), s = score_at(x, slot, c64(g, 0));
-    Val e = math_exp2_falling(g, LLVMBuildFSub(g->b, load(g, x->vf, s, x->vector * 4), m, ""));
-    store(g, e, s, x->vector * 4);
-    sum = LLVMBuildFAdd(g->b, sum, e, "");
-    loop_end(g, &l, c64(g, 1), p->n);
-    store_lanes(x, sum, x->sum, p->lane);
-}
-
 /* ---- O += P V ------------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct output {
-    const run *r;
-    Val begin, end; /* keys of the run */
+    const run *r;   /* NULL: of pairs */
+    Val begin, end; /* keys of the run, of the block where they come in pairs */
     bool masked;
 } output;
 
@@ -354,8 +351,66 @@ static Val seen_value(kgen *x, Val v, Val slot, Val row)
 {
     gen *g = x->g;
     Type bits = vector_of(g->i32, x->vector);
-    Val seen = splat(g, load(g, g->i32, seen_at(x, slot, row), 4), x->vector);
+    Val seen = splat(g, load(g, g->i32, few_seen_at(x, slot, row), 4), x->vector);
     return LLVMBuildBitCast(g->b, LLVMBuildAnd(g->b, LLVMBuildBitCast(g->b, v, bits, ""), seen, ""), x->vf, "");
+}
+
+static unsigned value_size(const kgen *x) { return x->half ? 2 : 4; }
+
+/* The values of a key, a vector for each of n from d. */
+static void one_key(kgen *x, const few_piece *p, const output *o, Val key, Val d, uint32_t n, bool tail, Val *v)
+{
+    gen *g = x->g;
+    uint32_t W = x->vector, size = value_size(x);
+    Val row = row_of(x, o->r, key);
+    fetch(x, add(g, p->n, add(g, o->r->slot, key)), 1, mul(g, d, c64(g, size)), n * W * size);
+    for (uint32_t j = 0; j < n; j++) v[j] = few_load(x, row, add(g, d, c64(g, j * W)), tail && j + 1 == n, x->dim_v, load_value, size);
+}
+
+/* bf16 in the lower half of words that pass for floats. */
+static Val load_low(kgen *x, Val p, uint32_t n)
+{
+    gen *g = x->g;
+    Val bits = LLVMBuildZExt(g->b, load(g, vector_of(g->i16, n), p, 2), vector_of(g->i32, n), "");
+    return LLVMBuildBitCast(g->b, bits, vector_of(g->f32, n), "");
+}
+
+static Val pair_words(kgen *x, Val low, Val high)
+{
+    gen *g = x->g;
+    Type bits = vector_of(g->i32, x->vector);
+    Val up = LLVMBuildShl(g->b, LLVMBuildBitCast(g->b, high, bits, ""), int_like(bits, 16), "");
+    return LLVMBuildBitCast(g->b, LLVMBuildOr(g->b, LLVMBuildBitCast(g->b, low, bits, ""), up, ""), x->vf, "");
+}
+
+/* Two vectors of pairs at once: a line of each row. */
+static void two_vectors(kgen *x, const Val row[2], Val d, Val *v)
+{
+    gen *g = x->g;
+    uint32_t n = 2 * x->vector;
+    Val line[2], pick[32];
+    for (int i = 0; i < 2; i++) line[i] = load(g, vector_of(g->i16, n), at(g, g->i16, row[i], d), 2);
+    for (uint32_t part = 0; part < 2; part++) {
+        for (uint32_t i = 0; i < n; i++) pick[i] = c32(g, (part * n + i) / 2 + (i % 2 ? n : 0));
+        v[part] = LLVMBuildBitCast(g->b, LLVMBuildShuffleVector(g->b, line[0], line[1], LLVMConstVector(pick, n), ""), x->vf, "");
+    }
+}
+
+/* The same of two keys, as pairs. Where the second is none its weight is 0: it must be a number, as the first is. */
+static void two_keys(kgen *x, const few_piece *p, Val slot, Val d, uint32_t n, bool tail, Val *v)
+{
+    gen *g = x->g;
+    uint32_t W = x->vector;
+    Val row[2], next = smin(g, add(g, slot, c64(g, 1)), sub(g, p->n, c64(g, 1)));
+    for (int i = 0; i < 2; i++) row[i] = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->few_order), add(g, p->n, i ? next : slot)), 8);
+    fetch(x, add(g, p->n, slot), 2, mul(g, d, c64(g, 2)), n * W * 2);
+    uint32_t whole = tail ? 0 : n / 2 * 2;
+    for (uint32_t j = 0; j < whole; j += 2) two_vectors(x, row, add(g, d, c64(g, j * W)), &v[j]);
+    for (uint32_t j = whole; j < n; j++) {
+        Val two[2], dj = add(g, d, c64(g, j * W));
+        for (int i = 0; i < 2; i++) two[i] = few_load(x, row[i], dj, tail && j + 1 == n, x->dim_v, load_low, 2);
+        v[j] = pair_words(x, two[0], two[1]);
+    }
 }
 
 /* `n` vectors of dims from d, the last of them the row's tail. */
@@ -364,29 +419,31 @@ static void output_dims(kgen *x, const few_piece *p, const tile *t, const output
     gen *g = x->g;
     loop l;
     Val sum[MAX_CARRIED], v[16];
-    uint32_t W = x->vector, size = x->half ? 2 : 4;
+    uint32_t W = x->vector;
     for (uint32_t i = 0; i < t->rows * n; i++)
-        sum[i] = load(g, x->vf, panel_at(x, x->few_out, lane_row(x, p, t, i / n), x->dim_v, add(g, d, c64(g, i % n * W))), W * 4);
-    Val key = loop_begin(g, &l, o->begin, sum, t->rows * n), slot = add(g, o->r->slot, key), row = row_of(x, o->r->field[0], key);
-    for (uint32_t j = 0; j < n; j++) {
-        Val dj = add(g, d, c64(g, j * W));
-        v[j] = few_load(x, row, dj, tail && j + 1 == n, x->dim_v, load_value, size);
-    }
+        sum[i] = load(g, x->vf, few_panel_at(x, x->few_out, lane_row(x, p, t, i / n), x->dim_v, add(g, d, c64(g, i % n * W))), W * 4);
+    Val key = loop_begin(g, &l, o->begin, sum, t->rows * n), slot = o->r ? add(g, o->r->slot, key) : LLVMBuildUDiv(g->b, key, c64(g, 2), "");
+    if (o->r) one_key(x, p, o, key, d, n, tail, v);
+    else two_keys(x, p, key, d, n, tail, v);
     for (uint32_t i = 0; i < t->rows; i++) {
-        Val lane = add(g, t->row, c64(g, i)), weight = splat(g, load(g, g->f32, score_at(x, slot, lane), 4), W);
-        for (uint32_t j = 0; j < n; j++)
-            sum[i * n + j] = fmadd(g, weight, o->masked ? seen_value(x, v[j], slot, lane) : v[j], sum[i * n + j]);
+        Val lane = add(g, t->row, c64(g, i)), weight = splat(g, load(g, g->f32, few_score_at(x, p, slot, lane), 4), W);
+        for (uint32_t j = 0; j < n; j++) {
+            Val *to = &sum[i * n + j], vj = o->masked ? seen_value(x, v[j], slot, lane) : v[j];
+            *to = o->r ? fmadd(g, weight, vj, *to) : body_product(x, vj, weight, *to);
+        }
     }
-    loop_end(g, &l, c64(g, 1), o->end);
+    loop_end(g, &l, c64(g, o->r ? 1 : 2), o->end);
     for (uint32_t i = 0; i < t->rows * n; i++)
-        store(g, sum[i], panel_at(x, x->few_out, lane_row(x, p, t, i / n), x->dim_v, add(g, d, c64(g, i % n * W))), W * 4);
+        store(g, sum[i], few_panel_at(x, x->few_out, lane_row(x, p, t, i / n), x->dim_v, add(g, d, c64(g, i % n * W))), W * 4);
 }
+
+enum { TILE_DIMS = 8 }; /* the most vectors of dims in a tile: with one row they hide what an addition takes */
 
 static void output_tile(kgen *x, const few_piece *p, const tile *t, void *ctx)
 {
     gen *g = x->g;
     loop l;
-    uint32_t n = few_sums(x) / t->rows, W = x->vector;
+    uint32_t n = few_sums(x) / t->rows < TILE_DIMS ? few_sums(x) / t->rows : TILE_DIMS, W = x->vector;
     int64_t tiled = x->dim_v / W / n * n * W;
     if (tiled) {
         Val d = loop_begin(g, &l, c64(g, 0), NULL, 0);
@@ -397,50 +454,102 @@ static void output_tile(kgen *x, const few_piece *p, const tile *t, void *ctx)
     if (rest) output_dims(x, p, t, ctx, c64(g, tiled), rest, x->dim_v % W != 0);
 }
 
+static void each_row(kgen *x, const few_piece *p, output *o)
+{
+    gen *g = x->g;
+    loop l;
+    Val row = loop_begin(g, &l, c64(g, 0), NULL, 0);
+    output_tile(x, p, &(tile){row, 1}, o);
+    loop_end(g, &l, c64(g, 1), p->rows);
+}
+
 static void add_run(kgen *x, const few_piece *p, const run *r, void *ctx)
 {
     gen *g = x->g;
     loop l;
     output o = {.r = r, .masked = *(const bool *)ctx};
     o.begin = loop_begin(g, &l, c64(g, 0), NULL, 0);
-    o.end = smin(g, add(g, o.begin, c64(g, FEW_OUTPUT_KEYS)), r->field[0][RUN_keys]);
-    fetch(x, r, o.begin, FEW_OUTPUT_KEYS, x->dim_v * (x->half ? 2 : 4));
+    o.end = smin(g, add(g, o.begin, c64(g, FEW_OUTPUT_KEYS)), r->field[RUN_keys]);
+    if (o.masked) each_row(x, p, &o); /* values are cut for each row: tiles of rows would share only the load */
+    else each_tile(x, p, output_tile, &o);
+    loop_end(g, &l, c64(g, FEW_OUTPUT_KEYS), r->field[RUN_keys]);
+}
+
+/* Where K Q^T is of pairs of bf16, P V is too: weights are rounded, as for many rows. */
+static void add_pairs_of_keys(kgen *x, const few_piece *p)
+{
+    gen *g = x->g;
+    loop l;
+    output o = {.begin = loop_begin(g, &l, c64(g, 0), NULL, 0)};
+    o.end = smin(g, add(g, o.begin, c64(g, FEW_OUTPUT_KEYS)), p->n);
     each_tile(x, p, output_tile, &o);
-    loop_end(g, &l, c64(g, FEW_OUTPUT_KEYS), r->field[0][RUN_keys]);
+    loop_end(g, &l, c64(g, FEW_OUTPUT_KEYS), p->n);
+}
+
+void few_write_values(kgen *x)
+{
+    few_piece p = shared_block(x);
+    bool masked = false;
+    if (x->dot) few_pair_weights(x, &p), add_pairs_of_keys(x, &p);
+    else each_run(x, &p, p.runs, add_run, &masked);
+}
+
+void few_write_seen_values(kgen *x)
+{
+    few_piece p = shared_block(x);
+    bool masked = true;
+    each_run(x, &p, p.runs, add_run, &masked);
 }
 
 /* ---- a block -------------------------------------------------------------------------------------------------------------------------- */
 
+/* Scores that nothing changes are packed where they can be. */
+static Val is_sparse(kgen *x, const few_piece *p) { return less(x->g, c64(x->g, x->k->schedule.few_rows), p->rows); }
+
+static void weigh(kgen *x, const few_piece *p)
+{
+    gen *g = x->g;
+    Block sparse = few_packs(x) ? block(g) : NULL, packed = few_packs(x) ? block(g) : NULL, done = few_packs(x) ? block(g) : NULL;
+    if (few_packs(x)) branch(g, is_sparse(x, p), sparse, packed), go(g, sparse);
+    shared_call_block(x, SHARED_few_peaks, p);
+    shared_call_block(x, SHARED_few_weights, p);
+    if (!few_packs(x)) return;
+    jump(g, done);
+    go(g, packed);
+    shared_call_block(x, SHARED_few_packed, p);
+    jump(g, done);
+    go(g, done);
+}
+
+static void attend_body(kgen *x, const few_piece *given, const kblock *body)
+{
+    gen *g = x->g;
+    few_piece p = *given;
+    bool changed = is_changed(body);
+    Val vector = c64(g, x->vector);
+    p.step = changed || !few_packs(x) ? vector : select_of(g, is_sparse(x, &p), vector, c64(g, x->k->schedule.few_rows));
+    shared_call_block(x, SHARED_few_scores, &p);
+    if (changed) change_scores(x, &p, body);
+    if (changed) shared_call_block(x, SHARED_few_weights, &p);
+    else weigh(x, &p);
+    shared_call_block(x, is_masked(body) ? SHARED_few_seen_values : SHARED_few_values, &p);
+}
+
 /* Full keys take the full body where there is one. */
-static void by_body(kgen *x, const few_piece *p, void (*f)(kgen *, const few_piece *, const kblock *))
+void few_attend(kgen *x, const few_piece *p)
 {
     gen *g = x->g;
     if (!x->full || !x->partial) {
-        f(x, p, x->full ? x->full : x->partial);
+        attend_body(x, p, x->full ? x->full : x->partial);
         return;
     }
     Block full = block(g), partial = block(g), done = block(g);
     branch(g, p->open, full, partial);
     go(g, full);
-    f(x, p, x->full);
+    attend_body(x, p, x->full);
     jump(g, done);
     go(g, partial);
-    f(x, p, x->partial);
+    attend_body(x, p, x->partial);
     jump(g, done);
     go(g, done);
-}
-
-static void add_values(kgen *x, const few_piece *p, const kblock *body)
-{
-    bool masked = is_masked(body);
-    each_run(x, p, p->runs, add_run, &masked);
-}
-
-void few_attend(kgen *x, const few_piece *p)
-{
-    each_run(x, p, c64(x->g, 0), score_run, NULL);
-    by_body(x, p, finish_scores);
-    rescale(x, p);
-    weights(x, p);
-    by_body(x, p, add_values);
 }

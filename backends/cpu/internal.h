@@ -1,16 +1,20 @@
 /* internal.h - what the files of the CPU backend share. Nobody outside includes it.
  *
- *     emit.c         the driver: targets, verification, object, library, header
+ *     emit.c         the driver: targets, limits, object, library, header
+ *     unit.c         an LLVM module and its machine code; several side by side
  *     link.c         the linker's command
  *     module_desc.c  the descriptor: constant data
  *     ranges_code.c  ranges, live, bounds, visible: scalar functions
  *     kernel.c       run and merge of one kernel: items, segments, blocks of keys
  *     keys.c         where the keys of a block lie
+ *     ahead.c        rows that the next tile reads for the first time
  *     parts.c        partial results
  *     rows.c         a tile's lanes: addresses, per-lane values, Q transposed, O stored
  *     body.c         what happens to one block of keys: S = QK, maps, softmax, O += PV
  *     few.c          items with few rows (decoding): queries, rows ahead, O
  *     few_body.c     their blocks of keys: the same phases, with dims as lanes
+ *     few_weights.c  softmax in them
+ *     shared.c       the functions of kernels that depend on shapes only
  *     workspace.c    how these reach scratch memory, arguments and item
  *     values.c       which parts of the expressions are computed once per item, row, key or element
  *     expr_code.c    expressions to scalar or vector code
@@ -37,7 +41,7 @@ typedef struct cpu_target {
     bool dot_bf16;
 } cpu_target;
 
-/* One compilation: an LLVM module and the words to write into it. */
+/* An LLVM module and the words to write into it. */
 typedef struct gen {
     arena *arena;
     const ir_module *ir;
@@ -51,6 +55,8 @@ typedef struct gen {
     const cpu_target *target; /* its machine */
     Val *table_data;          /* constant tables as globals, per table; NULL until used */
     Val *bound_fn[2];         /* min_of, max_of per table; NULL until used */
+    struct shared *shapes;    /* functions that kinds of one shape share: shared.c */
+    struct gen *for_shared;   /* where they are written; NULL: here */
 } gen;
 
 /* ---- words.c ---------------------------------------------------------------------------------------------------------------- */
@@ -84,6 +90,8 @@ void jump(gen *g, Block b);
 void branch(gen *g, Val c, Block yes, Block no);
 void set_attribute(gen *g, Val fn, const char *key, const char *value);
 Val add_function(gen *g, const char *name, Type result, Type *args, unsigned n); /* internal, for g->target; becomes g->fn */
+Val import_function(gen *g, Val f); /* a function of another module, to be called from this one; never known outside of the library */
+gen *gen_of_shared(gen *g);
 
 enum { MAX_CARRIED = 32 };
 /* A counted loop that runs at least once, with values carried in phis. */
@@ -105,6 +113,7 @@ void guarded_end(gen *g, guarded *l, Val step);
 
 /* ---- math.c: x is a float or a vector of them --------------------------------------------------------------------------------- */
 Val math_exp2_falling(gen *g, Val x); /* x <= 0; exactly 0 for -inf and below -150; NaN stays */
+Val math_exp2_falling_short(gen *g, Val x); /* the same to 2.7e-6, on vectors of 16 with vscalefps */
 Val math_exp2(gen *g, Val x); /* over all of f32 */
 Val math_exp(gen *g, Val x);
 Val math_log2(gen *g, Val x);
@@ -152,6 +161,6 @@ const char *emit_kernel(gen *g, const kernel *k, kernel_code *out); /* kernel.c 
 void emit_module_desc(gen *g, const kind_code *kinds, const kernel_code *kernels, size_t n_variants, const backend_options *o,
                       const char *symbol); /* module_desc.c; kernels: [variant][kind] */
 
-bool link_library(const char *object, const char *library, diags *d); /* link.c */
+bool link_library(arena *a, const char *const *objects, size_t n, const char *library, diags *d); /* link.c */
 
 #endif

@@ -2,11 +2,10 @@
  *
  *     run(args, item, workspace)     setup, queries, start; for each segment, for each block of keys: addresses, then the body;
  *                                    the end, or the partial result of a part
- *     merge(args, item, workspace)   setup, the parts' results in order, the end */
+ *     merge(args, item, workspace)   setup, the parts' results in order, the end (parts.c) */
 #include "backends/cpu/kernel_gen.h"
 
 #include <attn/abi.h>
-#include <math.h>
 #include <stddef.h>
 
 /* The fields' numbers in kernel_gen.h are those of the C structs. */
@@ -34,19 +33,24 @@ static void lay_out(kgen *x)
     x->queries = ws_take(x, (uint64_t)x->words * lanes * 4);
     x->key_ptr = ws_take(x, keys * 8);
     x->value_ptr = ws_take(x, keys * 8);
+    if (x->dot) x->pair_ptr = ws_take(x, keys * 8); /* value_ptr leads to the panel */
     if (x->half && !x->dot) x->key_panel = ws_take(x, keys * (uint64_t)x->dim * 4);
     x->value_panel = ws_take(x, keys * x->value_stride * 4);
+    x->value_pairs = x->value_panel; /* half as many rows; a block is placed as one or the other */
+    x->ahead = ws_take(x, (uint64_t)ahead_rows(x) * 8);
+    x->ahead_next = ws_take(x, 8);
     x->q_ptr = ws_take(x, lanes * 8);
     x->o_ptr = ws_take(x, lanes * 8);
     x->lse_ptr = ws_take(x, lanes * 8);
     x->spare_row = ws_take(x, dim_v * 4);
+    few_lay_out(x);
+    /* What follows depends on expressions: behind all that shared.c reaches but the tables of lanes, which begin at one place. */
     x->lane_q = ws_take(x, lanes * int_size);
     x->lane_h = ws_take(x, lanes * int_size);
     x->lane_g = ws_take(x, lanes * int_size);
     for (uint32_t a = 0; a < x->g->ir->symbols.attrs.n; a++) x->lane_attr[a] = ws_take(x, lanes * int_size);
     for (size_t i = 0; i < x->lane_values.n; i++) x->lane_values.at[i].offset = ws_take(x, lanes * 8);
     for (size_t i = 0; i < x->key_values.n; i++) x->key_values.at[i].offset = ws_take(x, keys * 8);
-    few_lay_out(x);
 }
 
 /* ---- segments ---------------------------------------------------------------------------------------------------------------------------- */
@@ -57,9 +61,15 @@ static void blocks(kgen *x, const segment *s, Val k0, piece p)
     guarded l;
     p.n0 = guarded_begin(g, &l, k0, s->k1);
     p.n = smin(g, sub(g, s->k1, p.n0), c64(g, x->block_keys));
+    segment placed = *s;
+    if (x->dot && !p.narrow) placed.v.convert = false, placed.v.table = x->pair_ptr; /* body_attend() pairs them */
+    keys_place(x, &placed, p.n0, p.n);
     Val padded = p.narrow ? round_up(g, p.n, p.keys) : p.n;
-    keys_place(x, s, p.n0, p.n, padded);
-    values_emit_keys(x, p.n0, p.n, padded);
+    if (p.narrow) {
+        keys_repeat_last(x, &placed, p.n0, p.n, padded);
+        keys_fetch_last(x, &placed, p.n);
+    }
+    values_emit_keys(x, !p.narrow, p.n0, p.n, padded);
     body_attend(x, &p);
     guarded_end(g, &l, c64(g, x->block_keys));
 }
@@ -70,6 +80,7 @@ static void emit_segments(kgen *x)
     const schedule *c = &x->k->schedule;
     segment s = keys_open(x);
     x->value_step = s.v.stride;
+    if (x->full) ahead_open(x, &s);
     Val first = item_field(x, ITEM_segment0), list = arg_field(x, ARG_segments);
     guarded l;
     Val i = guarded_begin(g, &l, first, add(g, first, item_field(x, ITEM_segments))), at_seg = at(g, g->segment_type, list, i);
@@ -95,42 +106,11 @@ static void emit_segments(kgen *x)
 
 /* ---- functions ------------------------------------------------------------------------------------------------------------------------------- */
 
-static Val is_few(kgen *x) { return LLVMBuildNot(x->g->b, less(x->g, c64(x->g, x->k->schedule.few_lanes), x->in_use), ""); }
-
 static Val begin_function(kgen *x, const char *what)
 {
     gen *g = x->g;
     Type args[] = {g->ptr, g->ptr, g->ptr};
-    const char *name = arena_printf(g->arena, "%s_%s_%s", x->k->name, g->target->suffix, what);
-    Val f = add_function(g, name, g->none, args, 3);
-    x->args = LLVMGetParam(f, 0);
-    x->item = LLVMGetParam(f, 1);
-    x->ws = LLVMGetParam(f, 2);
-    x->seq = at(g, g->seq_type, arg_field(x, ARG_seqs), item_field(x, ITEM_seq));
-    x->in_use = mul(g, item_field(x, ITEM_heads), item_field(x, ITEM_rows));
-    x->used = select_of(g, is_few(x), round_up(g, x->in_use, x->vector), c64(g, x->lanes));
-    return f;
-}
-
-static void call(kgen *x, Val f)
-{
-    LLVMBuildCall2(x->g->b, LLVMGlobalGetValueType(f), f, (Val[]){x->args, x->item, x->ws}, 3, "");
-}
-
-static Val emit_setup(kgen *x)
-{
-    Val f = begin_function(x, "setup");
-    rows_setup(x);
-    LLVMBuildRetVoid(x->g->b);
-    return f;
-}
-
-static Val emit_finish(kgen *x)
-{
-    Val f = begin_function(x, "finish");
-    rows_finish(x, rows_put_tile);
-    LLVMBuildRetVoid(x->g->b);
-    return f;
+    return kernel_begin(x, arena_printf(g->arena, "%s_%s_%s", x->k->name, g->target->suffix, what), g->none, args, 3);
 }
 
 static Val emit_few(kgen *x)
@@ -143,15 +123,15 @@ static Val emit_few(kgen *x)
     return f;
 }
 
-static Val emit_run(kgen *x, Val setup, Val few, Val finish)
+static Val emit_run(kgen *x, Val few)
 {
     gen *g = x->g;
     Val f = begin_function(x, "run");
-    call(x, setup);
+    shared_call(x, SHARED_setup);
     Block is_small = block(g), is_large = block(g), whole = block(g), cut = block(g);
-    branch(g, is_few(x), is_small, is_large);
+    branch(g, kernel_is_few(x), is_small, is_large);
     go(g, is_small);
-    call(x, few);
+    LLVMBuildCall2(g->b, LLVMGlobalGetValueType(few), few, (Val[]){x->args, x->item, x->ws}, 3, "");
     LLVMBuildRetVoid(g->b);
     go(g, is_large);
     values_emit_uniform(x);
@@ -163,36 +143,10 @@ static Val emit_run(kgen *x, Val setup, Val few, Val finish)
     emit_segments(x);
     branch(g, less(g, c64(g, 1), item_field(x, ITEM_parts)), cut, whole);
     go(g, whole);
-    call(x, finish);
+    shared_call(x, SHARED_finish);
     LLVMBuildRetVoid(g->b);
     go(g, cut);
     parts_store(x);
-    LLVMBuildRetVoid(g->b);
-    return f;
-}
-
-static void clear(kgen *x)
-{
-    gen *g = x->g;
-    loop l;
-    Val i = loop_begin(g, &l, c64(g, 0), NULL, 0);
-    store_lanes(x, constant_like(x->vf, -INFINITY), x->max, i);
-    store_lanes(x, LLVMConstNull(x->vf), x->sum, i);
-    loop_end(g, &l, c64(g, x->vector), x->used);
-    rows_clear_out(x);
-}
-
-static Val emit_merge(kgen *x, Val setup, Val finish)
-{
-    gen *g = x->g;
-    loop l;
-    Val f = begin_function(x, "merge");
-    call(x, setup);
-    clear(x);
-    Val part = loop_begin(g, &l, c64(g, 0), NULL, 0);
-    parts_add(x, part);
-    loop_end(g, &l, c64(g, 1), item_field(x, ITEM_parts));
-    call(x, finish);
     LLVMBuildRetVoid(g->b);
     return f;
 }
@@ -256,6 +210,24 @@ static void prepare(kgen *x)
     x->vf = vector_of(g->f32, x->vector);
     x->lane_int = vector_of(x->wide_ints ? g->i64 : g->i32, x->vector);
     lay_out(x);
+    x->shared = shared_of(x);
+}
+
+static bool is_needed(const kgen *x, int id)
+{
+    if (id == SHARED_few_packed) return few_packs(x);
+    return id != SHARED_few_seen_values || (x->partial && body_has(x->partial, OP_MASK));
+}
+
+/* In an order in which each calls only what is written; into the module that is for them. */
+static void write_shared(const kgen *x)
+{
+    kgen y = {.g = gen_of_shared(x->g), .k = x->k, .pool = x->pool};
+    const char *wrong = read_kernel(&y);
+    ATTNC_CHECK(!wrong);
+    prepare(&y);
+    for (int id = 0; id < SHARED_COUNT; id++)
+        if (is_needed(&y, id)) shared_write(&y, (shared_id)id);
 }
 
 const char *emit_kernel(gen *g, const kernel *k, kernel_code *out)
@@ -265,8 +237,9 @@ const char *emit_kernel(gen *g, const kernel *k, kernel_code *out)
     if (wrong) return wrong;
     prepare(&x);
     const schedule *c = &k->schedule;
-    Val setup = emit_setup(&x), finish = emit_finish(&x), few = emit_few(&x);
-    *out = (kernel_code){.kernel = k, .target = g->target, .run = emit_run(&x, setup, few, finish), .merge = emit_merge(&x, setup, finish),
+    write_shared(&x);
+    Val few = emit_few(&x);
+    *out = (kernel_code){.kernel = k, .target = g->target, .run = emit_run(&x, few), .merge = shared_function(&x, SHARED_merge),
                          .workspace = x.size, .part_bytes = parts_bytes(&x)};
     out->name = arena_printf(g->arena, "%s_%s_d%lld_%s", k->name, dtype_name(k->shape.type), (long long)k->shape.dim, g->target->suffix);
     out->schedule = arena_printf(g->arena, "lanes %u, keys %u, qk %u x %u, pv %u x %u, narrow %u x %u", c->lanes, c->key_block,

@@ -8,6 +8,7 @@
 typedef struct kept {
     expr e;
     uint64_t offset;
+    bool wide; /* a key's: the body without a mask reads it too */
 } kept;
 
 typedef struct kgen {
@@ -17,7 +18,7 @@ typedef struct kgen {
     size_t n_exprs;
     int64_t dim, dim_v;
     uint32_t lanes, vector, vectors, block_keys, slack, value_stride; /* value_stride: floats from row to row of value_panel; slack: keys behind a block that register tiles may touch */
-    bool half, dot, wide_ints; /* half: K, V, Q are not f32; dot: K and Q are multiplied as pairs of bf16, as they are stored */
+    bool half, dot, wide_ints; /* half: K, V, Q are not f32; dot: bf16 is multiplied in pairs: K and Q as they are stored, wide pieces P and V too */
     int64_t words;             /* of a query in `queries`: dims, or pairs of them */
     Type vf, lane_int; /* vectors of one register */
 
@@ -26,10 +27,12 @@ typedef struct kgen {
     kop *const *finish_ops;
 
     /* workspace, offsets in bytes */
-    uint64_t max, sum, out, new_max, scores, seen, queries, key_ptr, value_ptr, key_panel, value_panel;
+    uint64_t max, sum, out, new_max, scores, seen, queries, key_ptr, value_ptr, pair_ptr, key_panel, value_panel, value_pairs;
+    uint64_t ahead, ahead_next;
     uint64_t q_ptr, o_ptr, lse_ptr, spare_row, lane_q, lane_h, lane_g, size;
-    uint64_t few_queries, few_scores, few_seen, few_factor, few_out, few_runs; /* of few.c */
+    uint64_t few_queries, few_scale, few_scores, few_seen, few_factor, few_out, few_runs, few_order; /* of few.c */
     uint32_t fetch_keys; /* rows of K and V that few.c fetches ahead */
+    struct shared *shared; /* functions that other kinds of this shape use too */
     uint64_t *lane_attr;
     VEC(kept) lane_values, key_values;
     VEC(expr) uniform_values;
@@ -67,7 +70,7 @@ typedef struct piece {
 void values_collect(kgen *x);                    /* fills lane_values, key_values, uniform_values, wide_ints */
 void values_emit_uniform(kgen *x);               /* at the start of an item */
 void values_emit_lanes(kgen *x);                 /* per-lane values into the workspace */
-void values_emit_keys(kgen *x, Val n0, Val n, Val padded);   /* per-key values of a block */
+void values_emit_keys(kgen *x, bool wide, Val n0, Val n, Val padded); /* per-key values of a block; wide: for the body without a mask */
 void values_load_lanes(kgen *x, Val lane);       /* makes lane_known for the vector at `lane` */
 Val values_of_key(kgen *x, expr e, Val key, Val slot, Val score); /* e for one key (position; place in the block) against that vector */
 Val values_on_lanes(kgen *x, expr e);            /* an expression over rows, for the vector of lane_known */
@@ -75,9 +78,20 @@ Val values_on_lanes(kgen *x, expr e);            /* an expression over rows, for
 /* ---- keys.c ---- */
 segment keys_open(kgen *x); /* of the item's KV head; k1 is set by the caller */
 Val keys_row(kgen *x, const source *s, Val page, Val offset); /* address of a page's row */
-/* The rows of keys n0 .. n0 + n - 1 into the tables, or converted into the panels; then the last one up to `padded`. */
-void keys_place(kgen *x, const segment *s, Val n0, Val n, Val padded);
+/* The rows of keys n0 .. n0 + n - 1, n > 0, into the tables, or converted into the panels. */
+void keys_place(kgen *x, const segment *s, Val n0, Val n);
+/* A register tile's rest, up to slot `padded`, repeats the last row: what it gives is masked. */
+void keys_repeat_last(kgen *x, const segment *s, Val n0, Val n, Val padded);
+void keys_fetch_last(kgen *x, const segment *s, Val n); /* asks for the last rows of the tables */
+void keys_pair_values(kgen *x, Val n);      /* the rows of V in pair_ptr, two keys side by side, into value_pairs */
+Val keys_pair_at(kgen *x, Val pair, Val d); /* there: dim d of two keys, one word */
 void keys_point_to_panels(kgen *x); /* once per item */
+
+/* ---- ahead.c ---- */
+uint32_t ahead_rows(const kgen *x);           /* of its list */
+void ahead_open(kgen *x, const segment *s);   /* once per item: lists the rows */
+/* Addresses of the next rows, `rows` of them; when there are no more, the given ones (NULL: the last ones again). */
+Val ahead_group(kgen *x, uint32_t rows, Val otherwise);
 
 /* ---- rows.c ---- */
 void rows_setup(kgen *x);      /* the body of the function that fills the lanes' tables */
@@ -93,12 +107,13 @@ void rows_clear_out(kgen *x);
 typedef void rows_put(kgen *x, Val lane, Val inverse, bool f32);
 void rows_put_tile(kgen *x, Val lane, Val inverse, bool f32); /* from the workspace's `out` */
 void rows_finish(kgen *x, rows_put *put); /* O / l and lse to their places */
+void rows_finish_tile(kgen *x);           /* the same with rows_put_tile() */
 void rows_store_output(kgen *x, Val p, Val v, bool f32);
 
 /* ---- parts.c ---- */
 uint64_t parts_bytes(const kgen *x); /* of a slot */
 void parts_store(kgen *x);           /* the workspace's (m, l, O) to the item's slot */
-void parts_add(kgen *x, Val part);   /* adds a slot's to the workspace's */
+void parts_merge(kgen *x);           /* the body of the function that adds up an item's slots and stores the result */
 
 /* ---- body.c ---- */
 uint64_t body_seen_bytes(const kgen *x); /* of one key's entry in `seen`: which lanes of a narrow piece see it */
@@ -109,21 +124,56 @@ void body_attend(kgen *x, const piece *p);
 const char *body_check(const kblock *b); /* NULL, or why this body cannot be done */
 
 /* ---- few.c: items with few rows ---- */
-void few_lay_out(kgen *x); /* takes its part of the workspace */
-void few_run(kgen *x); /* the body of the function that runs such an item, after setup */
-
-/* ---- few_body.c ---- */
-enum { FEW_OUTPUT_KEYS = 4 }; /* of a step of O += P V: O stays in the first-level cache, V is asked for in small bites */
+enum {
+    FEW_BLOCK = 64,       /* keys of a block: K of one is fetched ahead while V of another is read, both and O stay in the first-level cache */
+    FEW_ROOM = 16384,     /* bytes that may be on their way */
+    FEW_TILE_KEYS = 8,    /* the most of a register tile of S */
+    FEW_OUTPUT_KEYS = 16, /* of a step of O += P V: its rows of V are read again for each tile of dims */
+};
 enum { RUN_row, RUN_keys, RUN_stride, RUN_WORDS }; /* keys of one page that lie one behind the other: first row; how many; bytes from row to row */
 typedef struct few_piece { /* n keys of the block against `rows` rows in one vector of lanes */
     Val n0, n, runs;      /* first key (position); keys; the pages that they lie in */
     Val lane, rows, open; /* open: all rows see all keys */
+    Val step;             /* floats from key to key of the scores: a vector, or few_rows where they are packed */
 } few_piece;
-uint32_t few_sums(const kgen *x);   /* of a register tile; also the most keys that one of S takes */
+void few_lay_out(kgen *x); /* takes its part of the workspace */
+void few_run(kgen *x); /* the body of the function that runs such an item, after setup */
+void few_write_begin(kgen *x); /* queries, O = 0 */
+void few_write_runs(kgen *x);  /* where the keys of a block lie, in the order in which they are read; returns their runs */
+void few_write_end(kgen *x);   /* O / l and lse, or the part's slot */
+
+/* ---- few_body.c, few_weights.c ---- */
+uint32_t few_sums(const kgen *x);   /* of a register tile */
 uint32_t few_row(const kgen *x, int64_t words); /* floats from row to row of a panel of whole vectors */
 Val few_load(kgen *x, Val row, Val first, bool tail, int64_t words, Val (*load_some)(kgen *, Val, uint32_t), unsigned size);
 Val few_only_new(kgen *x, Val v, int64_t words); /* zero in place of what the vector before the last has already */
+Val few_score_at(kgen *x, const few_piece *p, Val slot, Val lane);
+Val few_seen_at(kgen *x, Val slot, Val lane);
+Val few_panel_at(kgen *x, uint64_t panel, Val row, int64_t words, Val word);
+bool few_packs(const kgen *x);      /* vectors have room for several keys of few_rows rows */
+Val few_is_packed(kgen *x, const few_piece *p);
+void few_pair_weights(kgen *x, const few_piece *p); /* those of two keys take the place of the first half of the scores */
+void few_write_scores(kgen *x);      /* S = Q K^T */
+void few_write_peaks(kgen *x);       /* the new maxima, where no mask or map has made them */
+void few_write_weights(kgen *x);     /* exp, sums, O to the new maxima */
+void few_write_packed(kgen *x);      /* peaks and weights where scores are packed */
+void few_write_values(kgen *x);      /* O += P V */
+void few_write_seen_values(kgen *x); /* the same for the keys that a row sees */
 void few_attend(kgen *x, const few_piece *p);
+
+/* ---- shared.c ---- */
+typedef enum {
+    SHARED_setup, SHARED_finish, SHARED_merge, SHARED_few_begin, SHARED_few_end, SHARED_few_runs, SHARED_few_scores, SHARED_few_peaks,
+    SHARED_few_weights, SHARED_few_packed, SHARED_few_values, SHARED_few_seen_values, SHARED_COUNT
+} shared_id;
+typedef struct shared shared;
+shared *shared_of(kgen *x);                 /* of the kernel's shape, on its target */
+void shared_write(kgen *x, shared_id id);   /* unless it is written */
+Val shared_function(const kgen *x, shared_id id);
+void shared_call(kgen *x, shared_id id);    /* with the item of the function being written */
+Val shared_call_runs(kgen *x, Val n0, Val n, Val end);
+void shared_call_block(kgen *x, shared_id id, const few_piece *p);
+few_piece shared_block(const kgen *x);      /* what the function being written is called with */
 
 /* ---- workspace.c ---- */
 uint64_t ws_take(kgen *x, uint64_t bytes);               /* room behind what is taken: its offset */
@@ -134,6 +184,9 @@ void store_lanes(kgen *x, Val v, uint64_t offset, Val lane);
 Val safe_max(kgen *x, Val m);                             /* 0 for -inf: nothing is subtracted from nothing */
 Val item_field(kgen *x, unsigned index);
 Val arg_field(kgen *x, unsigned index);
+/* A function whose first parameters are args, item and workspace. */
+Val kernel_begin(kgen *x, const char *name, Type result, Type *params, unsigned n);
+Val kernel_is_few(kgen *x); /* the item takes the function for few rows */
 
 /* Fields by name, from the ABI's structs. */
 enum {

@@ -39,6 +39,40 @@ static void convert_row(kgen *x, const source *s, Val from, Val slot)
     }
 }
 
+/* Two rows, element by element. */
+static void interleave(kgen *x, Val a, Val b, uint32_t n, Val to)
+{
+    gen *g = x->g;
+    Val pick[64];
+    for (uint32_t half = 0; half < 2; half++) {
+        for (uint32_t i = 0; i < n; i++) pick[i] = c32(g, (half * n + i) / 2 + (i % 2 ? n : 0));
+        Val v = LLVMBuildShuffleVector(g->b, a, b, LLVMConstVector(pick, n), "");
+        store(g, v, byte_at(g, to, c64(g, half * n * 2)), 4);
+    }
+}
+
+Val keys_pair_at(kgen *x, Val pair, Val d)
+{
+    return at(x->g, x->g->i32, ws_at(x, x->value_pairs), add(x->g, mul(x->g, pair, c64(x->g, x->value_stride)), d));
+}
+
+static void convert_pair(kgen *x, Val even, Val odd, Val pair)
+{
+    gen *g = x->g;
+    uint32_t n = 2 * x->vector;
+    int64_t d = 0;
+    for (; d + n <= x->dim_v; d += n) {
+        Val a = load(g, vector_of(g->i16, n), at(g, g->i16, even, c64(g, d)), 2);
+        Val b = load(g, vector_of(g->i16, n), at(g, g->i16, odd, c64(g, d)), 2);
+        interleave(x, a, b, n, keys_pair_at(x, pair, c64(g, d)));
+    }
+    for (; d < x->dim_v; d++) {
+        Val to = keys_pair_at(x, pair, c64(g, d));
+        store(g, load(g, g->i16, at(g, g->i16, even, c64(g, d)), 2), to, 2);
+        store(g, load(g, g->i16, at(g, g->i16, odd, c64(g, d)), 2), byte_at(g, to, c64(g, 2)), 2);
+    }
+}
+
 Val keys_row(kgen *x, const source *s, Val page, Val offset)
 {
     gen *g = x->g;
@@ -46,29 +80,76 @@ Val keys_row(kgen *x, const source *s, Val page, Val offset)
     return byte_at(g, base, add(g, s->offset, mul(g, offset, s->stride)));
 }
 
-static void place_row(kgen *x, const source *s, Val page, Val offset, Val slot)
+static void place_row(kgen *x, const source *s, Val row, Val slot)
 {
     gen *g = x->g;
-    Val row = keys_row(x, s, page, offset);
     if (s->convert) convert_row(x, s, row, slot);
     else store(g, row, at(g, g->ptr, ws_at(x, s->table), slot), 8);
 }
 
-/* Row by row over page borders. Rows behind the last (a register tile's rest) repeat it: what they give is masked. */
-void keys_place(kgen *x, const segment *s, Val n0, Val n, Val padded)
+void keys_pair_values(kgen *x, Val n)
 {
     gen *g = x->g;
     loop l;
-    Val last = sub(g, n, c64(g, 1)), one = c64(g, 1);
+    Val slot = loop_begin(g, &l, c64(g, 0), NULL, 0), row[2];
+    for (int i = 0; i < 2; i++) row[i] = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->pair_ptr), add(g, slot, c64(g, i))), 8);
+    convert_pair(x, row[0], row[1], LLVMBuildUDiv(g->b, slot, c64(g, 2), ""));
+    loop_end(g, &l, c64(g, 2), n);
+}
+
+/* Keys first .. first + n - 1 of the block lie one behind the other, from a page's `offset`. */
+static void place_run(kgen *x, const segment *s, Val page, Val offset, Val first, Val n)
+{
+    gen *g = x->g;
+    loop l;
+    Val row[] = {keys_row(x, &s->k, page, offset), keys_row(x, &s->v, page, offset)};
+    Val slot = loop_begin(g, &l, first, row, 2);
+    place_row(x, &s->k, row[0], slot);
+    place_row(x, &s->v, row[1], slot);
+    row[0] = byte_at(g, row[0], s->k.stride);
+    row[1] = byte_at(g, row[1], s->v.stride);
+    loop_end(g, &l, c64(g, 1), add(g, first, n));
+}
+
+void keys_repeat_last(kgen *x, const segment *s, Val n0, Val n, Val padded)
+{
+    gen *g = x->g;
+    guarded l;
+    Val slot = guarded_begin(g, &l, n, padded), last = add(g, n0, sub(g, n, c64(g, 1)));
+    Val page = LLVMBuildUDiv(g->b, last, s->page, ""), offset = LLVMBuildURem(g->b, last, s->page, "");
+    place_row(x, &s->k, keys_row(x, &s->k, page, offset), slot);
+    place_row(x, &s->v, keys_row(x, &s->v, page, offset), slot);
+    guarded_end(g, &l, c64(g, 1));
+}
+
+/* A narrow piece of a tile's rim often reads its last keys for the first time, V a line of each row after the other, which no prefetcher
+ * of the machine follows. */
+void keys_fetch_last(kgen *x, const segment *s, Val n)
+{
+    gen *g = x->g;
+    const source *from[] = {&s->k, &s->v};
+    loop l;
+    if (s->k.convert && s->v.convert) return;
+    Val slot = loop_begin(g, &l, smax(g, sub(g, n, c64(g, x->vector)), c64(g, 0)), NULL, 0);
+    for (int i = 0; i < 2; i++) {
+        if (from[i]->convert) continue;
+        Val row = load(g, g->ptr, at(g, g->ptr, ws_at(x, from[i]->table), slot), 8);
+        for (int64_t line = 0; line < from[i]->dim * (x->half ? 2 : 4); line += 64) prefetch(g, byte_at(g, row, c64(g, line)), 1);
+    }
+    loop_end(g, &l, c64(g, 1), n);
+}
+
+void keys_place(kgen *x, const segment *s, Val n0, Val n)
+{
+    gen *g = x->g;
+    loop l;
     Val carried[2] = {LLVMBuildUDiv(g->b, n0, s->page, ""), LLVMBuildURem(g->b, n0, s->page, "")};
     Val i = loop_begin(g, &l, c64(g, 0), carried, 2), page = carried[0], offset = carried[1];
-    place_row(x, &s->k, page, offset, i);
-    place_row(x, &s->v, page, offset, i);
-    Val next = add(g, offset, one), wraps = LLVMBuildICmp(g->b, LLVMIntEQ, next, s->page, "");
-    Val stays = LLVMBuildNot(g->b, less(g, i, last), "");
-    carried[0] = select_of(g, stays, page, select_of(g, wraps, add(g, page, one), page));
-    carried[1] = select_of(g, stays, offset, select_of(g, wraps, c64(g, 0), next));
-    loop_end(g, &l, one, padded);
+    Val run = smin(g, sub(g, s->page, offset), sub(g, n, i));
+    place_run(x, s, page, offset, i, run);
+    carried[0] = add(g, page, c64(g, 1));
+    carried[1] = c64(g, 0);
+    loop_end(g, &l, run, n);
 }
 
 /* Converted rows always lie in the panels. */

@@ -1,4 +1,4 @@
-/* link.c - an object becomes a library: the first linker that is there, called without a shell. */
+/* link.c - objects become a library: the first linker that is there, called without a shell. */
 #define _POSIX_C_SOURCE 200809L
 #include "backends/cpu/internal.h"
 
@@ -21,15 +21,24 @@ static int run(const char *const *argv)
     return WEXITSTATUS(status) == 127 ? -1 : WEXITSTATUS(status);
 }
 
+static const char **arguments(arena *a, const char *linker, const char *library, const char *const *objects, size_t n)
+{
+    static const char *const direct[] = {"-shared", "-z", "defs", "-o"}, *const through[] = {"-shared", "-nostdlib", "-Wl,-z,defs", "-o"};
+    const char **list = ARENA_ARRAY(a, const char *, n + 7);
+    size_t at = 0;
+    list[at++] = linker;
+    for (size_t i = 0; i < ATTNC_COUNT(direct); i++) list[at++] = strcmp(linker, "cc") ? direct[i] : through[i];
+    list[at++] = library;
+    for (size_t i = 0; i < n; i++) list[at++] = objects[i];
+    return list;
+}
+
 /* -z defs: an undefined symbol is our mistake and shows here, not at load. */
-bool link_library(const char *object, const char *library, diags *d)
+bool link_library(arena *a, const char *const *objects, size_t n, const char *library, diags *d)
 {
     static const char *const linkers[] = {"ld.lld-22", "ld.lld", "cc", "ld"};
     for (size_t i = 0; i < ATTNC_COUNT(linkers); i++) {
-        bool driver = !strcmp(linkers[i], "cc");
-        const char *direct[] = {linkers[i], "-shared", "-z", "defs", "-o", library, object, NULL};
-        const char *through[] = {linkers[i], "-shared", "-nostdlib", "-Wl,-z,defs", "-o", library, object, NULL};
-        int status = run(driver ? through : direct);
+        int status = run(arguments(a, linkers[i], library, objects, n));
         if (status < 0) continue;
         if (!status) return true;
         diag_report(d, DIAG_ID_FILE_ERROR, SPAN_NONE, "%s ended with status %d", linkers[i], status);

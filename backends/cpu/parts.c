@@ -36,7 +36,7 @@ void parts_store(kgen *x)
 }
 
 /* (m, l, O) of the workspace and of a part: both to the larger maximum, then added. */
-void parts_add(kgen *x, Val part)
+static void add_part(kgen *x, Val part)
 {
     gen *g = x->g;
     loop lm, ld;
@@ -51,4 +51,27 @@ void parts_add(kgen *x, Val part)
     store_lanes(x, fmadd(g, part_lanes(x, from, x->out, index), b, o), x->out, index);
     loop_end(g, &ld, c64(g, 1), c64(g, x->dim_v));
     loop_end(g, &lm, c64(g, x->vector), x->used);
+}
+
+static void clear(kgen *x)
+{
+    gen *g = x->g;
+    loop l;
+    Val i = loop_begin(g, &l, c64(g, 0), NULL, 0);
+    store_lanes(x, constant_like(x->vf, -INFINITY), x->max, i);
+    store_lanes(x, LLVMConstNull(x->vf), x->sum, i);
+    loop_end(g, &l, c64(g, x->vector), x->used);
+    rows_clear_out(x);
+}
+
+void parts_merge(kgen *x)
+{
+    gen *g = x->g;
+    loop l;
+    shared_call(x, SHARED_setup);
+    clear(x);
+    Val part = loop_begin(g, &l, c64(g, 0), NULL, 0);
+    add_part(x, part);
+    loop_end(g, &l, c64(g, 1), item_field(x, ITEM_parts));
+    shared_call(x, SHARED_finish);
 }

@@ -39,6 +39,14 @@ static void store_lane_int(kgen *x, Val v, uint64_t offset, Val lane)
     store(g, v, at(g, x->wide_ints ? g->i64 : g->i32, ws_at(x, offset), lane), x->wide_ints ? 8 : 4);
 }
 
+Val rows_pointer(kgen *x, uint64_t list, Val lane) { return load(x->g, x->g->ptr, at(x->g, x->g->ptr, ws_at(x, list), lane), 8); }
+
+/* Asks for a row of Q. */
+static void fetch_query(kgen *x, Val row)
+{
+    for (int64_t line = 0; line < x->dim * (x->half ? 2 : 4); line += 64) prefetch(x->g, byte_at(x->g, row, c64(x->g, line)), 2);
+}
+
 /* Lane i holds row i / heads, head i % heads; lanes behind the last repeat it and store into a spare row. */
 void rows_setup(kgen *x)
 {
@@ -48,9 +56,9 @@ void rows_setup(kgen *x)
     Val heads = item_field(x, ITEM_heads), last = sub(g, x->in_use, c64(g, 1));
     Val spare = ws_at(x, x->spare_row), lse = arg_field(x, ARG_lse);
     Val no_lse = LLVMBuildICmp(g->b, LLVMIntEQ, lse, LLVMConstNull(g->ptr), "");
-    Val i = loop_begin(g, &l, c64(g, 0), NULL, 0), lane = smin(g, i, last), idle = less(g, last, i);
-    Val r = LLVMBuildUDiv(g->b, lane, heads, ""), h = add(g, item_field(x, ITEM_head), sub(g, lane, mul(g, r, heads)));
-    Val row = add(g, item_field(x, ITEM_row), r);
+    Val place[] = {item_field(x, ITEM_row), c64(g, 0)}; /* of the lane: row, head of the item's */
+    Val i = loop_begin(g, &l, c64(g, 0), place, 2), row = place[0], in_row = place[1], h = add(g, item_field(x, ITEM_head), in_row);
+    Val idle = less(g, last, i);
     store(g, row_address(x, ARG_q, seq_field(x, SEQ_q_offset), row, ARG_q_row_stride, h, ARG_q_head_stride),
           at(g, g->ptr, ws_at(x, x->q_ptr), i), 8);
     Val o = row_address(x, ARG_o, seq_field(x, SEQ_o_offset), row, ARG_o_row_stride, h, ARG_o_head_stride);
@@ -65,6 +73,11 @@ void rows_setup(kgen *x)
         Val v = LLVMBuildSExt(g->b, load(g, g->i32, at(g, g->i32, list, row), 4), g->i64, "");
         store_lane_int(x, v, x->lane_attr[a], i);
     }
+    fetch_query(x, rows_pointer(x, x->q_ptr, i));
+    Val next = add(g, in_row, c64(g, 1)), is_last = LLVMBuildNot(g->b, less(g, i, last), "");
+    Val wraps = LLVMBuildICmp(g->b, LLVMIntEQ, next, heads, "");
+    place[0] = select_of(g, is_last, row, select_of(g, wraps, add(g, row, c64(g, 1)), row));
+    place[1] = select_of(g, is_last, in_row, select_of(g, wraps, c64(g, 0), next));
     loop_end(g, &l, c64(g, 1), x->used);
 }
 
@@ -79,8 +92,6 @@ Val rows_load_words(kgen *x, Val p, uint32_t n)
     if (rows_word_size(x) == 4) return load(g, vector_of(g->f32, n), p, x->dot ? 2 : 4);
     return half_to_float(g, load(g, vector_of(g->i16, n), p, 2), x->k->shape.type);
 }
-
-Val rows_pointer(kgen *x, uint64_t list, Val lane) { return load(x->g, x->g->ptr, at(x->g, x->g->ptr, ws_at(x, list), lane), 8); }
 
 Val rows_query_factor(kgen *x) { return x->load_q->e ? values_on_lanes(x, x->load_q->e) : NULL; }
 
@@ -228,6 +239,8 @@ static void by_type(kgen *x, rows_put *put, Val lane, Val inverse)
     jump(g, done);
     go(g, done);
 }
+
+void rows_finish_tile(kgen *x) { rows_finish(x, rows_put_tile); }
 
 void rows_finish(kgen *x, rows_put *put)
 {

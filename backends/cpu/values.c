@@ -10,19 +10,27 @@ enum { ROW_BITS = DEPENDS_ROW | DEPENDS_HEAD };
 
 static bool is_mixed(unsigned depends) { return depends & DEPENDS_SCORE || ((depends & ROW_BITS) && (depends & DEPENDS_KEY)); }
 
-static void keep(kgen *x, expr e, bool key)
+static void keep_lane(kgen *x, expr e)
 {
-    for (size_t i = 0; i < (key ? x->key_values.n : x->lane_values.n); i++)
-        if ((key ? x->key_values.at[i].e : x->lane_values.at[i].e) == e) return;
-    kept v = {.e = e};
-    if (key) VEC_PUSH(x->g->arena, &x->key_values, v);
-    else VEC_PUSH(x->g->arena, &x->lane_values, v);
+    for (size_t i = 0; i < x->lane_values.n; i++)
+        if (x->lane_values.at[i].e == e) return;
+    VEC_PUSH(x->g->arena, &x->lane_values, (kept){.e = e});
+}
+
+static void keep_key(kgen *x, expr e, bool wide)
+{
+    for (size_t i = 0; i < x->key_values.n; i++)
+        if (x->key_values.at[i].e == e) {
+            x->key_values.at[i].wide |= wide;
+            return;
+        }
+    VEC_PUSH(x->g->arena, &x->key_values, ((kept){.e = e, .wide = wide}));
 }
 
 static bool is_lane_leaf(const expr_node *n) { return n->op == EXPR_VAR || n->op == EXPR_ATTR; }
 
-/* The largest parts of e that are not mixed. */
-static void collect(kgen *x, expr e)
+/* The largest parts of e that are not mixed. wide: of the body without a mask. */
+static void collect(kgen *x, expr e, bool wide)
 {
     if (!e) return;
     bool *needed = ARENA_ARRAY(x->g->arena, bool, (size_t)e + 1);
@@ -34,9 +42,9 @@ static void collect(kgen *x, expr e)
         if (is_mixed(depends)) {
             for (uint32_t j = 0; j < n->nargs; j++) needed[n->arg[j]] = true;
         } else if (depends & ROW_BITS) {
-            if (!is_lane_leaf(n)) keep(x, i, false);
+            if (!is_lane_leaf(n)) keep_lane(x, i);
         } else if (depends & DEPENDS_KEY) {
-            if (n->op != EXPR_VAR) keep(x, i, true);
+            if (n->op != EXPR_VAR) keep_key(x, i, wide);
         } else {
             VEC_PUSH(x->g->arena, &x->uniform_values, i);
         }
@@ -64,16 +72,20 @@ static bool needs_wide(const kgen *x, expr e)
     return false;
 }
 
-static void each_body(kgen *x, void (*f)(kgen *, expr))
+static void each_body(kgen *x, void (*f)(kgen *, expr, bool))
 {
     const kblock *bodies[] = {x->full, x->partial};
     for (int i = 0; i < 2; i++)
-        for (size_t j = 0; bodies[i] && j < bodies[i]->ops.n; j++) f(x, bodies[i]->ops.at[j]->e);
-    f(x, x->load_q->e);
-    f(x, x->init->e);
+        for (size_t j = 0; bodies[i] && j < bodies[i]->ops.n; j++) f(x, bodies[i]->ops.at[j]->e, i == 0);
+    f(x, x->load_q->e, true);
+    f(x, x->init->e, true);
 }
 
-static void check_wide(kgen *x, expr e) { x->wide_ints |= needs_wide(x, e); }
+static void check_wide(kgen *x, expr e, bool wide)
+{
+    (void)wide;
+    x->wide_ints |= needs_wide(x, e);
+}
 
 void values_collect(kgen *x)
 {
@@ -209,17 +221,24 @@ static Val key_leaf(gen *g, expr_code *c, expr e)
     return LLVMBuildSExt(g->b, load(g, g->i32, at(g, g->i32, list, at_key->key), 4), g->i64, "");
 }
 
-void values_emit_keys(kgen *x, Val n0, Val n, Val padded)
+static bool any_wide(const kgen *x)
+{
+    for (size_t i = 0; i < x->key_values.n; i++)
+        if (x->key_values.at[i].wide) return true;
+    return false;
+}
+
+void values_emit_keys(kgen *x, bool wide, Val n0, Val n, Val padded)
 {
     gen *g = x->g;
     loop l;
-    if (!x->key_values.n) return;
+    if (wide ? !any_wide(x) : !x->key_values.n) return;
     Val i = loop_begin(g, &l, c64(g, 0), NULL, 0);
     key_place place = {x, add(g, n0, smin(g, i, sub(g, n, c64(g, 1))))};
     use_code(x, key_leaf, 1, x->uniform);
     x->code.ctx = &place;
     for (size_t j = 0; j < x->key_values.n; j++)
-        store_kept(x, &x->key_values.at[j], expr_emit(g, &x->code, x->key_values.at[j].e), i, 1);
+        if (!wide || x->key_values.at[j].wide) store_kept(x, &x->key_values.at[j], expr_emit(g, &x->code, x->key_values.at[j].e), i, 1);
     x->code.ctx = x;
     loop_end(g, &l, c64(g, 1), padded);
 }

@@ -163,3 +163,35 @@ Val add_function(gen *g, const char *name, Type result, Type *args, unsigned n)
     go(g, block(g));
     return f;
 }
+
+/* Types of one context mean nothing in another. */
+static Type same_type(const gen *g, Type t)
+{
+    switch (LLVMGetTypeKind(t)) {
+    case LLVMVoidTypeKind: return g->none;
+    case LLVMPointerTypeKind: return g->ptr;
+    case LLVMIntegerTypeKind: return LLVMIntTypeInContext(g->context, LLVMGetIntTypeWidth(t));
+    default: ATTNC_BUG("a function of this type stays in its module");
+    }
+}
+
+/* Names hold the target's, so that those of different modules differ. */
+Val import_function(gen *g, Val f)
+{
+    size_t length;
+    const char *name = LLVMGetValueName2(f, &length);
+    Val known = LLVMGetNamedFunction(g->module, name);
+    if (known) return known;
+    Type t = LLVMGlobalGetValueType(f), args[16];
+    const unsigned n = LLVMCountParamTypes(t);
+    ATTNC_CHECK(n <= ATTNC_COUNT(args));
+    LLVMGetParamTypes(t, args);
+    for (unsigned i = 0; i < n; i++) args[i] = same_type(g, args[i]);
+    Val here = LLVMAddFunction(g->module, name, LLVMFunctionType(same_type(g, LLVMGetReturnType(t)), args, n, 0));
+    LLVMSetLinkage(f, LLVMExternalLinkage);
+    LLVMSetVisibility(f, LLVMHiddenVisibility);
+    LLVMSetVisibility(here, LLVMHiddenVisibility);
+    return here;
+}
+
+gen *gen_of_shared(gen *g) { return g->for_shared ? g->for_shared : g; }

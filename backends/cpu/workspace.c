@@ -22,3 +22,18 @@ Val safe_max(kgen *x, Val m)
     Val none = constant_like(x->vf, -INFINITY);
     return select_of(x->g, LLVMBuildFCmp(x->g->b, LLVMRealOEQ, m, none, ""), LLVMConstNull(x->vf), m);
 }
+
+Val kernel_is_few(kgen *x) { return LLVMBuildNot(x->g->b, less(x->g, c64(x->g, x->k->schedule.few_lanes), x->in_use), ""); }
+
+Val kernel_begin(kgen *x, const char *name, Type result, Type *params, unsigned n)
+{
+    gen *g = x->g;
+    Val f = add_function(g, name, result, params, n);
+    x->args = LLVMGetParam(f, 0);
+    x->item = LLVMGetParam(f, 1);
+    x->ws = LLVMGetParam(f, 2);
+    x->seq = at(g, g->seq_type, arg_field(x, ARG_seqs), item_field(x, ITEM_seq));
+    x->in_use = mul(g, item_field(x, ITEM_heads), item_field(x, ITEM_rows));
+    x->used = select_of(g, kernel_is_few(x), round_up(g, x->in_use, x->vector), c64(g, x->lanes));
+    return f;
+}

@@ -353,7 +353,7 @@ static bool fits(uint32_t sums, uint32_t vectors, uint32_t registers) { return s
 
 const char *schedule_verify(const schedule *s, dtype type)
 {
-    enum { MOST = 4096, MOST_VECTORS = 16, MOST_SUMS = 32 };
+    enum { MOST = 4096, MOST_VECTORS = 16, MOST_SUMS = 32, MOST_FEW_ROWS = 8 };
     const uint32_t all[] = {
 #define FIELD(name) s->name,
 #include "ir/kernel/schedule_fields.def"
@@ -381,6 +381,7 @@ const char *schedule_verify(const schedule *s, dtype type)
     if (s->dot_bf16 && s->qk_keys % 2) return "keys of a register tile are even where bf16 is multiplied in pairs";
     if (s->few_rows & (s->few_rows - 1) || s->few_keys & (s->few_keys - 1) || s->few_rows * s->few_keys % s->vector)
         return "few rows and keys must be powers of two that fill vectors";
+    if (s->few_rows > MOST_FEW_ROWS) return "a tile of few rows has more than 8";
     if (!fits(s->few_rows * s->few_keys, s->few_keys, t->registers) || s->few_rows > s->vector || s->few_lanes > s->lanes)
         return "a register tile of few rows does not fit the target's registers or vectors";
     if (s->dot_bf16 && (!t->dot_bf16 || type != DTYPE_BF16))

@@ -166,6 +166,8 @@ static void verifier_checks_schedules(void)
     refuse(SCHEDULED("cpu:avx2 " SIZES_FEW("64", "8", "96", "6 x 2", "65, 4 x 2")), "register tile of few rows");
     refuse(SCHEDULED("cpu:avx512 { lanes 64; vector 16; key_block 68; qk 4 x 2; pv 4 x 2; narrow 17 x 8; few 16, 4 x 4; fetch 64; }"),
            "a narrow tile has more than 16 keys");
+    refuse(SCHEDULED("cpu:avx512 { lanes 64; vector 16; key_block 64; qk 4 x 2; pv 4 x 2; narrow 4 x 8; few 16, 16 x 1; fetch 64; }"),
+           "a tile of few rows has more than 8");
     refuse(
         SCHEDULED("cpu:avx512bf16 { lanes 64; vector 16; key_block 64; qk 4 x 2; pv 4 x 2; narrow 4 x 8; few 16, 4 x 4; "
                   "fetch 64; dot_bf16; }"),

@@ -6,6 +6,7 @@
 #include "tools/common/call.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { BENCH_USAGE = 2 };
 
@@ -25,8 +26,11 @@ static bool load(bench *b)
 {
     const bench_options *o = b->o;
     attn_error e = {""};
-    problem_source source = {
-        .layer = o->layer, .random = true, .batch = o->batch, .q_tokens = o->q_len, .k_tokens = o->kv_len, .seed = 1};
+    problem_source source = o->files;
+    source.layer = o->layer;
+    source.random = true;
+    source.by_head = !strcmp(o->layout, "heads");
+    source.batch = o->batch, source.q_tokens = o->q_len, source.k_tokens = o->kv_len, source.seed = 1;
     return call_check(attn_module_load(o->module, NULL, &b->module, &e), &e, b->err) &&
            problem_load(&b->problem, attn_module_describe(b->module), &source, b->err) &&
            call_create(&b->call, b->module, &b->problem, (uint32_t)o->threads, o->isa, b->err) &&
@@ -158,6 +162,7 @@ static void print_text(const bench *b, const result *r, const attn_plan_stats *s
     const bench_options *o = b->o;
     printf("%s: batch %lld, %lld queries, %lld keys, %lld thread%s\n", s->kernel, (long long)o->batch, (long long)o->q_len,
            (long long)o->kv_len, (long long)o->threads, o->threads == 1 ? "" : "s");
+    if (!o->page_size) printf("  layout     %s\n", !strcmp(o->layout, "heads") ? "heads: [batch, heads, tokens, dim]" : "tokens: [batch, tokens, heads, dim]");
     printf("  time       %.3f ms (%.3f to %.3f, %lld repeats)\n", r->median_ms, r->min_ms, r->max_ms, (long long)o->repeat);
     printf("  arithmetic %.1f GFLOP/s, %.1f %% of a multiply-add burst\n", r->gflops, 100 * r->peak_fraction);
     printf("  K and V    %.2f GB/s, %.1f %% of a plain read\n", r->gbytes_s, 100 * r->read_fraction);

@@ -17,6 +17,9 @@ void bench_options_help(void)
           "  --kv-len N      keys of each (default: prefill M, else 4096); the queries are the last M positions\n"
           "  --page-size P   decode, step: keys lie in a KV cache with pages of P tokens; timed is attn_step_layer, which puts the\n"
           "                  new tokens into their pages and attends (default: contiguous tensors)\n"
+          "  --layout=NAME   heads: q, k, v, o lie as [batch, heads, tokens, dim], each head in one piece (default); tokens: as\n"
+          "                  [batch, tokens, heads, dim], what projections give. The history in a KV cache has the cache's own layout\n"
+          "  --attr NAME=FILE.npy, --input NAME=FILE.npy   as in attn-run; the others are made at random\n"
           "  --threads T     (default 1; one thread is timed in its own processor time, more by the clock)\n"
           "  --repeat R      (default 7; medians are printed)\n"
           "  --isa=NAME      baseline, avx2, avx512, avx512bf16, native (default: the best there is)\n"
@@ -37,6 +40,14 @@ static bool parse_isa(bench_options *o, const char *name, tool_error *err)
     o->isa = attn_isa_parse(name);
     if (o->isa >= 0) return true;
     return tool_fail(err, "--isa must be baseline, avx2, avx512, avx512bf16 or native, not '%s'", name);
+}
+
+static bool parse_layout(bench_options *o, const char *name, tool_error *err)
+{
+    static const char *const layouts[] = {"heads", "tokens"};
+    for (size_t i = 0; i < ATTNC_COUNT(layouts); i++)
+        if (!strcmp(name, layouts[i])) return o->layout = layouts[i], true;
+    return tool_fail(err, "--layout must be heads or tokens, not '%s'", name);
 }
 
 static bool parse_number(bench_options *o, args *a, const char *word, bool *found)
@@ -66,6 +77,10 @@ static bool parse_word(bench_options *o, args *a, const char *word)
     if (!parse_number(o, a, word, &found) || found) return found && !a->err->text[0];
     if (args_option(a, word, "--op", &v)) return !a->failed && parse_op(o, v, a->err);
     if (args_option(a, word, "--isa", &v)) return !a->failed && parse_isa(o, v, a->err);
+    problem_source *f = &o->files;
+    if (args_option(a, word, "--attr", &v)) return !a->failed && problem_name_file("--attr", (char *)v, f->attrs, &f->n_attrs, a->err);
+    if (args_option(a, word, "--input", &v)) return !a->failed && problem_name_file("--input", (char *)v, f->inputs, &f->n_inputs, a->err);
+    if (args_option(a, word, "--layout", &v)) return !a->failed && parse_layout(o, v, a->err);
     if (args_option(a, word, "--device", &v))
         return !a->failed && (!strcmp(v, "cpu") || tool_fail(a->err, "--device=%s: this version has no GPU backend; there is cpu", v));
     if (word[0] == '-') return tool_fail(a->err, "unknown option '%s'; attn-bench --help lists the options", word);
@@ -86,6 +101,8 @@ bool bench_options_parse(int argc, char **argv, bench_options *o, tool_error *er
     if (!o->q_len) o->q_len = prefill ? DEFAULT_LENGTH : decode ? 1 : DEFAULT_STEP;
     if (!o->kv_len) o->kv_len = prefill ? o->q_len : DEFAULT_KEYS;
     if (prefill && o->page_size) return tool_fail(err, "--page-size is for --op=decode and --op=step: --op=prefill has no KV cache");
+    if (o->page_size && o->layout) return tool_fail(err, "--layout is for tensors: with --page-size the keys lie as the KV cache keeps them");
+    if (!o->layout) o->layout = o->page_size ? "tokens" : "heads";
     if (decode && o->q_len != 1) return tool_fail(err, "--op=decode has one query a sequence; --op=step takes --q-len");
     return o->kv_len >= o->q_len || tool_fail(err, "--kv-len must be at least --q-len: the queries are the last positions");
 }

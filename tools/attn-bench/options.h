@@ -2,7 +2,7 @@
 #ifndef ATTN_BENCH_OPTIONS_H
 #define ATTN_BENCH_OPTIONS_H
 
-#include "tools/common/file.h"
+#include "tools/common/problem.h"
 #include <stdint.h>
 
 typedef struct bench_options {
@@ -10,6 +10,8 @@ typedef struct bench_options {
     const char *op; /* prefill: q_len queries over themselves; decode: 1 over kv_len; step: q_len, the last of kv_len */
     int64_t layer, batch, q_len, kv_len, threads, repeat, page_size; /* page_size 0: contiguous tensors */
     int32_t isa; /* -1: the best */
+    const char *layout; /* of the tensors: heads or tokens; NULL: not said */
+    problem_source files; /* attributes and inputs only */
     bool csv, help;
 } bench_options;
 

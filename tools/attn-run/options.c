@@ -26,18 +26,6 @@ void run_options_help(void)
           stdout);
 }
 
-static bool parse_named(const char *option, char *text, named_file *list, size_t *n, tool_error *err)
-{
-    char *equals = strchr(text, '=');
-    if (!equals || equals == text || !equals[1]) return tool_fail(err, "%s needs NAME=FILE.npy, not '%s'", option, text);
-    if (*n == PROBLEM_MAX_NAMED) return tool_fail(err, "more than %d times %s", PROBLEM_MAX_NAMED, option);
-    *equals = 0;
-    for (size_t i = 0; i < *n; i++)
-        if (!strcmp(list[i].name, text)) return tool_fail(err, "%s %s is given twice", option, text);
-    list[(*n)++] = (named_file){text, equals + 1};
-    return true;
-}
-
 static bool parse_random(run_options *o, const char *text, tool_error *err)
 {
     int64_t *list;
@@ -123,8 +111,8 @@ static bool parse_value(run_options *o, args *a, const char *word)
     if (args_option(a, word, "--device", &v)) return !a->failed && parse_device(v, a->err);
     if (args_option(a, word, "--tolerance", &v)) return !a->failed && parse_tolerance(o, v, a->err);
     if (args_option(a, word, "--random", &v)) return !a->failed && parse_random(o, v, a->err);
-    if (args_option(a, word, "--attr", &v)) return !a->failed && parse_named("--attr", (char *)v, o->source.attrs, &o->source.n_attrs, a->err);
-    if (args_option(a, word, "--input", &v)) return !a->failed && parse_named("--input", (char *)v, o->source.inputs, &o->source.n_inputs, a->err);
+    if (args_option(a, word, "--attr", &v)) return !a->failed && problem_name_file("--attr", (char *)v, o->source.attrs, &o->source.n_attrs, a->err);
+    if (args_option(a, word, "--input", &v)) return !a->failed && problem_name_file("--input", (char *)v, o->source.inputs, &o->source.n_inputs, a->err);
     if (args_option(a, word, "--lengths", &v)) {
         free(o->lengths);
         o->lengths = NULL;

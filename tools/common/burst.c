@@ -5,17 +5,21 @@
 #define _POSIX_C_SOURCE 200809L
 #include "tools/common/burst.h"
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <time.h>
 
-enum { ROUNDS = 400000, MAX_THREADS = 64 };
+enum { ROUNDS = 400000, MAX_THREADS = 64, SPIN_TURNS = 100000 };
 
-double burst_now(uint32_t threads)
+static double clock_of(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
+
+double burst_now(uint32_t threads) { return clock_of(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC); }
 
 /* ---- multiply-adds ---------------------------------------------------------------------------------------------------------------- */
 
@@ -123,39 +127,62 @@ typedef struct share { /* one thread's part of a burst */
     burst_kind kind;
     const char *at[2];
     size_t bytes[2];
-    double flops;
+    double flops, begun, ended; /* seconds of the clock */
+    atomic_uint *awaited;       /* threads that are not there yet */
 } share;
 
+/* Nobody begins before all are there: to make a thread and wake a core takes as long as to read some MiB, and is no part of it. */
 static void *run_share(void *arg)
 {
     share *s = arg;
-    if (!s->reads)
-        s->flops = flops_once(s->kind);
+    atomic_fetch_sub(s->awaited, 1);
+    for (int turn = 0; atomic_load(s->awaited); turn++)
+        if (turn > SPIN_TURNS) sched_yield(); /* fewer cores than threads */
+    s->begun = clock_of(CLOCK_MONOTONIC);
+    if (!s->reads) s->flops = flops_once(s->kind);
     for (int i = 0; s->reads && i < 2; i++)
         read_once(s->at[i], s->bytes[i]);
+    s->ended = clock_of(CLOCK_MONOTONIC);
     return NULL;
 }
 
-/* Seconds that all shares take together; share 0 runs here. A thread that cannot be made is run here too. */
-static double run_shares(share *shares, uint32_t threads)
+/* Seconds from the first begin to the last end; share 0 runs here. */
+static double run_together(share *shares, uint32_t threads)
 {
     pthread_t others[MAX_THREADS];
     bool made[MAX_THREADS] = {false};
-    double start = burst_now(threads);
+    atomic_uint awaited = threads;
+    for (uint32_t i = 0; i < threads; i++)
+        shares[i].awaited = &awaited;
     for (uint32_t i = 1; i < threads; i++)
-        made[i] = !pthread_create(&others[i], NULL, run_share, &shares[i]);
+        if (!(made[i] = !pthread_create(&others[i], NULL, run_share, &shares[i]))) atomic_fetch_sub(&awaited, 1);
     run_share(&shares[0]);
-    for (uint32_t i = 1; i < threads; i++)
+    double begun = shares[0].begun, ended = shares[0].ended;
+    for (uint32_t i = 1; i < threads; i++) {
         if (made[i])
             pthread_join(others[i], NULL);
         else
-            run_share(&shares[i]);
-    return burst_now(threads) - start;
+            atomic_store(&awaited, 1), run_share(&shares[i]); /* no memory for a thread: one after the other */
+        begun = shares[i].begun < begun ? shares[i].begun : begun;
+        ended = shares[i].ended > ended ? shares[i].ended : ended;
+    }
+    return ended - begun;
+}
+
+/* One share alone is timed as a kernel in one thread is. */
+static double run_shares(share *shares, uint32_t threads)
+{
+    if (threads > 1) return run_together(shares, threads);
+    atomic_uint awaited = 1;
+    shares[0].awaited = &awaited;
+    double start = burst_now(1);
+    run_share(&shares[0]);
+    return burst_now(1) - start;
 }
 
 double burst_flops(burst_kind kind, uint32_t threads)
 {
-    share shares[MAX_THREADS] = {{0}};
+    share shares[MAX_THREADS] = {{.reads = false}};
     double sum = 0;
     if (threads > MAX_THREADS) threads = MAX_THREADS;
     for (uint32_t i = 0; i < threads; i++)
@@ -168,7 +195,7 @@ double burst_flops(burst_kind kind, uint32_t threads)
 
 double burst_read(const void *a, size_t a_bytes, const void *b, size_t b_bytes, uint32_t threads)
 {
-    share shares[MAX_THREADS] = {{0}};
+    share shares[MAX_THREADS] = {{.reads = false}};
     if (threads > MAX_THREADS) threads = MAX_THREADS;
     for (uint32_t i = 0; i < threads; i++) {
         size_t a0 = a_bytes / threads * i, b0 = b_bytes / threads * i;

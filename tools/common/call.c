@@ -73,7 +73,7 @@ bool call_create(call *c, attn_module *m, const problem *p, uint32_t threads, in
 bool call_run(call *c, tool_error *err)
 {
     const problem *p = c->problem;
-    int64_t shapes[5][4];
+    int64_t shapes[5][4], strides[5][4];
     attn_error e = {""};
     tensor like_o = call_result_like(&p->q, p->kind->dim_v), like_lse = p->q;
     like_lse.rank--;
@@ -82,6 +82,9 @@ bool call_run(call *c, tool_error *err)
     DLTensor v = tensor_describe(&p->v, p->v.stored, p->kind->dtype, false, shapes[2]);
     DLTensor o = tensor_describe(&like_o, c->out, ATTN_F32, false, shapes[3]);
     DLTensor lse = tensor_describe(&like_lse, c->lse, ATTN_F32, false, shapes[4]);
+    DLTensor *const all[5] = {&q, &k, &v, &o, &lse};
+    for (int i = 0; p->by_head && i < 5; i++)
+        tensor_store_by_head(all[i], strides[i]);
     attn_tensors t = {.size = sizeof t,
                       .q = &q,
                       .k = &k,

@@ -1,4 +1,5 @@
 /* problem.c - everything a run reads: from files, or made at random from a seed. */
+#define _POSIX_C_SOURCE 200809L
 #include "tools/common/problem.h"
 #include "tools/common/half.h"
 #include "tools/common/npy.h"
@@ -10,6 +11,14 @@
 
 /* ---- tensors ------------------------------------------------------------------------------------------------------------------ */
 
+/* Aligned to a line of the cache, as what makes tensors for others does it: else each vector of a row lies in two. free() frees. */
+static void *zeros(size_t n, size_t size)
+{
+    enum { LINE = 64 };
+    void *p;
+    return posix_memalign(&p, LINE, n * size) ? NULL : memset(p, 0, n * size);
+}
+
 bool tensor_create(tensor *t, const int64_t *extent, uint32_t rank, uint32_t dtype, tool_error *err)
 {
     *t = (tensor){.rank = rank, .count = 1};
@@ -18,8 +27,8 @@ bool tensor_create(tensor *t, const int64_t *extent, uint32_t rank, uint32_t dty
         if (extent[i] && t->count > ((int64_t)1 << 40) / extent[i]) return tool_fail(err, "a tensor is too large");
         t->count *= extent[i];
     }
-    t->values = calloc((size_t)t->count + 1, sizeof(float));
-    t->stored = dtype == ATTN_F32 ? t->values : calloc((size_t)t->count + 1, sizeof(uint16_t));
+    t->values = zeros((size_t)t->count + 1, sizeof(float));
+    t->stored = dtype == ATTN_F32 ? t->values : zeros((size_t)t->count + 1, sizeof(uint16_t));
     return (t->values && t->stored) || tool_fail(err, "out of memory");
 }
 
@@ -45,6 +54,17 @@ DLTensor tensor_describe(const tensor *t, void *data, uint32_t dtype, bool is_in
     memcpy(shape, t->extent, sizeof t->extent);
     DLDataType type = {is_int ? kDLInt : dtype == ATTN_BF16 ? kDLBfloat : kDLFloat, dtype == ATTN_F32 ? 32 : 16, 1};
     return (DLTensor){.data = data, .device = {kDLCPU, 0}, .ndim = (int32_t)t->rank, .dtype = type, .shape = shape};
+}
+
+void tensor_store_by_head(DLTensor *d, int64_t *strides)
+{
+    enum { TOKENS = 1, HEADS = 2 };
+    int64_t row = d->ndim > HEADS + 1 ? d->shape[HEADS + 1] : 1; /* the log-sum-exp has no dim */
+    strides[HEADS + 1] = 1;
+    strides[TOKENS] = row;
+    strides[HEADS] = row * d->shape[TOKENS];
+    strides[0] = strides[HEADS] * d->shape[HEADS];
+    d->strides = strides;
 }
 
 /* ---- random ------------------------------------------------------------------------------------------------------------------- */
@@ -315,11 +335,25 @@ static bool fill_inputs(problem *p, const problem_source *o, uint64_t *state, to
     return true;
 }
 
+/* ---- names -------------------------------------------------------------------------------------------------------------------------- */
+
+bool problem_name_file(const char *option, char *text, named_file *list, size_t *n, tool_error *err)
+{
+    char *equals = strchr(text, '=');
+    if (!equals || equals == text || !equals[1]) return tool_fail(err, "%s needs NAME=FILE.npy, not '%s'", option, text);
+    if (*n == PROBLEM_MAX_NAMED) return tool_fail(err, "more than %d times %s", PROBLEM_MAX_NAMED, option);
+    *equals = 0;
+    for (size_t i = 0; i < *n; i++)
+        if (!strcmp(list[i].name, text)) return tool_fail(err, "%s %s is given twice", option, text);
+    list[(*n)++] = (named_file){text, equals + 1};
+    return true;
+}
+
 /* ---- all of it ----------------------------------------------------------------------------------------------------------------------- */
 
 bool problem_load(problem *p, const attn_module_desc *m, const problem_source *o, tool_error *err)
 {
-    *p = (problem){.module = m, .packed = o->lengths != NULL};
+    *p = (problem){.module = m, .packed = o->lengths != NULL, .by_head = o->by_head};
     if (o->layer >= m->n_layers) return tool_fail(err, "--layer %" PRId64 ": the model has layers 0 to %u", o->layer, m->n_layers - 1);
     p->layer = (uint32_t)o->layer;
     p->kind = m->kinds[m->schedule[p->layer]];

@@ -20,6 +20,7 @@ typedef struct problem_source {
     named_file attrs[PROBLEM_MAX_NAMED], inputs[PROBLEM_MAX_NAMED];
     size_t n_attrs, n_inputs;
     bool random; /* what no file gives is made from the seed */
+    bool by_head; /* calls see the numbers as [batch, heads, tokens, dim]; for random ones, which no oracle reads */
     int64_t batch, q_tokens, k_tokens, seed;
 } problem_source;
 
@@ -35,7 +36,7 @@ typedef struct problem {
     const attn_module_desc *module;
     const attn_kind_desc *kind;
     uint32_t layer;
-    bool packed;
+    bool packed, by_head;
     uint32_t n_seqs;
     int64_t *q_lens, *k_lens, total_q, total_k; /* per sequence; tokens of all sequences */
     tensor q, k, v; /* where K is V, v is what the keys say */
@@ -43,11 +44,16 @@ typedef struct problem {
     tensor *inputs;               /* f32 inputs: stored and values; int inputs: stored is int32, values floats */
 } problem;
 
+/* One more `NAME=FILE.npy` of an option; cuts `text` at the `=`. */
+bool problem_name_file(const char *option, char *text, named_file *list, size_t *n, tool_error *err);
+
 bool problem_load(problem *p, const attn_module_desc *m, const problem_source *o, tool_error *err);
 void problem_free(problem *p);
 
 bool tensor_create(tensor *t, const int64_t *extent, uint32_t rank, uint32_t dtype, tool_error *err); /* zeros */
 /* Describes memory of this tensor's shape; `shape` needs 4 entries and must live as long. */
 DLTensor tensor_describe(const tensor *t, void *data, uint32_t dtype, bool is_int, int64_t *shape);
+/* The same shape [batch, tokens, heads, ..] in memory that is laid out [batch, heads, tokens, ..]. `strides` must live as long. */
+void tensor_store_by_head(DLTensor *d, int64_t *strides);
 
 #endif

@@ -30,7 +30,7 @@ def tile(r, vectors, registers):
 def likely(r, vector, pairs):
     registers, vectors = 32 if vector == 16 else 16, r.choice([1, 2, 4, 8, 16])
     qk, pv = tile(r, vectors, registers), tile(r, vectors, registers)
-    few = r.choice([(x, y) for x in (1, 2, 4, 8, 16) for y in (1, 2, 4, 8) if x * y % vector == 0 and x <= vector and fits(x * y, y, registers)])
+    few = r.choice([(x, y) for x in (1, 2, 4, 8) for y in (1, 2, 4, 8) if x * y % vector == 0 and x <= vector and fits(x * y, y, registers)])
     narrow_keys = r.randrange(1, 15)
     while pairs and qk[0] % 2:
         qk = tile(r, vectors, registers)
