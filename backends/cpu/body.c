@@ -80,7 +80,7 @@ static void fetch_values(kgen *x, const piece *p, Val group, Val d, uint32_t ste
 {
     gen *g = x->g;
     uint32_t R = p->keys;
-    if (p->narrow || x->half || p->nv > p->qk_vectors || R & (R - 1) || R * step > 16) return;
+    if (p->narrow || x->convert || p->nv > p->qk_vectors || R & (R - 1) || R * step > 16) return;
     Val key = LLVMBuildAnd(g->b, LLVMBuildUDiv(g->b, d, c64(g, step), ""), c64(g, R - 1), "");
     Val row = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->value_ptr), add(g, group, key)), 8);
     Val line = LLVMBuildAnd(g->b, mul(g, d, c64(g, 4)), c64(g, -64), "");
@@ -319,7 +319,7 @@ static void output(kgen *x, const piece *p)
 {
     gen *g = x->g;
     loop l;
-    if (p->nv > p->pv_vectors && !x->half) pack_values(x, p);
+    if (p->nv > p->pv_vectors && !x->convert) pack_values(x, p);
     int64_t tail = x->dim_v % p->dims, whole = x->dim_v - tail;
     if (whole) {
         Val d = loop_begin(g, &l, c64(g, 0), NULL, 0);

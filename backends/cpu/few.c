@@ -6,7 +6,7 @@ void few_lay_out(kgen *x)
 {
     const schedule *c = &x->k->schedule;
     uint64_t lanes = c->few_lanes + x->vector, keys = x->block_keys + few_sums(x);
-    uint64_t row = (uint64_t)x->words * rows_word_size(x);
+    uint64_t row = (uint64_t)keys_row_bytes(x, false);
     x->fetch_keys = (uint32_t)((c->fetch * 64 + row - 1) / row);
     x->few_queries = ws_take(x, lanes * few_row(x, x->words) * 4);
     x->few_out = ws_take(x, lanes * few_row(x, x->dim_v) * 4);

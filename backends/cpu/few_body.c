@@ -11,6 +11,10 @@
 
 #include <math.h>
 
+/* Bytes of a word of K, of an element of V, as they are stored. */
+static unsigned key_size(const kgen *x) { return x->quant ? 1 : rows_word_size(x); }
+static unsigned value_size(const kgen *x) { return x->quant ? 1 : x->half ? 2 : 4; }
+
 uint32_t few_sums(const kgen *x) { return x->k->schedule.few_rows * x->k->schedule.few_keys; }
 
 static uint32_t vectors_of(const kgen *x, int64_t words) { return (uint32_t)((words + x->vector - 1) / x->vector); }
@@ -42,11 +46,20 @@ Val few_only_new(kgen *x, Val v, int64_t words)
     return LLVMBuildBitCast(g->b, LLVMBuildAnd(g->b, LLVMBuildBitCast(g->b, v, bits, ""), LLVMConstVector(mask, W), ""), x->vf, "");
 }
 
-static Val load_value(kgen *x, Val p, uint32_t n)
+/* Vector d of a row of V. */
+static Val load_value(kgen *x, Val row, Val d, bool tail)
 {
-    gen *g = x->g;
-    if (!x->half) return load(g, vector_of(g->f32, n), p, 4);
-    return half_to_float(g, load(g, vector_of(g->i16, n), p, 2), x->k->shape.type);
+    Val v = few_load(x, row, d, tail, x->dim_v, keys_row_elements, value_size(x));
+    return x->quant ? LLVMBuildFMul(x->g->b, v, splat(x->g, keys_row_scale(x, row, d, true), x->vector), "") : v;
+}
+
+/* Vector d of a row of K, in words as queries have them. */
+static Val load_key(kgen *x, Val row, Val d, bool tail)
+{
+    Val v = x->quant ? few_load(x, row, d, tail, x->words, keys_row_elements, 1)
+                     : few_load(x, row, d, tail, x->words, rows_load_words, rows_word_size(x));
+    if (tail) v = few_only_new(x, v, x->words);
+    return x->quant ? LLVMBuildFMul(x->g->b, v, splat(x->g, keys_row_scale(x, row, d, false), x->vector), "") : v;
 }
 
 /* ---- runs of keys --------------------------------------------------------------------------------------------------------------------- */
@@ -179,10 +192,7 @@ static void add_products(kgen *x, const few_piece *p, const tile *t, const keys_
 {
     gen *g = x->g;
     Val key[16];
-    for (uint32_t j = 0; j < k->n; j++) {
-        key[j] = few_load(x, k->row[j], d, tail, x->words, rows_load_words, rows_word_size(x));
-        if (tail) key[j] = few_only_new(x, key[j], x->words);
-    }
+    for (uint32_t j = 0; j < k->n; j++) key[j] = load_key(x, k->row[j], d, tail);
     for (uint32_t i = 0; i < t->rows; i++) {
         Val q = load(g, x->vf, panel_at(x, x->few_queries, lane_row(x, p, t, i), x->words, d), x->vector * 4);
         for (uint32_t j = 0; j < k->n; j++) sum[j * t->rows + i] = body_product(x, key[j], q, sum[j * t->rows + i]);
@@ -193,7 +203,7 @@ static void products(kgen *x, const few_piece *p, const tile *t, const keys_at *
 {
     gen *g = x->g;
     loop l;
-    uint32_t W = x->vector, step = W * rows_word_size(x) < 64 ? 64 / rows_word_size(x) : W; /* a line */
+    uint32_t W = x->vector, size = key_size(x), step = W * size < 64 ? 64 / size : W; /* a line */
     int64_t lines = x->words / step * step, whole = x->words / W * W;
     for (uint32_t i = 0; i < few_sums(x); i++) sum[i] = LLVMConstNull(x->vf);
     if (lines) {
@@ -222,7 +232,7 @@ static void fetch_once(kgen *x, const tile *t, const run *r, Val key, uint32_t n
     Block first = block(g), done = block(g);
     branch(g, LLVMBuildICmp(g->b, LLVMIntEQ, t->row, c64(g, 0), ""), first, done);
     go(g, first);
-    fetch(x, r, key, n, x->words * rows_word_size(x));
+    fetch(x, r, key, n, keys_row_bytes(x, false));
     jump(g, done);
     go(g, done);
 }
@@ -364,13 +374,13 @@ static void output_dims(kgen *x, const few_piece *p, const tile *t, const output
     gen *g = x->g;
     loop l;
     Val sum[MAX_CARRIED], v[16];
-    uint32_t W = x->vector, size = x->half ? 2 : 4;
+    uint32_t W = x->vector;
     for (uint32_t i = 0; i < t->rows * n; i++)
         sum[i] = load(g, x->vf, panel_at(x, x->few_out, lane_row(x, p, t, i / n), x->dim_v, add(g, d, c64(g, i % n * W))), W * 4);
     Val key = loop_begin(g, &l, o->begin, sum, t->rows * n), slot = add(g, o->r->slot, key), row = row_of(x, o->r->field[0], key);
     for (uint32_t j = 0; j < n; j++) {
         Val dj = add(g, d, c64(g, j * W));
-        v[j] = few_load(x, row, dj, tail && j + 1 == n, x->dim_v, load_value, size);
+        v[j] = load_value(x, row, dj, tail && j + 1 == n);
     }
     for (uint32_t i = 0; i < t->rows; i++) {
         Val lane = add(g, t->row, c64(g, i)), weight = splat(g, load(g, g->f32, score_at(x, slot, lane), 4), W);
@@ -404,7 +414,7 @@ static void add_run(kgen *x, const few_piece *p, const run *r, void *ctx)
     output o = {.r = r, .masked = *(const bool *)ctx};
     o.begin = loop_begin(g, &l, c64(g, 0), NULL, 0);
     o.end = smin(g, add(g, o.begin, c64(g, FEW_OUTPUT_KEYS)), r->field[0][RUN_keys]);
-    fetch(x, r, o.begin, FEW_OUTPUT_KEYS, x->dim_v * (x->half ? 2 : 4));
+    fetch(x, r, o.begin, FEW_OUTPUT_KEYS, keys_row_bytes(x, true));
     each_tile(x, p, output_tile, &o);
     loop_end(g, &l, c64(g, FEW_OUTPUT_KEYS), r->field[0][RUN_keys]);
 }

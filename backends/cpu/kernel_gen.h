@@ -17,7 +17,8 @@ typedef struct kgen {
     size_t n_exprs;
     int64_t dim, dim_v;
     uint32_t lanes, vector, vectors, block_keys, slack, value_stride; /* value_stride: floats from row to row of value_panel; slack: keys behind a block that register tiles may touch */
-    bool half, dot, wide_ints; /* half: K, V, Q are not f32; dot: K and Q are multiplied as pairs of bf16, as they are stored */
+    bool half, dot, wide_ints; /* half: Q, O (and K, V as they are given) are not f32; dot: K and Q are multiplied as pairs of bf16, as they are stored */
+    bool quant, convert;       /* quant: K and V are int8 with scales; convert: what K and V are stored as is not f32 */
     int64_t words;             /* of a query in `queries`: dims, or pairs of them */
     Type vf, lane_int; /* vectors of one register */
 
@@ -47,7 +48,7 @@ typedef struct source { /* K or V */
     Val pages, offset, stride; /* page list; bytes from a page to this head's first row; from row to row */
     uint64_t table, panel;     /* in the workspace */
     int64_t dim, panel_stride;
-    bool convert;
+    bool convert, values;
 } source;
 
 typedef struct segment {
@@ -75,6 +76,9 @@ Val values_on_lanes(kgen *x, expr e);            /* an expression over rows, for
 /* ---- keys.c ---- */
 segment keys_open(kgen *x); /* of the item's KV head; k1 is set by the caller */
 Val keys_row(kgen *x, const source *s, Val page, Val offset); /* address of a page's row */
+int64_t keys_row_bytes(const kgen *x, bool values);        /* of a stored row */
+Val keys_row_elements(kgen *x, Val p, uint32_t n);         /* of stored K or V, as floats; of int8 the scale is still to come */
+Val keys_row_scale(kgen *x, Val row, Val d, bool values);  /* of int8: the scale of element d */
 /* The rows of keys n0 .. n0 + n - 1 into the tables, or converted into the panels; then the last one up to `padded`. */
 void keys_place(kgen *x, const segment *s, Val n0, Val n, Val padded);
 void keys_point_to_panels(kgen *x); /* once per item */

@@ -20,10 +20,11 @@ float plain_round(float x, dtype type)
 typedef struct plain {
     const plain_call *c;
     const interp_sequence *seq;
+    const double *keys, *values; /* of seq, as they are stored */
     bool base2, back;
     expr_program *mask, *score, *sink; /* score: of a scaled logit */
     expr_program *scale;
-    expr_value *values;
+    expr_value *room; /* of expr_program_run */
     int64_t (*attr)[ATTR_SIDE_COUNT];
     float *weight; /* of the row's visible keys */
     bool *visible;
@@ -41,7 +42,7 @@ static expr_program *program(const plain *x, arena *a, expr e, size_t *size)
 static expr_value value(plain *x, const expr_program *p)
 {
     expr_value result;
-    expr_program_run(p, &x->env, x->values, &result);
+    expr_program_run(p, &x->env, x->room, &result);
     return result;
 }
 
@@ -86,7 +87,7 @@ static float find_logits(plain *x, const double *q)
         set_attrs(x, x->seq->k_attr, key, ATTR_K);
         x->visible[key] = value(x, x->mask).i;
         if (!x->visible[key]) continue;
-        x->weight[key] = logit(x, q, x->seq->k + (key * d->kv_heads + x->env.var[VAR_G]) * d->dim);
+        x->weight[key] = logit(x, q, x->keys + (key * d->kv_heads + x->env.var[VAR_G]) * d->dim);
         if (!(x->weight[key] <= largest)) largest = x->weight[key];
     }
     return largest;
@@ -109,7 +110,7 @@ static void run_row(plain *x, const double *q, float *o, float *lse)
         float w = plain_round(x->weight[key] / sum, x->c->pattern->shape.type);
         const bool k_is_v = x->c->pattern->k_is_v;
         const double *v =
-            (k_is_v ? x->seq->k : x->seq->v) + (key * d->kv_heads + x->env.var[VAR_G]) * (k_is_v ? d->dim : d->dim_v);
+            (k_is_v ? x->keys : x->values) + (key * d->kv_heads + x->env.var[VAR_G]) * (k_is_v ? d->dim : d->dim_v);
         for (int64_t i = 0; i < d->dim_v; i++) o[i] += w * (float)v[i];
     }
     if (x->c->half_output)
@@ -142,7 +143,7 @@ static void prepare(plain *x, const interp_sequence *seqs)
     x->scale = program(x, a, x->c->pattern->scale, &size);
     x->score = program(x, a, composed(x->c), &size);
     x->sink = program(x, a, x->c->pattern->sink, &size);
-    x->values = ARENA_ARRAY(a, expr_value, size + 1);
+    x->room = ARENA_ARRAY(a, expr_value, size + 1);
     x->attr = (int64_t(*)[ATTR_SIDE_COUNT])arena_array(a, x->c->module->symbols.attrs.n + 1, sizeof *x->attr);
     for (uint32_t s = 0; s < x->c->n_seqs; s++)
         if (seqs[s].n_keys > longest) longest = seqs[s].n_keys;
@@ -152,12 +153,24 @@ static void prepare(plain *x, const interp_sequence *seqs)
     x->env.var[VAR_LAYER] = x->c->layer;
 }
 
+static const double *stored(const plain *x, const double *rows, int64_t dim)
+{
+    const shape *d = &x->c->pattern->shape;
+    const int64_t n = x->seq->n_keys * d->kv_heads;
+    if (d->kv == KV_AS_GIVEN || !rows) return rows;
+    double *to = ARENA_ARRAY(x->c->arena, double, (size_t)(n * dim) + 1);
+    interp_store_rows(d, rows, n, dim, to);
+    return to;
+}
+
 void plain_attention(const plain_call *c, plain_way way, const interp_sequence *seqs, float *o, float *lse)
 {
     plain x = {.c = c, .base2 = way & PLAIN_BASE2, .back = way & PLAIN_BACK};
     prepare(&x, seqs);
     for (uint32_t s = 0; s < c->n_seqs; s++) {
         x.seq = &seqs[s];
+        x.keys = stored(&x, seqs[s].k, c->pattern->shape.dim);
+        x.values = c->pattern->k_is_v ? NULL : stored(&x, seqs[s].v, c->pattern->shape.dim_v);
         run_sequence(&x, o, lse);
         o += seqs[s].n_q * c->pattern->shape.q_heads * c->pattern->shape.dim_v;
         lse += seqs[s].n_q * c->pattern->shape.q_heads;
