@@ -8,6 +8,7 @@ void few_lay_out(kgen *x)
     uint64_t lanes = c->few_lanes + x->vector, keys = x->block_keys + few_sums(x);
     uint64_t row = (uint64_t)keys_row_bytes(x, false);
     x->fetch_keys = (uint32_t)((c->fetch * 64 + row - 1) / row);
+    if (x->quant) x->fetch_keys = (x->fetch_keys + FEW_OUTPUT_INT8 - 1) / FEW_OUTPUT_INT8 * FEW_OUTPUT_INT8; /* in whole steps */
     x->few_queries = ws_take(x, lanes * few_row(x, x->words) * 4);
     x->few_out = ws_take(x, lanes * few_row(x, x->dim_v) * 4);
     x->few_scores = ws_take(x, keys * x->vector * 4);

@@ -46,11 +46,17 @@ Val few_only_new(kgen *x, Val v, int64_t words)
     return LLVMBuildBitCast(g->b, LLVMBuildAnd(g->b, LLVMBuildBitCast(g->b, v, bits, ""), LLVMConstVector(mask, W), ""), x->vf, "");
 }
 
+/* Where groups of elements have a scale each, elements take it at once. */
+static Val scaled(kgen *x, Val v, Val row, Val d, bool values)
+{
+    if (!x->quant || keys_fold_scales(x)) return v;
+    return LLVMBuildFMul(x->g->b, v, splat(x->g, keys_row_scale(x, row, d, values), x->vector), "");
+}
+
 /* Vector d of a row of V. */
 static Val load_value(kgen *x, Val row, Val d, bool tail)
 {
-    Val v = few_load(x, row, d, tail, x->dim_v, keys_row_elements, value_size(x));
-    return x->quant ? LLVMBuildFMul(x->g->b, v, splat(x->g, keys_row_scale(x, row, d, true), x->vector), "") : v;
+    return scaled(x, few_load(x, row, d, tail, x->dim_v, keys_row_elements, value_size(x)), row, d, true);
 }
 
 /* Vector d of a row of K, in words as queries have them. */
@@ -59,7 +65,7 @@ static Val load_key(kgen *x, Val row, Val d, bool tail)
     Val v = x->quant ? few_load(x, row, d, tail, x->words, keys_row_elements, 1)
                      : few_load(x, row, d, tail, x->words, rows_load_words, rows_word_size(x));
     if (tail) v = few_only_new(x, v, x->words);
-    return x->quant ? LLVMBuildFMul(x->g->b, v, splat(x->g, keys_row_scale(x, row, d, false), x->vector), "") : v;
+    return scaled(x, v, row, d, false);
 }
 
 /* ---- runs of keys --------------------------------------------------------------------------------------------------------------------- */
@@ -109,8 +115,9 @@ static Val row_ahead(kgen *x, const run *r, Val key)
 static void fetch(kgen *x, const run *r, Val key, uint32_t n, int64_t bytes)
 {
     gen *g = x->g;
+    Val first = x->quant ? row_ahead(x, r, key) : NULL;
     for (uint32_t i = 0; i < n; i++) {
-        Val row = row_ahead(x, r, add(g, key, c64(g, i)));
+        Val row = first ? byte_at(g, first, mul(g, c64(g, i), r->field[0][RUN_stride])) : row_ahead(x, r, add(g, key, c64(g, i)));
         for (int64_t line = 0; line < bytes; line += 64) prefetch(g, byte_at(g, row, c64(g, line)), 1);
     }
 }
@@ -242,6 +249,19 @@ typedef struct group { /* few_sums keys of a run from `key`, as far as there are
     Val key, keys;
 } group;
 
+/* The scales of the keys that `rows` sums each from `first` on belong to. */
+static Val scales_of(kgen *x, const keys_at *k, uint32_t first, uint32_t rows)
+{
+    gen *g = x->g;
+    Val some = LLVMGetPoison(x->vf), pick[16];
+    for (uint32_t i = 0; i < x->vector / rows; i++) {
+        Val scale = keys_row_scale(x, k->row[first / rows + i], c64(g, 0), false);
+        some = LLVMBuildInsertElement(g->b, some, scale, c32(g, i), "");
+    }
+    for (uint32_t i = 0; i < x->vector; i++) pick[i] = c32(g, i / rows);
+    return LLVMBuildShuffleVector(g->b, some, LLVMGetPoison(x->vf), LLVMConstVector(pick, x->vector), "");
+}
+
 /* Rows behind the run's last repeat it: their sums are overwritten by the next run's, or are not read. */
 static void score_keys(kgen *x, const few_piece *p, const tile *t, const run *r, Val key)
 {
@@ -253,6 +273,7 @@ static void score_keys(kgen *x, const few_piece *p, const tile *t, const run *r,
     products(x, p, t, &k, sum);
     for (uint32_t first = 0; first < few_sums(x); first += x->vector) {
         Val v = add_across(x, sum + first);
+        if (keys_fold_scales(x)) v = LLVMBuildFMul(g->b, v, scales_of(x, &k, first, t->rows), "");
         for (uint32_t i = 0; i < x->vector; i += t->rows)
             store(g, lanes_from(x, v, i, t->rows), score_at(x, add(g, slot, c64(g, (first + i) / t->rows)), t->row), 4);
     }
@@ -368,6 +389,24 @@ static Val seen_value(kgen *x, Val v, Val slot, Val row)
     return LLVMBuildBitCast(g->b, LLVMBuildAnd(g->b, LLVMBuildBitCast(g->b, v, bits, ""), seen, ""), x->vf, "");
 }
 
+/* The weights of keys begin .. end - 1 take the scales of their values. Who does not see a key keeps 0, whatever its scale is; elements
+ * are numbers always, so that they need no mask any more. */
+static void fold_scales(kgen *x, const output *o)
+{
+    gen *g = x->g;
+    loop l;
+    Type bits = vector_of(g->i32, x->vector);
+    Val zero = c64(g, 0), key = loop_begin(g, &l, o->begin, NULL, 0), slot = add(g, o->r->slot, key), at_weight = score_at(x, slot, zero);
+    Val scale = keys_row_scale(x, row_of(x, o->r->field[0], key), zero, true);
+    Val w = LLVMBuildFMul(g->b, load(g, x->vf, at_weight, x->vector * 4), splat(g, scale, x->vector), "");
+    if (o->masked) {
+        Val seen = load(g, bits, seen_at(x, slot, zero), x->vector * 4);
+        w = LLVMBuildBitCast(g->b, LLVMBuildAnd(g->b, LLVMBuildBitCast(g->b, w, bits, ""), seen, ""), x->vf, "");
+    }
+    store(g, w, at_weight, x->vector * 4);
+    loop_end(g, &l, c64(g, 1), o->end);
+}
+
 /* `n` vectors of dims from d, the last of them the row's tail. */
 static void output_dims(kgen *x, const few_piece *p, const tile *t, const output *o, Val d, uint32_t n, bool tail)
 {
@@ -385,7 +424,7 @@ static void output_dims(kgen *x, const few_piece *p, const tile *t, const output
     for (uint32_t i = 0; i < t->rows; i++) {
         Val lane = add(g, t->row, c64(g, i)), weight = splat(g, load(g, g->f32, score_at(x, slot, lane), 4), W);
         for (uint32_t j = 0; j < n; j++)
-            sum[i * n + j] = fmadd(g, weight, o->masked ? seen_value(x, v[j], slot, lane) : v[j], sum[i * n + j]);
+            sum[i * n + j] = fmadd(g, weight, o->masked && !keys_fold_scales(x) ? seen_value(x, v[j], slot, lane) : v[j], sum[i * n + j]);
     }
     loop_end(g, &l, c64(g, 1), o->end);
     for (uint32_t i = 0; i < t->rows * n; i++)
@@ -411,12 +450,14 @@ static void add_run(kgen *x, const few_piece *p, const run *r, void *ctx)
 {
     gen *g = x->g;
     loop l;
+    const uint32_t step = x->quant ? FEW_OUTPUT_INT8 : FEW_OUTPUT_KEYS;
     output o = {.r = r, .masked = *(const bool *)ctx};
     o.begin = loop_begin(g, &l, c64(g, 0), NULL, 0);
-    o.end = smin(g, add(g, o.begin, c64(g, FEW_OUTPUT_KEYS)), r->field[0][RUN_keys]);
-    fetch(x, r, o.begin, FEW_OUTPUT_KEYS, keys_row_bytes(x, true));
+    o.end = smin(g, add(g, o.begin, c64(g, step)), r->field[0][RUN_keys]);
+    fetch(x, r, o.begin, step, keys_row_bytes(x, true));
+    if (keys_fold_scales(x)) fold_scales(x, &o);
     each_tile(x, p, output_tile, &o);
-    loop_end(g, &l, c64(g, FEW_OUTPUT_KEYS), r->field[0][RUN_keys]);
+    loop_end(g, &l, c64(g, step), r->field[0][RUN_keys]);
 }
 
 /* ---- a block -------------------------------------------------------------------------------------------------------------------------- */

@@ -78,6 +78,7 @@ segment keys_open(kgen *x); /* of the item's KV head; k1 is set by the caller */
 Val keys_row(kgen *x, const source *s, Val page, Val offset); /* address of a page's row */
 int64_t keys_row_bytes(const kgen *x, bool values);        /* of a stored row */
 Val keys_row_elements(kgen *x, Val p, uint32_t n);         /* of stored K or V, as floats; of int8 the scale is still to come */
+bool keys_fold_scales(const kgen *x);                      /* a row has one scale: scores and weights take it, not elements */
 Val keys_row_scale(kgen *x, Val row, Val d, bool values);  /* of int8: the scale of element d */
 /* The rows of keys n0 .. n0 + n - 1 into the tables, or converted into the panels; then the last one up to `padded`. */
 void keys_place(kgen *x, const segment *s, Val n0, Val n, Val padded);
@@ -117,7 +118,7 @@ void few_lay_out(kgen *x); /* takes its part of the workspace */
 void few_run(kgen *x); /* the body of the function that runs such an item, after setup */
 
 /* ---- few_body.c ---- */
-enum { FEW_OUTPUT_KEYS = 4 }; /* of a step of O += P V: O stays in the first-level cache, V is asked for in small bites */
+enum { FEW_OUTPUT_KEYS = 4, FEW_OUTPUT_INT8 = 16 }; /* of a step of O += P V: O stays in the first-level cache, V is asked for in small bites */
 enum { RUN_row, RUN_keys, RUN_stride, RUN_WORDS }; /* keys of one page that lie one behind the other: first row; how many; bytes from row to row */
 typedef struct few_piece { /* n keys of the block against `rows` rows in one vector of lanes */
     Val n0, n, runs;      /* first key (position); keys; the pages that they lie in */

@@ -40,6 +40,8 @@ Val keys_row_elements(kgen *x, Val p, uint32_t n)
     return half_to_float(g, load(g, vector_of(g->i16, n), p, 2), x->k->shape.type);
 }
 
+bool keys_fold_scales(const kgen *x) { return x->quant && !x->k->shape.kv_group; }
+
 Val keys_row_scale(kgen *x, Val row, Val d, bool values)
 {
     gen *g = x->g;
