@@ -14,6 +14,7 @@ void few_lay_out(kgen *x)
     x->few_scores = ws_take(x, keys * x->vector * 4);
     x->few_seen = ws_take(x, keys * x->vector * 4);
     x->few_factor = ws_take(x, lanes * 4);
+    int8_lay_out(x);
     x->few_runs = ws_take(x, (2 * x->block_keys + 1) * RUN_WORDS * 8);
 }
 
@@ -62,6 +63,7 @@ static void load_queries(kgen *x)
     }
     if (whole < x->words) load_query(x, from, to, c64(g, whole), true, factor);
     loop_end(g, &lr, c64(g, 1), round_up(g, x->in_use, x->k->schedule.few_rows));
+    if (x->digits) int8_load_queries(x);
 }
 
 static void clear_out(kgen *x)

@@ -110,14 +110,23 @@ static Val row_ahead(kgen *x, const run *r, Val key)
     return select_of(g, less(g, over, c64(g, 0)), row_of(x, r->field[0], ahead), row_of(x, r->field[1], there));
 }
 
+/* Short rows of a cache, which lie one behind the other: all their lines, each twice, since of many at once some are not answered. */
+static void fetch_dense(kgen *x, Val first, int64_t bytes)
+{
+    for (int64_t at_byte = 0; at_byte < bytes; at_byte += 32) prefetch(x->g, byte_at(x->g, first, c64(x->g, at_byte)), 1);
+}
+
 /* Asks for the rows that are read fetch_keys rows after these n, line by line in order: memory answers that faster than the same lines in
  * the order in which register tiles want them. */
 static void fetch(kgen *x, const run *r, Val key, uint32_t n, int64_t bytes)
 {
     gen *g = x->g;
-    Val first = x->quant ? row_ahead(x, r, key) : NULL;
+    if (x->quant) {
+        fetch_dense(x, row_ahead(x, r, key), n * bytes);
+        return;
+    }
     for (uint32_t i = 0; i < n; i++) {
-        Val row = first ? byte_at(g, first, mul(g, c64(g, i), r->field[0][RUN_stride])) : row_ahead(x, r, add(g, key, c64(g, i)));
+        Val row = row_ahead(x, r, add(g, key, c64(g, i)));
         for (int64_t line = 0; line < bytes; line += 64) prefetch(g, byte_at(g, row, c64(g, line)), 1);
     }
 }
@@ -175,8 +184,9 @@ static Val add_pairs(kgen *x, Val a, Val b, uint32_t unit, uint32_t reach)
         even[e] = c32(g, from);
         odd[e] = c32(g, from + unit);
     }
-    return LLVMBuildFAdd(g->b, LLVMBuildShuffleVector(g->b, a, b, LLVMConstVector(even, W), ""),
-                         LLVMBuildShuffleVector(g->b, a, b, LLVMConstVector(odd, W), ""), "");
+    Val left = LLVMBuildShuffleVector(g->b, a, b, LLVMConstVector(even, W), "");
+    Val right = LLVMBuildShuffleVector(g->b, a, b, LLVMConstVector(odd, W), "");
+    return LLVMTypeOf(a) == x->vf ? LLVMBuildFAdd(g->b, left, right, "") : LLVMBuildAdd(g->b, left, right, "");
 }
 
 /* A vector of W sums whose lane i is the sum of v[i]'s lanes. */
@@ -270,9 +280,12 @@ static void score_keys(kgen *x, const few_piece *p, const tile *t, const run *r,
     keys_at k = {.n = few_sums(x) / t->rows};
     fetch_once(x, t, r, key, k.n);
     for (uint32_t j = 0; j < k.n; j++) k.row[j] = row_of(x, r->field[0], j ? smin(g, add(g, key, c64(g, j)), last) : key);
-    products(x, p, t, &k, sum);
+    Val lane = add(g, p->lane, t->row);
+    if (x->digits) int8_products(x, lane, t->rows, k.row, k.n, sum);
+    else products(x, p, t, &k, sum);
     for (uint32_t first = 0; first < few_sums(x); first += x->vector) {
         Val v = add_across(x, sum + first);
+        if (x->digits) v = int8_scores(x, lane, t->rows, v);
         if (keys_fold_scales(x)) v = LLVMBuildFMul(g->b, v, scales_of(x, &k, first, t->rows), "");
         for (uint32_t i = 0; i < x->vector; i += t->rows)
             store(g, lanes_from(x, v, i, t->rows), score_at(x, add(g, slot, c64(g, (first + i) / t->rows)), t->row), 4);

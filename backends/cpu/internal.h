@@ -11,6 +11,7 @@
  *     body.c         what happens to one block of keys: S = QK, maps, softmax, O += PV
  *     few.c          items with few rows (decoding): queries, rows ahead, O
  *     few_body.c     their blocks of keys: the same phases, with dims as lanes
+ *     few_int8.c     their products of int8 keys, in integers
  *     workspace.c    how these reach scratch memory, arguments and item
  *     values.c       which parts of the expressions are computed once per item, row, key or element
  *     expr_code.c    expressions to scalar or vector code
@@ -34,7 +35,7 @@ typedef struct cpu_target {
     const char *cpu, *features; /* LLVM's; features may be NULL */
     uint32_t isa;               /* attn_isa */
     bool fma, scalef, masked, round, half; /* instructions: fused multiply-add; vscalefps; masked arithmetic; vroundps; f16 conversion */
-    bool dot_bf16;
+    bool dot_bf16, dot_int8;
 } cpu_target;
 
 /* One compilation: an LLVM module and the words to write into it. */

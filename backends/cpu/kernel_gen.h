@@ -30,6 +30,8 @@ typedef struct kgen {
     uint64_t max, sum, out, new_max, scores, seen, queries, key_ptr, value_ptr, key_panel, value_panel;
     uint64_t q_ptr, o_ptr, lse_ptr, spare_row, lane_q, lane_h, lane_g, size;
     uint64_t few_queries, few_scores, few_seen, few_factor, few_out, few_runs; /* of few.c */
+    bool digits; /* of few_int8.c: queries are multiplied by digits */
+    uint64_t digit[2], digit_step, digit_bias;
     uint32_t fetch_keys; /* rows of K and V that few.c fetches ahead */
     uint64_t *lane_attr;
     VEC(kept) lane_values, key_values;
@@ -129,6 +131,14 @@ uint32_t few_row(const kgen *x, int64_t words); /* floats from row to row of a p
 Val few_load(kgen *x, Val row, Val first, bool tail, int64_t words, Val (*load_some)(kgen *, Val, uint32_t), unsigned size);
 Val few_only_new(kgen *x, Val v, int64_t words); /* zero in place of what the vector before the last has already */
 void few_attend(kgen *x, const few_piece *p);
+
+/* ---- few_int8.c: queries as two digits of 8 bits, multiplied with keys in integers ---- */
+void int8_lay_out(kgen *x);      /* decides it (x->digits), takes its part of the workspace */
+void int8_load_queries(kgen *x); /* the digits of the queries in the panel few_queries */
+/* Sums of n keys by the `rows` rows from `lane` on, each over the dims of its lanes; then what they are as scores, but for the keys' scales:
+ * sums holds vector / rows keys of whole sums. */
+void int8_products(kgen *x, Val lane, uint32_t rows, const Val *key, uint32_t n, Val *sum);
+Val int8_scores(kgen *x, Val lane, uint32_t rows, Val sums);
 
 /* ---- workspace.c ---- */
 uint64_t ws_take(kgen *x, uint64_t bytes);               /* room behind what is taken: its offset */

@@ -28,7 +28,7 @@ typedef enum attn_isa {
     ATTN_ISA_BASELINE = 0, /* x86-64: SSE2 */
     ATTN_ISA_AVX2 = 1,     /* AVX2, FMA, F16C */
     ATTN_ISA_AVX512 = 2,   /* AVX-512 F, BW, CD, DQ, VL */
-    ATTN_ISA_AVX512BF16 = 3,
+    ATTN_ISA_AVX512BF16 = 3, /* also VNNI, which all processors with BF16 have */
     ATTN_ISA_NATIVE = 4    /* whatever the compiling machine had; runs only on its like */
 } attn_isa;
 
