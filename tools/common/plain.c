@@ -26,6 +26,7 @@ typedef struct plain {
     expr_program *scale;
     expr_value *room; /* of expr_program_run */
     int64_t (*attr)[ATTR_SIDE_COUNT];
+    double *query; /* the row's, as it is multiplied */
     float *weight; /* of the row's visible keys */
     bool *visible;
     expr_env env;
@@ -93,9 +94,21 @@ static float find_logits(plain *x, const double *q)
     return largest;
 }
 
-static void run_row(plain *x, const double *q, float *o, float *lse)
+/* Where keys are int8, queries of 16 bits are multiplied as 16 bits of their largest element (docs/quant.md, "Digits"). */
+static const double *round_query(const plain *x, const double *q)
 {
     const shape *d = &x->c->pattern->shape;
+    double largest = 0;
+    if (d->kv != KV_INT8 || d->type == DTYPE_F32) return q;
+    for (int64_t i = 0; i < d->dim; i++) largest = fmax(largest, fabs(q[i]));
+    for (int64_t i = 0; i < d->dim; i++) x->query[i] = largest > 0 ? nearbyint(q[i] / largest * 32512) * largest / 32512 : q[i];
+    return x->query;
+}
+
+static void run_row(plain *x, const double *given, float *o, float *lse)
+{
+    const shape *d = &x->c->pattern->shape;
+    const double *q = round_query(x, given);
     float largest = find_logits(x, q), base = largest == -INFINITY ? 0 : largest;
     int64_t n = x->seq->n_keys;
     float sum = x->sink ? power(x, in_base(x, (float)value(x, x->sink).f) - base) : 0;
@@ -147,6 +160,7 @@ static void prepare(plain *x, const interp_sequence *seqs)
     x->attr = (int64_t(*)[ATTR_SIDE_COUNT])arena_array(a, x->c->module->symbols.attrs.n + 1, sizeof *x->attr);
     for (uint32_t s = 0; s < x->c->n_seqs; s++)
         if (seqs[s].n_keys > longest) longest = seqs[s].n_keys;
+    x->query = ARENA_ARRAY(a, double, (size_t)x->c->pattern->shape.dim);
     x->weight = ARENA_ARRAY(a, float, (size_t)longest + 1);
     x->visible = ARENA_ARRAY(a, bool, (size_t)longest + 1);
     x->env = (expr_env){.attr = (const int64_t(*)[ATTR_SIDE_COUNT])x->attr, .tables = x->c->tables, .single = true};
