@@ -35,6 +35,6 @@ const char *pass_schedule(kernel *k, const pass_options *o)
     ATTNC_CHECK(schedule_table[o->target].lanes);
     k->schedule = schedule_table[o->target];
     k->schedule.vector = facts->vector;
-    k->schedule.dot_bf16 = facts->dot_bf16 && k->shape.type == DTYPE_BF16;
+    k->schedule.dot_bf16 = facts->dot_bf16 && k->shape.type == DTYPE_BF16 && k->shape.kv == KV_AS_GIVEN;
     return NULL;
 }

@@ -80,6 +80,10 @@ static void verifier_checks_patterns(void)
 {
 #define PATTERN(clauses) HEAD "pattern x { heads 2 / 1; dim 4; dim_v 4; dtype f32; " clauses " } }"
     accept(PATTERN("mask k <= q; scale t[h]; score s + float(doc.q - doc.k); sink float(q);"));
+    accept(PATTERN("mask k <= q; scale 1.0; kv quant(int8);"));
+    refuse(PATTERN("mask k <= q; scale 1.0; kv quant(int4);"), "expected 'int8', found 'int4'");
+    refuse(PATTERN("mask k <= q; scale 1.0; kv quant(int8, 16);"), "groups must be multiples of 16 that divide dim and dim_v");
+    refuse(PATTERN("mask k <= q; scale 1.0; kv ring(4);"), "expected 'quant', found 'ring'");
     refuse(PATTERN("scale 1.0;"), "the mask has no expression");
     refuse(PATTERN("mask k <= q;"), "the scale has no expression");
     refuse(PATTERN("mask k + q; scale 1.0;"), "the mask must be bool, not int");
