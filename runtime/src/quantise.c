@@ -1,7 +1,7 @@
 /* quantise.c - rows of keys and values as int8 with scales: what a KV cache stores under `kv quant(int8)`.
  *
- * Of each group: scale = largest / 127 in f32, elements to the nearest step, ties to even. A group that holds no finite
- * number somewhere is NaN as a whole (scale NaN, elements 0): what is not a number stays visible. A group whose scale would
+ * Of each group: scale = largest / 127 in f32, elements to the nearest step, ties to even. A group with a NaN or
+ * an infinity in it is NaN as a whole (scale NaN, elements 0): what is no number stays visible. A group whose scale would
  * be subnormal is 0 (its elements are below 1.5e-36), whatever the processor does with subnormal numbers. Loops are written
  * for the compiler to make vectors of them: no branches on data, f32 as bits where NaN would disturb. */
 #include "cache.h"
@@ -17,29 +17,38 @@ static float from_bits(uint32_t bits)
     return x;
 }
 
+static uint32_t to_bits(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
 /* f16: subnormals are what is above 2^-14; infinity and NaN get the exponent of theirs. */
 static float from_f16(uint16_t x)
 {
-    const uint32_t sign = (uint32_t)(x & 0x8000u) << 16, rest = (uint32_t)(x & 0x7fffu) << 13;
-    const float small = from_bits(rest + 0x38800000u) - 0x1p-14f;
-    uint32_t bits;
-    memcpy(&bits, &small, sizeof bits);
-    bits = rest < 0x00800000u ? bits : rest + 0x38000000u;
-    return from_bits((rest >= 0x0f800000u ? rest | 0x7f800000u : bits) | sign);
+    const int32_t rest = (x & 0x7fff) << 13;
+    const uint32_t tiny = -(uint32_t)(rest < 0x00800000), large = -(uint32_t)(rest >= 0x0f800000);
+    const uint32_t small = to_bits(from_bits((uint32_t)rest + 0x38800000u) - 0x1p-14f);
+    const uint32_t number = (small & tiny) | (((uint32_t)rest + 0x38000000u) & ~tiny) | (large & 0x7f800000u);
+    return from_bits(number | (uint32_t)(x & 0x8000) << 16);
+}
+
+static uint16_t half_at(const char *p, int64_t i)
+{
+    uint16_t x;
+    memcpy(&x, p + 2 * i, sizeof x);
+    return x;
 }
 
 static void widen(const char *from, uint32_t dtype, int64_t n, float *to)
 {
-    uint16_t half[PIECE];
-    if (dtype == ATTN_F32) {
+    if (dtype == ATTN_F32)
         memcpy(to, from, (size_t)n * sizeof *to);
-        return;
-    }
-    memcpy(half, from, (size_t)n * sizeof *half);
-    if (dtype == ATTN_BF16)
-        for (int64_t i = 0; i < n; i++) to[i] = from_bits((uint32_t)half[i] << 16);
+    else if (dtype == ATTN_BF16)
+        for (int64_t i = 0; i < n; i++) to[i] = from_bits((uint32_t)half_at(from, i) << 16);
     else
-        for (int64_t i = 0; i < n; i++) to[i] = from_f16(half[i]);
+        for (int64_t i = 0; i < n; i++) to[i] = from_f16(half_at(from, i));
 }
 
 /* The largest magnitude so far, as bits: their order is that of numbers, infinity and NaN above all. */

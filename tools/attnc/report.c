@@ -108,6 +108,9 @@ static void print_cache(const report *r, const coverage *c, uint32_t kind)
                     bytes_text(r->arena, c->groups[i].full_bytes), c->groups[i].kv_heads, c->groups[i].kv_heads == 1 ? "" : "s");
 }
 
+/* Kinds whose queries some kernel takes in 16 bits (docs/quant.md, "Digits"). */
+static bool has_digits(const shape *s) { return s->type != DTYPE_F32 && !s->kv_group && s->dim % 64 == 0 && s->dim <= 512; }
+
 /* How keys and values are stored, and how far a result can be from what they were (docs/quant.md, "The bound"). */
 static void print_format(const report *r, const pattern *p)
 {
@@ -119,8 +122,8 @@ static void print_format(const report *r, const pattern *p)
     const int64_t values = p->k_is_v ? 0 : 1;
     text_printf(r->to, "  stored     int8, an f32 scale for each %s: %" PRId64 " bytes a token and KV head, %" PRId64 " as given\n", group,
                 kv_row_bytes(s, s->dim) + values * kv_row_bytes(s, s->dim_v), kv_row_bytes(&given, s->dim) + values * kv_row_bytes(&given, s->dim_v));
-    text_printf(r->to, "  error      of an element: M / 254, M the largest of its %s; of a score: D = |scale| * sum of |q| M / 254%s;\n", s->kv_group ? "group" : "row",
-                p->n_scores ? ", times the slope of its maps" : "");
+    text_printf(r->to, "  error      of an element: M / 254, M the largest of its %s; of a score: D = |scale| * %s%s;\n", s->kv_group ? "group" : "row",
+                has_digits(s) ? "(sum of |q| M / 254 + largest |q| * sum of |k| / 65024)" : "sum of |q| M / 254", p->n_scores ? ", times the slope of its maps" : "");
     text_add(r->to, "             of an output: tanh(D / 2) * (largest - smallest value seen) + M / 254 of the values\n");
 }
 
