@@ -654,9 +654,18 @@ static void shapes(void)
                       "pattern g {" SHAPE(4, 1, 32, 32, bf16) "mask k <= q; scale 0.5 + 0.25 * float(h); }"
                       "pattern h {" SHAPE(4, 1, 32, 32, bf16) "mask k <= q and doc.q == doc.k; scale 0.5; }"
                       "}";
-    check_module(air, rounds, 1, 1);
-    few = true;
-    check_module(air, rounds, 1, 1);
+    const char *formats = "module \"formats\" { layers 5; schedule a, b, c, d, e;"
+                          "pattern a {" SHAPE(4, 1, 64, 64, f16) "mask k <= q; scale 0.25; }"
+                          "pattern b {" SHAPE(4, 1, 64, 64, f16) "mask k <= q; scale 0.25; kv quant(int8); }"
+                          "pattern c {" SHAPE(4, 1, 64, 64, f16) "mask k <= q; scale 0.25; kv quant(int8, 16); }"
+                          "pattern d {" SHAPE(4, 1, 64, 64, f16) "mask k <= q; scale 0.25; kv quant(int8, 32); }"
+                          "pattern e {" SHAPE(4, 1, 64, 64, f16) "mask k <= q and q - k < 40; scale 0.25; kv quant(int8); }"
+                          "}";
+    for (int i = 0; i < 2; i++) {
+        few = i;
+        check_module(air, rounds, 1, 1);
+        check_module(formats, rounds, 1, 1);
+    }
     few = false;
 }
 
