@@ -73,7 +73,8 @@ typedef struct source_pattern {
     decl *clause[CLAUSE_COUNT];
     sizes sizes;
     dtype type;
-    const option *shared, *k_is_v; /* of the clause kv; NULL: not there */
+    const option *shared, *k_is_v, *quant; /* of the clause kv; NULL: not there */
+    int64_t kv_group;                      /* of quant; 0: a scale for all of a row */
     uint32_t kv_layer;
     uint32_t index; /* in the module; UINT32_MAX: no layer uses it */
     VEC(uint32_t) layers;

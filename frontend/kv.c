@@ -1,4 +1,5 @@
-/* kv.c - the clause `kv`: whose keys and values a layer reads, and whether its keys are its values too. */
+/* kv.c - the clause `kv`: whose keys and values a layer reads, whether its keys are its values too, and how they are
+ * stored. */
 #include "frontend/internal.h"
 #include "ir/pattern/live_groups.h"
 
@@ -24,17 +25,45 @@ static bool read_shared(frontend *f, source_pattern *p, const option *o)
     return good;
 }
 
-static bool read_policy(frontend *f, source_pattern *p, const option *o)
+static void hint_formats(frontend *f)
 {
-    const bool shared = !strcmp(o->name, "shared"), k_is_v = !strcmp(o->name, "k_is_v");
-    if (!shared && !k_is_v && strcmp(o->name, "derived") != 0) {
-        diag_report(f->diags, DIAG_ID_UNSUPPORTED, o->where, "the cache policy '%.64s' is unsupported in this version",
-                    o->name);
-        diag_add_hint(f->diags,
-                      "there are derived (the default: exactly what the mask can still see), shared(LAYER) and k_is_v");
+    diag_add_hint(f->diags, "kv quant(int8); with a scale for each row, or kv quant(int8, G); with one for each G elements");
+}
+
+/* Its name, then how many elements share a scale. */
+static bool read_quant(frontend *f, source_pattern *p, const option *o)
+{
+    const node *format = o->value, *group = format ? format->next : NULL;
+    if (!format || format->kind != NODE_NAME || (group && group->next)) {
+        mistake(f, o, "needs the format in which keys and values are stored");
+        hint_formats(f);
         return false;
     }
-    if ((shared && p->shared) || (k_is_v && p->k_is_v)) return mistake(f, o, "is said twice");
+    if (strcmp(format->name, "int8") != 0) {
+        diag_report(f->diags, DIAG_ID_UNSUPPORTED, format->where, "the cache format '%.64s' is unsupported in this version",
+                    format->name);
+        hint_formats(f);
+        return false;
+    }
+    p->quant = o;
+    return !group || constant_integer(f, group, clause_names(f, p, CLAUSE_KV), 1, MODULE_MAX_DIM,
+                                      "the number of elements that share a scale", &p->kv_group);
+}
+
+static bool unknown_policy(frontend *f, const option *o)
+{
+    diag_report(f->diags, DIAG_ID_UNSUPPORTED, o->where, "the cache policy '%.64s' is unsupported in this version", o->name);
+    diag_add_hint(f->diags, "there are derived (the default: exactly what the mask can still see), shared(LAYER) and k_is_v, "
+                            "quant(int8)");
+    return false;
+}
+
+static bool read_policy(frontend *f, source_pattern *p, const option *o)
+{
+    const bool shared = !strcmp(o->name, "shared"), k_is_v = !strcmp(o->name, "k_is_v"), quant = !strcmp(o->name, "quant");
+    if (!shared && !k_is_v && !quant && strcmp(o->name, "derived") != 0) return unknown_policy(f, o);
+    if ((shared && p->shared) || (k_is_v && p->k_is_v) || (quant && p->quant)) return mistake(f, o, "is said twice");
+    if (quant) return read_quant(f, p, o);
     if (!shared && o->value) return mistake(f, o, "takes no arguments");
     if (k_is_v) p->k_is_v = o;
     return !shared || read_shared(f, p, o);
@@ -51,6 +80,34 @@ static bool check_values(frontend *f, const source_pattern *p)
     return false;
 }
 
+static int64_t common_divisor(int64_t a, int64_t b)
+{
+    while (b) {
+        const int64_t rest = a % b;
+        a = b, b = rest;
+    }
+    return a;
+}
+
+/* A group that is the whole row is none. */
+static bool check_group(frontend *f, source_pattern *p)
+{
+    const int64_t dim = p->sizes.value[CONSTANT_DIM], dim_v = p->sizes.value[CONSTANT_DIM_V], group = p->kv_group;
+    if (group && group == dim && group == dim_v) p->kv_group = 0;
+    if (!p->kv_group || (group % KV_GROUP_STEP == 0 && dim % group == 0 && dim_v % group == 0)) return true;
+    diag_report(f->diags, DIAG_ID_RANGE, p->quant->where,
+                "groups of %lld elements: they must be multiples of %d that divide dim (%lld) and dim_v (%lld)",
+                (long long)group, KV_GROUP_STEP, (long long)dim, (long long)dim_v);
+    int64_t best = 0;
+    for (int64_t g = KV_GROUP_STEP, all = common_divisor(dim, dim_v); g <= all; g += KV_GROUP_STEP)
+        if (all % g == 0 && (!best || g <= group)) best = g;
+    if (best)
+        diag_add_hint(f->diags, "kv quant(int8, %lld); or without groups: kv quant(int8);", (long long)best);
+    else
+        diag_add_hint(f->diags, "kv quant(int8); has a scale for each row");
+    return false;
+}
+
 bool read_policies(frontend *f, source_pattern *p)
 {
     const decl *d = p->clause[CLAUSE_KV];
@@ -62,7 +119,7 @@ bool read_policies(frontend *f, source_pattern *p)
         else
             good &= read_policy(f, p, o);
     }
-    return good && check_values(f, p);
+    return good && check_values(f, p) && check_group(f, p);
 }
 
 /* ---- whose keys they are ---------------------------------------------------------------------------------------- */
@@ -101,6 +158,12 @@ static bool check_owner(frontend *f, const source_pattern *p, const source_patte
     return false;
 }
 
+static const char *format_text(const frontend *f, const source_pattern *p)
+{
+    if (!p->quant) return "as they are given";
+    return p->kv_group ? arena_printf(f->arena, "as quant(int8, %lld)", (long long)p->kv_group) : "as quant(int8)";
+}
+
 static const char *difference(frontend *f, const source_pattern *p, const source_pattern *owner)
 {
     static const struct {
@@ -115,6 +178,8 @@ static const char *difference(frontend *f, const source_pattern *p, const source
     if (p->type != owner->type)
         return arena_printf(f->arena, "dtype %s, not %s", dtype_name(owner->type), dtype_name(p->type));
     if (!p->k_is_v != !owner->k_is_v) return owner->k_is_v ? "no values beside its keys (k_is_v)" : "values of its own";
+    if (!p->quant != !owner->quant || p->kv_group != owner->kv_group)
+        return arena_printf(f->arena, "keys that are stored %s, not %s", format_text(f, owner), format_text(f, p));
     return NULL;
 }
 
@@ -124,7 +189,7 @@ static bool check_likeness(frontend *f, const source_pattern *p, const source_pa
     if (!differs) return true;
     diag_report(f->diags, DIAG_ID_SCHEDULE, p->shared->where, "layer %u has %s", p->kv_layer, differs);
     diag_add_note(f->diags, owner->decl->name_where, "its pattern is '%s'", owner->decl->name);
-    diag_add_hint(f->diags, "who reads another layer's keys has its KV heads, dim, dim_v, dtype and k_is_v; query "
+    diag_add_hint(f->diags, "who reads another layer's keys has its KV heads, dim, dim_v, dtype, k_is_v and quant; query "
                             "heads and mask may differ");
     return false;
 }

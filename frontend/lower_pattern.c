@@ -175,6 +175,7 @@ bool lower_pattern(frontend *f, source_pattern *p)
     good &= lower_row(f, p, x);
     good &= read_policies(f, p) && limited;
     x->kv_shared = p->shared, x->kv_layer = p->kv_layer, x->k_is_v = p->k_is_v;
+    x->shape.kv = p->quant ? KV_INT8 : KV_AS_GIVEN, x->shape.kv_group = p->kv_group;
     f->now = NULL;
     if (!good || !x->mask || !x->scale || f->diags->errors) return false;
     analyse(f, p, x);

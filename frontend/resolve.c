@@ -167,12 +167,19 @@ static void walk_node(resolver *r, const scope *names, const decl *inside, const
     for (const node *k = n->kids.first; k; k = k->next) walk_node(r, names, inside, k);
 }
 
+/* `int8` of kv quant(int8) is no name of anything. */
+static bool is_kv_format(const decl *d, const option *o, const node *n)
+{
+    return d->clause == CLAUSE_KV && !strcmp(o->name, "quant") && n == o->value && n->kind == NODE_NAME;
+}
+
 static void walk_clause(resolver *r, const scope *names, const decl *d)
 {
     if (!d) return;
     for (const node *n = d->values.first; n; n = n->next) walk_node(r, names, NULL, n);
     for (const option *o = d->options; o; o = o->next)
-        for (const node *n = o->value; n; n = n->next) walk_node(r, names, NULL, n);
+        for (const node *n = o->value; n; n = n->next)
+            if (!is_kv_format(d, o, n)) walk_node(r, names, NULL, n);
 }
 
 static void walk_plan(resolver *r, const scope *names, const plan *p)

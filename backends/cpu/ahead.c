@@ -36,11 +36,18 @@ static void list_queries(kgen *x)
     loop_end(g, &l, c64(g, 1), c64(g, x->lanes));
 }
 
+/* Rows that see nothing have no segments, of which the last one says where the next keys are, and no wide piece that would ask. */
 void ahead_open(kgen *x, const segment *s)
 {
+    gen *g = x->g;
+    Block some = block(g), done = block(g);
+    branch(g, less(g, c64(g, 0), item_field(x, ITEM_segments)), some, done);
+    go(g, some);
     list_keys(x, s);
     list_queries(x);
-    store(x->g, c64(x->g, 0), counter(x), 8);
+    store(g, c64(g, 0), counter(x), 8);
+    jump(g, done);
+    go(g, done);
 }
 
 Val ahead_group(kgen *x, uint32_t rows, Val otherwise)

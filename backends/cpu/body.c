@@ -88,7 +88,7 @@ static bool fetches(const piece *p, uint32_t step)
 static Val fetch_from(kgen *x, const piece *p, Val group)
 {
     gen *g = x->g;
-    if (x->half && !x->dot) return ahead_group(x, p->keys, NULL);
+    if (x->convert && !x->dot) return ahead_group(x, p->keys, NULL);
     return ahead_group(x, p->keys, at(g, g->ptr, ws_at(x, x->dot ? x->pair_ptr : x->value_ptr), group));
 }
 
@@ -96,7 +96,7 @@ static void fetch(kgen *x, const piece *p, Val rows, Val d, uint32_t step)
 {
     gen *g = x->g;
     Val key = LLVMBuildAnd(g->b, LLVMBuildUDiv(g->b, d, c64(g, step), ""), c64(g, p->keys - 1), "");
-    Val line = LLVMBuildAnd(g->b, mul(g, d, c64(g, rows_word_size(x))), c64(g, -64), "");
+    Val line = LLVMBuildAnd(g->b, mul(g, d, c64(g, x->quant ? 1 : rows_word_size(x))), c64(g, -64), "");
     prefetch(g, byte_at(g, load(g, g->ptr, at(g, g->ptr, rows, key), 8), line), 2);
 }
 
@@ -371,7 +371,7 @@ static void output(kgen *x, const piece *p)
 {
     gen *g = x->g;
     loop l;
-    if (p->nv > p->pv_vectors && !x->half) pack_values(x, p);
+    if (p->nv > p->pv_vectors && !x->convert) pack_values(x, p);
     if (in_pairs(x, p)) keys_pair_values(x, p->n);
     int64_t tail = x->dim_v % p->dims, whole = x->dim_v - tail;
     if (whole) {

@@ -17,14 +17,14 @@ static const cpu_target targets[TARGET_COUNT] = {
     [TARGET_CPU_AVX2] = {.suffix = "avx2", .cpu = "x86-64-v3", .isa = ATTN_ISA_AVX2, .fma = true, .round = true, .half = true},
     [TARGET_CPU_AVX512] = {.suffix = "avx512", .cpu = "x86-64-v4", .isa = ATTN_ISA_AVX512, .fma = true, .scalef = true, .masked = true,
                            .round = true, .half = true},
-    [TARGET_CPU_AVX512BF16] = {.suffix = "avx512bf16", .cpu = "x86-64-v4", .features = "+avx512bf16", .isa = ATTN_ISA_AVX512BF16,
-                               .fma = true, .scalef = true, .masked = true, .round = true, .half = true, .dot_bf16 = true},
+    [TARGET_CPU_AVX512BF16] = {.suffix = "avx512bf16", .cpu = "x86-64-v4", .features = "+avx512bf16,+avx512vnni", .isa = ATTN_ISA_AVX512BF16,
+                               .fma = true, .scalef = true, .masked = true, .round = true, .half = true, .dot_bf16 = true, .dot_int8 = true},
 };
 
 target_id backend_cpu_native(void)
 {
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl")) return TARGET_CPU_AVX512BF16;
+    if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vl")) return TARGET_CPU_AVX512BF16;
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512vl"))
         return TARGET_CPU_AVX512;

@@ -18,13 +18,14 @@ void few_lay_out(kgen *x)
 {
     const schedule *c = &x->k->schedule;
     uint64_t lanes = c->few_lanes + x->vector, keys = FEW_BLOCK + FEW_TILE_KEYS + x->vector;
-    x->fetch_keys = rows_ahead(x, (uint64_t)x->words * rows_word_size(x));
+    x->fetch_keys = rows_ahead(x, (uint64_t)keys_row_bytes(x, false));
     x->few_queries = ws_take(x, lanes * few_row(x, x->words) * 4);
     x->few_out = ws_take(x, lanes * few_row(x, x->dim_v) * 4);
     x->few_scale = ws_take(x, lanes * 4);
     x->few_scores = ws_take(x, keys * x->vector * 4);
     x->few_seen = ws_take(x, keys * x->vector * 4);
     x->few_factor = ws_take(x, lanes * 4);
+    int8_lay_out(x);
     x->few_runs = ws_take(x, 2 * FEW_BLOCK * RUN_WORDS * 8);
     x->few_order = ws_take(x, (2 * FEW_BLOCK + x->fetch_keys + FEW_TILE_KEYS + 2 * order_vector(x)) * 8);
 }
@@ -74,6 +75,7 @@ static void load_queries(kgen *x)
     }
     if (whole < x->words) load_query(x, from, to, c64(g, whole), true, factor);
     loop_end(g, &lr, c64(g, 1), round_up(g, x->in_use, x->k->schedule.few_rows));
+    if (x->digits) int8_load_queries(x);
 }
 
 static void clear_out(kgen *x)

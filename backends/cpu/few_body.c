@@ -12,6 +12,10 @@
  * few_write_*() are the bodies of functions (shared.c); few_attend() is written into the kernel, and calls them. */
 #include "backends/cpu/kernel_gen.h"
 
+/* Bytes of a word of K, of an element of V, as they are stored. */
+static unsigned key_size(const kgen *x) { return x->quant ? 1 : rows_word_size(x); }
+static unsigned value_size(const kgen *x) { return x->quant ? 1 : x->half ? 2 : 4; }
+
 uint32_t few_sums(const kgen *x) { return x->k->schedule.few_rows * x->k->schedule.few_keys; }
 
 static uint32_t vectors_of(const kgen *x, int64_t words) { return (uint32_t)((words + x->vector - 1) / x->vector); }
@@ -43,11 +47,25 @@ Val few_only_new(kgen *x, Val v, int64_t words)
     return LLVMBuildBitCast(g->b, LLVMBuildAnd(g->b, LLVMBuildBitCast(g->b, v, bits, ""), LLVMConstVector(mask, W), ""), x->vf, "");
 }
 
-static Val load_value(kgen *x, Val p, uint32_t n)
+/* Where groups of elements have a scale each, elements take it at once. */
+static Val scaled(kgen *x, Val v, Val row, Val d, bool values)
 {
-    gen *g = x->g;
-    if (!x->half) return load(g, vector_of(g->f32, n), p, 4);
-    return half_to_float(g, load(g, vector_of(g->i16, n), p, 2), x->k->shape.type);
+    if (!x->quant || keys_fold_scales(x)) return v;
+    return LLVMBuildFMul(x->g->b, v, splat(x->g, keys_row_scale(x, row, d, values), x->vector), "");
+}
+
+/* Vector d of a row of V. */
+static Val load_value(kgen *x, Val row, Val d, bool tail)
+{
+    return scaled(x, few_load(x, row, d, tail, x->dim_v, keys_row_elements, value_size(x)), row, d, true);
+}
+
+/* Vector d of a row of K, in words as queries have them. */
+static Val load_key(kgen *x, Val row, Val d, bool tail)
+{
+    Val v = few_load(x, row, d, tail, x->words, x->quant ? keys_row_elements : rows_load_words, key_size(x));
+    if (tail) v = few_only_new(x, v, x->words);
+    return scaled(x, v, row, d, false);
 }
 
 /* ---- runs of keys --------------------------------------------------------------------------------------------------------------------- */
@@ -75,6 +93,17 @@ static void each_run(kgen *x, const few_piece *p, Val first, run_fn *f, void *ct
 }
 
 static Val row_of(kgen *x, const run *r, Val key) { return byte_at(x->g, r->field[RUN_row], mul(x->g, key, r->field[RUN_stride])); }
+
+/* The same n rows of int8 from their first on: they lie one behind the other and share lines. Where a page ends in between, other lines
+ * are asked for; that costs no more than time. */
+static void fetch_dense(kgen *x, Val place, uint32_t n, int64_t bytes)
+{
+    gen *g = x->g;
+    for (uint32_t part = 2; part; part--) {
+        Val entry = at(g, g->ptr, ws_at(x, x->few_order), add(g, place, c64(g, x->fetch_keys / part))), row = load(g, g->ptr, entry, 8);
+        for (int64_t line = 0; line < n * bytes; line += 64) prefetch(g, byte_at(g, row, c64(g, line)), 1);
+    }
+}
 
 /* Asks for `bytes` of each of the n rows that are read some rows after those from `place` of the order on. The nearer ones first: they are
  * those that were dropped when they were the farther ones. Written out: as a loop over rows it loses a tenth. */
@@ -162,8 +191,9 @@ static Val add_pairs(kgen *x, Val a, Val b, uint32_t unit, uint32_t reach)
         even[e] = c32(g, from);
         odd[e] = c32(g, from + unit);
     }
-    return LLVMBuildFAdd(g->b, LLVMBuildShuffleVector(g->b, a, b, LLVMConstVector(even, W), ""),
-                         LLVMBuildShuffleVector(g->b, a, b, LLVMConstVector(odd, W), ""), "");
+    Val left = LLVMBuildShuffleVector(g->b, a, b, LLVMConstVector(even, W), "");
+    Val right = LLVMBuildShuffleVector(g->b, a, b, LLVMConstVector(odd, W), "");
+    return LLVMTypeOf(a) == x->vf ? LLVMBuildFAdd(g->b, left, right, "") : LLVMBuildAdd(g->b, left, right, "");
 }
 
 /* A vector whose lane i is the sum of v[i]'s lanes, for n sums, 4 or more. */
@@ -185,10 +215,7 @@ static void add_products(kgen *x, const few_piece *p, const tile *t, const keys_
 {
     gen *g = x->g;
     Val key[16];
-    for (uint32_t j = 0; j < k->n; j++) {
-        key[j] = few_load(x, k->row[j], d, tail, x->words, rows_load_words, rows_word_size(x));
-        if (tail) key[j] = few_only_new(x, key[j], x->words);
-    }
+    for (uint32_t j = 0; j < k->n; j++) key[j] = load_key(x, k->row[j], d, tail);
     for (uint32_t i = 0; i < t->rows; i++) {
         Val q = load(g, x->vf, few_panel_at(x, x->few_queries, lane_row(x, p, t, i), x->words, d), x->vector * 4);
         for (uint32_t j = 0; j < k->n; j++) sum[j * t->rows + i] = body_product(x, key[j], q, sum[j * t->rows + i]);
@@ -199,7 +226,7 @@ static void products(kgen *x, const few_piece *p, const tile *t, const keys_at *
 {
     gen *g = x->g;
     loop l;
-    uint32_t W = x->vector, step = W * rows_word_size(x) < 64 ? 64 / rows_word_size(x) : W; /* a line */
+    uint32_t W = x->vector, size = key_size(x), step = W * size < 64 ? 64 / size : W; /* a line */
     int64_t lines = x->words / step * step, whole = x->words / W * W;
     for (uint32_t i = 0; i < t->rows * k->n; i++) sum[i] = LLVMConstNull(x->vf);
     if (lines) {
@@ -271,6 +298,25 @@ static Val score_factor(kgen *x, const few_piece *p, const tile *t)
     return LLVMBuildShuffleVector(g->b, rows, LLVMGetPoison(LLVMTypeOf(rows)), LLVMConstVector(pick, x->vector), "");
 }
 
+/* The scales of the keys that a vector of sums belongs to, from sum `first` of the tile on. */
+static Val scales_of(kgen *x, const tile *t, const keys_at *k, uint32_t first)
+{
+    gen *g = x->g;
+    Val some = LLVMGetPoison(x->vf), pick[16];
+    uint32_t from = first / t->rows, n = k->n - from < x->vector / t->rows ? k->n - from : x->vector / t->rows;
+    for (uint32_t i = 0; i < n; i++)
+        some = LLVMBuildInsertElement(g->b, some, keys_row_scale(x, k->row[from + i], c64(g, 0), false), c32(g, i), "");
+    for (uint32_t i = 0; i < x->vector; i++) pick[i] = c32(g, i / t->rows % n);
+    return LLVMBuildShuffleVector(g->b, some, LLVMGetPoison(x->vf), LLVMConstVector(pick, x->vector), "");
+}
+
+/* Sums from `first` of the tile on, added up, as scores. */
+static Val scores_of(kgen *x, const few_piece *p, const tile *t, const keys_at *k, uint32_t first, Val v)
+{
+    if (x->digits) v = int8_scores(x, lane_row(x, p, t, 0), t->rows, v);
+    return keys_fold_scales(x) ? LLVMBuildFMul(x->g->b, v, scales_of(x, t, k, first), "") : v;
+}
+
 /* Rows behind the run's last repeat it: their scores are overwritten by the next run's, or are not read. */
 static void score_keys(kgen *x, const few_piece *p, const tile *t, const run *r, Val key, uint32_t n)
 {
@@ -278,11 +324,13 @@ static void score_keys(kgen *x, const few_piece *p, const tile *t, const run *r,
     Val sum[MAX_CARRIED], last = sub(g, r->field[RUN_keys], c64(g, 1)), slot = add(g, r->slot, key), factor = score_factor(x, p, t);
     keys_at k = {.n = n};
     uint32_t sums = n * t->rows, W = x->vector;
-    fetch(x, slot, n, c64(g, 0), x->words * rows_word_size(x));
+    if (x->quant) fetch_dense(x, slot, n, keys_row_bytes(x, false));
+    else fetch(x, slot, n, c64(g, 0), keys_row_bytes(x, false));
     for (uint32_t j = 0; j < n; j++) k.row[j] = row_of(x, r, j ? smin(g, add(g, key, c64(g, j)), last) : key);
-    products(x, p, t, &k, sum);
+    if (x->digits) int8_products(x, lane_row(x, p, t, 0), t->rows, k.row, n, sum);
+    else products(x, p, t, &k, sum);
     for (uint32_t first = 0; first < sums; first += W) {
-        Val v = add_across(x, sum + first, sums < W ? sums : W);
+        Val v = scores_of(x, p, t, &k, first, add_across(x, sum + first, sums < W ? sums : W));
         if (factor) v = LLVMBuildFMul(g->b, v, factor, "");
         store_scores(x, p, t, v, sums < W ? sums : W, add(g, slot, c64(g, first / t->rows)));
     }
@@ -363,7 +411,41 @@ static Val seen_value(kgen *x, Val v, Val slot, Val row)
     return LLVMBuildBitCast(g->b, LLVMBuildAnd(g->b, LLVMBuildBitCast(g->b, v, bits, ""), seen, ""), x->vf, "");
 }
 
-static unsigned value_size(const kgen *x) { return x->half ? 2 : 4; }
+/* The weights of keys begin .. end - 1 of a step, n lanes of each, take the scales of their values. Who does not see a key keeps 0,
+ * whatever its scale is; elements are numbers always, so that they need no mask any more. */
+static void scale_weights(kgen *x, const few_piece *p, const output *o, uint32_t n)
+{
+    gen *g = x->g;
+    loop l;
+    Type floats = vector_of(g->f32, n), bits = vector_of(g->i32, n);
+    Val zero = c64(g, 0), key = loop_begin(g, &l, o->begin, NULL, 0), slot = add(g, o->r->slot, key), to = few_score_at(x, p, slot, zero);
+    Val scale = keys_row_scale(x, row_of(x, o->r, key), zero, true);
+    Val w = LLVMBuildFMul(g->b, load(g, floats, to, n * 4), splat(g, scale, n), "");
+    if (o->masked) {
+        Val seen = load(g, bits, few_seen_at(x, slot, zero), n * 4);
+        w = LLVMBuildBitCast(g->b, LLVMBuildAnd(g->b, LLVMBuildBitCast(g->b, w, bits, ""), seen, ""), floats, "");
+    }
+    store(g, w, to, n * 4);
+    loop_end(g, &l, c64(g, 1), o->end);
+}
+
+static void fold_scales(kgen *x, const few_piece *p, const output *o)
+{
+    gen *g = x->g;
+    if (!few_packs(x) || o->masked) {
+        scale_weights(x, p, o, x->vector);
+        return;
+    }
+    Block packed = block(g), spread = block(g), done = block(g);
+    branch(g, few_is_packed(x, p), packed, spread);
+    go(g, packed);
+    scale_weights(x, p, o, x->k->schedule.few_rows);
+    jump(g, done);
+    go(g, spread);
+    scale_weights(x, p, o, x->vector);
+    jump(g, done);
+    go(g, done);
+}
 
 /* The values of a key, a vector for each of n from d. */
 static void one_key(kgen *x, const few_piece *p, const output *o, Val key, Val d, uint32_t n, bool tail, Val *v)
@@ -371,8 +453,8 @@ static void one_key(kgen *x, const few_piece *p, const output *o, Val key, Val d
     gen *g = x->g;
     uint32_t W = x->vector, size = value_size(x);
     Val row = row_of(x, o->r, key);
-    fetch(x, add(g, p->n, add(g, o->r->slot, key)), 1, mul(g, d, c64(g, size)), n * W * size);
-    for (uint32_t j = 0; j < n; j++) v[j] = few_load(x, row, add(g, d, c64(g, j * W)), tail && j + 1 == n, x->dim_v, load_value, size);
+    if (!x->quant) fetch(x, add(g, p->n, add(g, o->r->slot, key)), 1, mul(g, d, c64(g, size)), n * W * size);
+    for (uint32_t j = 0; j < n; j++) v[j] = load_value(x, row, add(g, d, c64(g, j * W)), tail && j + 1 == n);
 }
 
 /* bf16 in the lower half of words that pass for floats. */
@@ -436,7 +518,7 @@ static void output_dims(kgen *x, const few_piece *p, const tile *t, const output
     for (uint32_t i = 0; i < t->rows; i++) {
         Val lane = add(g, t->row, c64(g, i)), weight = splat(g, load(g, g->f32, few_score_at(x, p, slot, lane), 4), W);
         for (uint32_t j = 0; j < n; j++) {
-            Val *to = &sum[i * n + j], vj = o->masked ? seen_value(x, v[j], slot, lane) : v[j];
+            Val *to = &sum[i * n + j], vj = o->masked && !keys_fold_scales(x) ? seen_value(x, v[j], slot, lane) : v[j];
             *to = o->r ? fmadd(g, weight, vj, *to) : body_product(x, vj, weight, *to);
         }
     }
@@ -478,7 +560,9 @@ static void add_run(kgen *x, const few_piece *p, const run *r, void *ctx)
     output o = {.r = r, .masked = *(const bool *)ctx};
     o.begin = loop_begin(g, &l, c64(g, 0), NULL, 0);
     o.end = smin(g, add(g, o.begin, c64(g, FEW_OUTPUT_KEYS)), r->field[RUN_keys]);
-    if (o.masked) each_row(x, p, &o); /* values are cut for each row: tiles of rows would share only the load */
+    if (x->quant) fetch_dense(x, add(g, p->n, add(g, r->slot, o.begin)), FEW_OUTPUT_KEYS, keys_row_bytes(x, true));
+    if (keys_fold_scales(x)) fold_scales(x, p, &o);
+    if (o.masked && !keys_fold_scales(x)) each_row(x, p, &o); /* values are cut for each row: tiles of rows would share only the load */
     else each_tile(x, p, output_tile, &o);
     loop_end(g, &l, c64(g, FEW_OUTPUT_KEYS), r->field[RUN_keys]);
 }

@@ -14,6 +14,7 @@
  *     few.c          items with few rows (decoding): queries, rows ahead, O
  *     few_body.c     their blocks of keys: the same phases, with dims as lanes
  *     few_weights.c  softmax in them
+ *     few_int8.c     their products of int8 keys, in integers
  *     shared.c       the functions of kernels that depend on shapes only
  *     workspace.c    how these reach scratch memory, arguments and item
  *     values.c       which parts of the expressions are computed once per item, row, key or element
@@ -38,7 +39,7 @@ typedef struct cpu_target {
     const char *cpu, *features; /* LLVM's; features may be NULL */
     uint32_t isa;               /* attn_isa */
     bool fma, scalef, masked, round, half; /* instructions: fused multiply-add; vscalefps; masked arithmetic; vroundps; f16 conversion */
-    bool dot_bf16;
+    bool dot_bf16, dot_int8;
 } cpu_target;
 
 /* An LLVM module and the words to write into it. */

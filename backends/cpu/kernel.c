@@ -34,7 +34,7 @@ static void lay_out(kgen *x)
     x->key_ptr = ws_take(x, keys * 8);
     x->value_ptr = ws_take(x, keys * 8);
     if (x->dot) x->pair_ptr = ws_take(x, keys * 8); /* value_ptr leads to the panel */
-    if (x->half && !x->dot) x->key_panel = ws_take(x, keys * (uint64_t)x->dim * 4);
+    if (x->convert && !x->dot) x->key_panel = ws_take(x, keys * (uint64_t)x->dim * 4);
     x->value_panel = ws_take(x, keys * x->value_stride * 4);
     x->value_pairs = x->value_panel; /* half as many rows; a block is placed as one or the other */
     x->ahead = ws_take(x, (uint64_t)ahead_rows(x) * 8);
@@ -196,9 +196,11 @@ static void prepare(kgen *x)
     x->block_keys = c->key_block;
     x->slack = c->narrow_keys > c->qk_keys ? c->narrow_keys : c->qk_keys;
     x->value_stride = odd_lines(x->dim_v);
-    x->dot = c->dot_bf16 && g->target->dot_bf16 && x->k->shape.type == DTYPE_BF16 && x->dim % 2 == 0;
-    x->words = x->dot ? x->dim / 2 : x->dim;
+    x->quant = x->k->shape.kv == KV_INT8;
     x->half = x->k->shape.type != DTYPE_F32;
+    x->convert = x->half || x->quant;
+    x->dot = c->dot_bf16 && g->target->dot_bf16 && x->k->shape.type == DTYPE_BF16 && !x->quant && x->dim % 2 == 0;
+    x->words = x->dot ? x->dim / 2 : x->dim;
     expr_variable(x->pool, VAR_Q), expr_variable(x->pool, VAR_H), expr_variable(x->pool, VAR_G), expr_variable(x->pool, VAR_LAYER);
     for (uint32_t a = 0; a < g->ir->symbols.attrs.n; a++) expr_attr(x->pool, a, ATTR_Q);
     x->n_exprs = expr_count(x->pool);

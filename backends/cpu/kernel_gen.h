@@ -18,7 +18,8 @@ typedef struct kgen {
     size_t n_exprs;
     int64_t dim, dim_v;
     uint32_t lanes, vector, vectors, block_keys, slack, value_stride; /* value_stride: floats from row to row of value_panel; slack: keys behind a block that register tiles may touch */
-    bool half, dot, wide_ints; /* half: K, V, Q are not f32; dot: bf16 is multiplied in pairs: K and Q as they are stored, wide pieces P and V too */
+    bool half, dot, wide_ints; /* half: Q, O (and K, V as they are given) are not f32; dot: bf16 is multiplied in pairs: K and Q as they are stored, wide pieces P and V too */
+    bool quant, convert;       /* quant: K and V are int8 with scales; convert: what K and V are stored as is not f32 */
     int64_t words;             /* of a query in `queries`: dims, or pairs of them */
     Type vf, lane_int; /* vectors of one register */
 
@@ -31,6 +32,8 @@ typedef struct kgen {
     uint64_t ahead, ahead_next;
     uint64_t q_ptr, o_ptr, lse_ptr, spare_row, lane_q, lane_h, lane_g, size;
     uint64_t few_queries, few_scale, few_scores, few_seen, few_factor, few_out, few_runs, few_order; /* of few.c */
+    bool digits; /* of few_int8.c: queries are multiplied by digits */
+    uint64_t digit[2], digit_step, digit_bias;
     uint32_t fetch_keys; /* rows of K and V that few.c fetches ahead */
     struct shared *shared; /* functions that other kinds of this shape use too */
     uint64_t *lane_attr;
@@ -50,7 +53,7 @@ typedef struct source { /* K or V */
     Val pages, offset, stride; /* page list; bytes from a page to this head's first row; from row to row */
     uint64_t table, panel;     /* in the workspace */
     int64_t dim, panel_stride;
-    bool convert;
+    bool convert, values;
 } source;
 
 typedef struct segment {
@@ -85,6 +88,10 @@ void keys_repeat_last(kgen *x, const segment *s, Val n0, Val n, Val padded);
 void keys_fetch_last(kgen *x, const segment *s, Val n); /* asks for the last rows of the tables */
 void keys_pair_values(kgen *x, Val n);      /* the rows of V in pair_ptr, two keys side by side, into value_pairs */
 Val keys_pair_at(kgen *x, Val pair, Val d); /* there: dim d of two keys, one word */
+int64_t keys_row_bytes(const kgen *x, bool values);        /* of a stored row */
+Val keys_row_elements(kgen *x, Val p, uint32_t n);         /* of stored K or V, as floats; of int8 the scale is still to come */
+bool keys_fold_scales(const kgen *x);                      /* a row has one scale: scores and weights take it, not elements */
+Val keys_row_scale(kgen *x, Val row, Val d, bool values);  /* of int8: the scale of element d */
 void keys_point_to_panels(kgen *x); /* once per item */
 
 /* ---- ahead.c ---- */
@@ -160,6 +167,14 @@ void few_write_packed(kgen *x);      /* peaks and weights where scores are packe
 void few_write_values(kgen *x);      /* O += P V */
 void few_write_seen_values(kgen *x); /* the same for the keys that a row sees */
 void few_attend(kgen *x, const few_piece *p);
+
+/* ---- few_int8.c: queries as two digits of 8 bits, multiplied with keys in integers ---- */
+void int8_lay_out(kgen *x);      /* decides it (x->digits), takes its part of the workspace */
+void int8_load_queries(kgen *x); /* the digits of the queries in the panel few_queries */
+/* Sums of n keys by the `rows` rows from `lane` on, each over the dims of its lanes; then what they are as scores, but for the keys' scales:
+ * sums holds vector / rows keys of whole sums. */
+void int8_products(kgen *x, Val lane, uint32_t rows, const Val *key, uint32_t n, Val *sum);
+Val int8_scores(kgen *x, Val lane, uint32_t rows, Val sums);
 
 /* ---- shared.c ---- */
 typedef enum {

@@ -18,8 +18,37 @@ segment keys_open(kgen *x)
     s.v = source_of(x, SEQ_v_pages, ARG_v_heads, ARG_v_token_stride, kv_head);
     s.k.table = x->key_ptr, s.k.panel = x->key_panel, s.k.dim = s.k.panel_stride = x->dim;
     s.v.table = x->value_ptr, s.v.panel = x->value_panel, s.v.dim = x->dim_v, s.v.panel_stride = x->value_stride;
-    s.k.convert = x->half && !x->dot, s.v.convert = x->half;
+    s.k.convert = x->convert && !x->dot, s.v.convert = x->convert, s.v.values = true;
     return s;
+}
+
+/* ---- what a row consists of -------------------------------------------------------------------------------------------------------- */
+
+static const pattern *pattern_of(const kgen *x) { return x->g->ir->patterns.at[x->k->pattern]; }
+
+/* Elements of the stored row: values that are keys lie in rows of keys. */
+static int64_t stored_elements(const kgen *x, bool values) { return values && !pattern_of(x)->k_is_v ? x->dim_v : x->dim; }
+
+int64_t keys_row_bytes(const kgen *x, bool values) { return kv_row_bytes(&x->k->shape, stored_elements(x, values)); }
+
+Val keys_row_elements(kgen *x, Val p, uint32_t n)
+{
+    gen *g = x->g;
+    if (x->quant) return LLVMBuildSIToFP(g->b, LLVMBuildSExt(g->b, load(g, vector_of(g->i8, n), p, 1), vector_of(g->i32, n), ""),
+                                         vector_of(g->f32, n), "");
+    if (!x->half) return load(g, vector_of(g->f32, n), p, 4);
+    return half_to_float(g, load(g, vector_of(g->i16, n), p, 2), x->k->shape.type);
+}
+
+bool keys_fold_scales(const kgen *x) { return x->quant && !x->k->shape.kv_group; }
+
+Val keys_row_scale(kgen *x, Val row, Val d, bool values)
+{
+    gen *g = x->g;
+    const int64_t n = stored_elements(x, values), group = x->k->shape.kv_group;
+    Val scales = byte_at(g, row, c64(g, n));
+    if (group) scales = at(g, g->f32, scales, LLVMBuildUDiv(g->b, d, c64(g, group), ""));
+    return load(g, g->f32, scales, 1);
 }
 
 static void convert_row(kgen *x, const source *s, Val from, Val slot)
@@ -33,8 +62,9 @@ static void convert_row(kgen *x, const source *s, Val from, Val slot)
         int64_t begin = tail ? whole : 0, end = tail ? s->dim : whole;
         if (begin == end) continue;
         Val d = loop_begin(g, &l, c64(g, begin), NULL, 0);
-        Val v = load(g, vector_of(g->i16, n), at(g, g->i16, from, d), 2);
-        store(g, half_to_float(g, v, x->k->shape.type), at(g, g->f32, to, d), 4);
+        Val v = keys_row_elements(x, byte_at(g, from, mul(g, d, c64(g, x->quant ? 1 : 2))), n);
+        if (x->quant) v = LLVMBuildFMul(g->b, v, splat(g, keys_row_scale(x, from, d, s->values), n), "");
+        store(g, v, at(g, g->f32, to, d), 4);
         loop_end(g, &l, c64(g, n), c64(g, end));
     }
 }
@@ -157,7 +187,7 @@ void keys_point_to_panels(kgen *x)
 {
     gen *g = x->g;
     loop l;
-    if (!x->half) return;
+    if (!x->convert) return;
     Val i = loop_begin(g, &l, c64(g, 0), NULL, 0);
     if (!x->dot)
         store(g, at(g, g->f32, ws_at(x, x->key_panel), mul(g, i, c64(g, x->dim))), at(g, g->ptr, ws_at(x, x->key_ptr), i), 8);

@@ -89,6 +89,7 @@ static Val kind_desc(gen *g, const kind_code *c, const kernel_code *kernels, siz
     Val *list = ARENA_ARRAY(g->arena, Val, n_variants);
     for (size_t i = 0; i < n_variants; i++) list[i] = kernel_desc(g, &kernels[i * n_kinds + kind]);
     _Static_assert((int)DTYPE_F32 == ATTN_F32 && (int)DTYPE_F16 == ATTN_F16 && (int)DTYPE_BF16 == ATTN_BF16, "one order of types");
+    _Static_assert((int)KV_AS_GIVEN == ATTN_KV_AS_GIVEN && (int)KV_INT8 == ATTN_KV_INT8, "one order of formats");
     Val f[] = {NULL,
                u32(g, c->flags),
                text_of(g, k->name),
@@ -110,7 +111,9 @@ static Val kind_desc(gen *g, const kind_code *c, const kernel_code *kernels, siz
                u32(g, p->kv_layer),
                u32(g, groups.n),
                groups_list(g, &groups, k->shape.kv_heads),
-               u64(g, (uint64_t)p->max_len)};
+               u64(g, (uint64_t)p->max_len),
+               u32(g, k->shape.kv),
+               u32(g, (uint64_t)k->shape.kv_group)};
     return record(g, f, ATTNC_COUNT(f), sizeof(attn_kind_desc), "kind");
 }
 

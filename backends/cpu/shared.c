@@ -35,6 +35,7 @@ struct shared {
     const schedule *schedule;
     shape shape;
     bool dot, scaled, wide_ints;
+    int64_t value_row; /* bytes of a quantised row of V: its scales stand at the end */
     uint64_t last; /* of the workspace's places that they reach */
     Val fn[SHARED_COUNT];
     shared *next;
@@ -49,13 +50,17 @@ static bool same_schedule(const schedule *a, const schedule *b)
 
 static bool same_shape(const shape *a, const shape *b)
 {
-    return a->type == b->type && a->dim == b->dim && a->dim_v == b->dim_v && a->q_heads / a->kv_heads == b->q_heads / b->kv_heads;
+    return a->type == b->type && a->dim == b->dim && a->dim_v == b->dim_v && a->q_heads / a->kv_heads == b->q_heads / b->kv_heads &&
+           a->kv == b->kv && a->kv_group == b->kv_group;
 }
+
+/* Values that are keys lie in longer rows. */
+static int64_t value_row(const kgen *x) { return x->quant ? keys_row_bytes(x, true) : 0; }
 
 static bool fits(const shared *s, const kgen *x)
 {
     return s->target == x->g->target && same_schedule(s->schedule, &x->k->schedule) && same_shape(&s->shape, &x->k->shape) && s->dot == x->dot &&
-           s->scaled == (x->load_q->e != 0) && s->wide_ints == x->wide_ints;
+           s->scaled == (x->load_q->e != 0) && s->wide_ints == x->wide_ints && s->value_row == value_row(x);
 }
 
 static uint64_t last_place(const kgen *x)
@@ -74,16 +79,25 @@ shared *shared_of(kgen *x)
         }
     shared *s = ARENA_ARRAY(g->arena, shared, 1);
     *s = (shared){.target = g->target, .schedule = &x->k->schedule, .shape = x->k->shape, .dot = x->dot, .scaled = x->load_q->e != 0,
-                  .wide_ints = x->wide_ints, .last = last_place(x), .next = g->shapes};
+                  .wide_ints = x->wide_ints, .value_row = value_row(x), .last = last_place(x), .next = g->shapes};
     return g->shapes = s;
+}
+
+/* What Q and O are, and K and V where that is something else. */
+static const char *types_name(const kgen *x)
+{
+    const shape *s = &x->k->shape;
+    const char *given = dtype_name(s->type);
+    if (!x->quant) return given;
+    if (!s->kv_group) return arena_printf(x->g->arena, "%s_int8", given);
+    return arena_printf(x->g->arena, "%s_int8x%lld", given, (long long)s->kv_group);
 }
 
 static void begin(kgen *x, shared_id id)
 {
     gen *g = x->g;
-    const shape *s = &x->k->shape;
     Type p = g->ptr, i = g->i64, of_item[] = {p, p, p, i, i, i}, of_block[] = {p, i, i, i, i, i};
-    const char *name = arena_printf(g->arena, "%s_d%lld_%s_%s", dtype_name(s->type), (long long)s->dim, g->target->suffix, functions[id].name);
+    const char *name = arena_printf(g->arena, "%s_d%lld_%s_%s", types_name(x), (long long)x->dim, g->target->suffix, functions[id].name);
     if (functions[id].takes == OF_BLOCK) {
         x->ws = LLVMGetParam(add_function(g, name, g->none, of_block, 6), 0);
         x->args = x->item = x->seq = x->in_use = x->used = NULL;

@@ -27,6 +27,7 @@ typedef struct machine {
     const kernel *k;
     const interp_options *options;
     const interp_sequence *seq;
+    const double *keys, *values; /* of seq, as they are stored; values NULL where they are the keys */
     arena *scratch;
     VEC(op_program) programs;
     tile_value *value; /* per kvalue */
@@ -334,7 +335,7 @@ static void run_load_keys(machine *m, const kop *o)
 {
     const shape *s = &m->k->shape;
     int64_t dim = o->code == OP_LOAD_K ? s->dim : value_size(m);
-    const double *from = o->code == OP_LOAD_K || is_k_v(m) ? m->seq->k : m->seq->v;
+    const double *from = o->code == OP_LOAD_K || is_k_v(m) ? m->keys : m->values;
     m->value[o->result[0]].in = m->n_keys ? from + (m->key * s->kv_heads + m->kv_head) * dim : NULL;
 }
 
@@ -523,11 +524,24 @@ static void run_rows(machine *m, int64_t first_head, int64_t heads)
     }
 }
 
+/* What a cache rounds is rounded before anybody reads it. */
+static const double *stored(machine *m, const double *rows, int64_t dim)
+{
+    const shape *s = &m->k->shape;
+    const int64_t n = m->seq->n_keys * s->kv_heads;
+    if (s->kv == KV_AS_GIVEN || !rows) return rows;
+    double *to = ARENA_ARRAY(m->scratch, double, (size_t)(n * dim) + 1);
+    interp_store_rows(s, rows, n, dim, to);
+    return to;
+}
+
 static void run_sequence(machine *m, const interp_sequence *seq)
 {
     const shape *s = &m->k->shape;
     int64_t group = s->q_heads / s->kv_heads;
     m->seq = seq;
+    m->keys = stored(m, seq->k, s->dim);
+    m->values = is_k_v(m) ? NULL : stored(m, seq->v, s->dim_v);
     for (int64_t h = 0; h < s->q_heads; h += m->k->grouped ? group : 1) {
         m->kv_head = h / group;
         run_rows(m, h, m->k->grouped ? group : 1);

@@ -1,7 +1,7 @@
 /* interp.h - the oracle: runs a kernel at any stage of the pipeline in f64, by plain loops.
  *
- * Shares no code with passes or backends. Tensors are doubles (already rounded to the storage type by the caller when that
- * matters). Not fast: O(rows x keys x dim). */
+ * Shares no code with passes or backends. Tensors are doubles (already rounded to the dtype by the caller when that
+ * matters; what a cache rounds is rounded here). Not fast: O(rows x keys x dim). */
 #ifndef ATTNC_IR_INTERP_H
 #define ATTNC_IR_INTERP_H
 
@@ -25,6 +25,9 @@ typedef struct interp_options {
     uint32_t key_tile;           /* keys of a step; 0: all */
     uint32_t parts;              /* pieces the keys are cut into where the kernel is split; 0: 1 */
 } interp_options;
+
+/* What a KV cache gives back of rows of dim elements (docs/quant.md): rounded in f32, as the format says. */
+void interp_store_rows(const shape *s, const double *from, int64_t rows, int64_t dim, double *to);
 
 /* NULL, or a sentence in the module's arena. Scratch memory is malloc'ed and freed inside. */
 const char *interp_run(const kernel *k, interp_sequence *seqs, size_t n, const interp_options *options);

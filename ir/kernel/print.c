@@ -215,6 +215,19 @@ static void print_clause(const ir_module *m, const char *what, expr e, text *to)
     text_add(to, ";\n");
 }
 
+static void print_policies(const pattern *p, text *to)
+{
+    const char *before = "    kv ";
+    if (p->kv_shared) text_printf(to, "%sshared(%u)", before, (unsigned)p->kv_layer), before = ", ";
+    if (p->k_is_v) text_printf(to, "%sk_is_v", before), before = ", ";
+    if (p->shape.kv == KV_INT8) {
+        text_printf(to, "%squant(int8", before), before = ", ";
+        if (p->shape.kv_group) text_printf(to, ", %lld", (long long)p->shape.kv_group);
+        text_add(to, ")");
+    }
+    if (*before == ',') text_add(to, ";\n");
+}
+
 static void print_pattern(const ir_module *m, const pattern *p, text *to)
 {
     text_printf(to, "  pattern %s {\n    heads %lld / %lld; dim %lld; dim_v %lld; dtype %s;\n", p->name,
@@ -224,8 +237,7 @@ static void print_pattern(const ir_module *m, const pattern *p, text *to)
     print_clause(m, "scale", p->scale, to);
     for (uint32_t i = 0; i < p->n_scores; i++) print_clause(m, "score", p->scores[i], to);
     print_clause(m, "sink", p->sink, to);
-    if (p->kv_shared) text_printf(to, "    kv shared(%u)%s;\n", (unsigned)p->kv_layer, p->k_is_v ? ", k_is_v" : "");
-    if (!p->kv_shared && p->k_is_v) text_add(to, "    kv k_is_v;\n");
+    print_policies(p, to);
     if (p->max_len) text_printf(to, "    max_len %lld;\n", (long long)p->max_len);
     text_add(to, "  }\n");
 }

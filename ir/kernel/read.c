@@ -216,19 +216,37 @@ static bool read_score(reader *r, pattern_draft *d)
     return true;
 }
 
-static bool read_policies(reader *r, pattern *p)
+static bool read_shared(reader *r, pattern *p)
 {
     int64_t layer;
-    p->kv_shared = lex_accept(&r->lex, "shared");
-    if (p->kv_shared) {
-        if (!lex_expect(&r->lex, "(") || !lex_integer(&r->lex, "a layer", 0, MODULE_MAX_LAYERS - 1, &layer) ||
-            !lex_expect(&r->lex, ")"))
+    p->kv_shared = true;
+    if (!lex_expect(&r->lex, "(") || !lex_integer(&r->lex, "a layer", 0, MODULE_MAX_LAYERS - 1, &layer) ||
+        !lex_expect(&r->lex, ")"))
+        return false;
+    p->kv_layer = (uint32_t)layer;
+    return true;
+}
+
+static bool read_format(reader *r, shape *s)
+{
+    s->kv = KV_INT8;
+    if (!lex_expect(&r->lex, "(") || !lex_expect(&r->lex, "int8")) return false;
+    if (lex_accept(&r->lex, ",") && !lex_integer(&r->lex, "a group", 1, MODULE_MAX_DIM, &s->kv_group)) return false;
+    return lex_expect(&r->lex, ")");
+}
+
+static bool read_policies(reader *r, pattern *p)
+{
+    do {
+        if (lex_accept(&r->lex, "shared")) {
+            if (!read_shared(r, p)) return false;
+        } else if (lex_accept(&r->lex, "k_is_v")) {
+            p->k_is_v = true;
+        } else if (!lex_expect(&r->lex, "quant") || !read_format(r, &p->shape)) {
             return false;
-        p->kv_layer = (uint32_t)layer;
-        if (!lex_accept(&r->lex, ",")) return true;
-    }
-    p->k_is_v = true;
-    return lex_expect(&r->lex, "k_is_v");
+        }
+    } while (lex_accept(&r->lex, ","));
+    return true;
 }
 
 static bool read_clause(reader *r, pattern_draft *d)

@@ -351,7 +351,7 @@ static const char *ranges_error(const kernel *k)
 
 static bool fits(uint32_t sums, uint32_t vectors, uint32_t registers) { return sums + vectors + 1 <= registers; }
 
-const char *schedule_verify(const schedule *s, dtype type)
+const char *schedule_verify(const schedule *s, const shape *of)
 {
     enum { MOST = 4096, MOST_VECTORS = 16, MOST_SUMS = 32, MOST_FEW_ROWS = 8 };
     const uint32_t all[] = {
@@ -384,7 +384,7 @@ const char *schedule_verify(const schedule *s, dtype type)
     if (s->few_rows > MOST_FEW_ROWS) return "a tile of few rows has more than 8";
     if (!fits(s->few_rows * s->few_keys, s->few_keys, t->registers) || s->few_rows > s->vector || s->few_lanes > s->lanes)
         return "a register tile of few rows does not fit the target's registers or vectors";
-    if (s->dot_bf16 && (!t->dot_bf16 || type != DTYPE_BF16))
+    if (s->dot_bf16 && (!t->dot_bf16 || of->type != DTYPE_BF16 || of->kv != KV_AS_GIVEN))
         return "dot_bf16 needs a target that has it and bf16 storage";
     return NULL;
 }
@@ -403,7 +403,7 @@ static bool has_init(const kernel *k)
 static bool same_shape(const shape *a, const shape *b)
 {
     return a->q_heads == b->q_heads && a->kv_heads == b->kv_heads && a->dim == b->dim && a->dim_v == b->dim_v &&
-           a->type == b->type;
+           a->type == b->type && a->kv == b->kv && a->kv_group == b->kv_group;
 }
 
 static const char *head_error(const kernel *k)
@@ -414,7 +414,7 @@ static const char *head_error(const kernel *k)
     if ((k->split || k->grouped || k->base2 || k->ranges) && !has_init(k))
         return "base2, grouped, split and ranges need the online form (init)";
     const char *error = ranges_error(k);
-    return error ? error : schedule_verify(&k->schedule, k->shape.type);
+    return error ? error : schedule_verify(&k->schedule, &k->shape);
 }
 
 const char *kernel_verify(const kernel *k)
@@ -442,6 +442,9 @@ static const char *shape_error(const shape *s)
     if (s->q_heads % s->kv_heads) return "query heads must be a multiple of KV heads";
     if (s->dim < 1 || s->dim > MODULE_MAX_DIM || s->dim_v < 1 || s->dim_v > MODULE_MAX_DIM)
         return "dim is out of range";
+    if (s->kv_group && s->kv != KV_INT8) return "groups belong to quantised keys";
+    if (s->kv_group && (s->kv_group < 0 || s->kv_group % KV_GROUP_STEP || s->dim % s->kv_group || s->dim_v % s->kv_group))
+        return "groups must be multiples of 16 that divide dim and dim_v";
     return NULL;
 }
 
@@ -476,7 +479,7 @@ static const char *sharing_error(const ir_module *m, uint32_t layer)
         return arena_printf(m->arena, "layer %u reads the keys of layer %u, which has none of its own", (unsigned)layer,
                             (unsigned)p->kv_layer);
     if (a->kv_heads != b->kv_heads || a->dim != b->dim || a->dim_v != b->dim_v || a->type != b->type ||
-        p->k_is_v != owner->k_is_v)
+        p->k_is_v != owner->k_is_v || a->kv != b->kv || a->kv_group != b->kv_group)
         return arena_printf(m->arena, "layer %u reads the keys of layer %u, which have another shape", (unsigned)layer,
                             (unsigned)p->kv_layer);
     return NULL;

@@ -44,7 +44,7 @@ typedef struct schedule_row {
 } schedule_row;
 schedule_row schedule_row_find(target_id t, const shape *s);
 /* The target, and what follows from it and the storage type. */
-void schedule_fill_facts(schedule *s, target_id t, dtype type);
+void schedule_fill_facts(schedule *s, target_id t, const shape *of);
 
 /* lower-pattern makes a kernel for each pattern that has none; every other pass runs on every kernel. Without `passes`, kernels that
  * show a pass's result already are left alone (a text from the middle of the pipeline goes on from there). NULL, or a sentence about a wrong

@@ -53,12 +53,12 @@ static const struct table_row {
 #undef SCHEDULE
 };
 
-void schedule_fill_facts(schedule *s, target_id t, dtype type)
+void schedule_fill_facts(schedule *s, target_id t, const shape *of)
 {
     const target_facts *facts = target_get(t);
     s->target = t;
     s->vector = facts->vector;
-    s->dot_bf16 = facts->dot_bf16 && type == DTYPE_BF16;
+    s->dot_bf16 = facts->dot_bf16 && of->type == DTYPE_BF16 && of->kv == KV_AS_GIVEN;
 }
 
 schedule_row schedule_row_find(target_id t, const shape *s)
@@ -67,7 +67,7 @@ schedule_row schedule_row_find(target_id t, const shape *s)
         if (rows[i].row.sizes.target != t || !classes[rows[i].shapes].fits(s)) continue;
         schedule_row found = rows[i].row;
         found.shapes = classes[rows[i].shapes].words;
-        schedule_fill_facts(&found.sizes, t, s->type);
+        schedule_fill_facts(&found.sizes, t, s);
         return found;
     }
     ATTNC_BUG("a target without a schedule for any shape");
@@ -78,7 +78,7 @@ const char *pass_schedule(kernel *k, const pass_options *o)
     const schedule *given = o->given ? &o->given[k->pattern] : NULL;
     if (o->target >= TARGET_COUNT) return pass_refuse(k, PASS_schedule, "the target is unknown");
     k->schedule = given && given->lanes ? *given : schedule_row_find(o->target, &k->shape).sizes;
-    schedule_fill_facts(&k->schedule, o->target, k->shape.type);
-    const char *wrong = schedule_verify(&k->schedule, k->shape.type);
+    schedule_fill_facts(&k->schedule, o->target, &k->shape);
+    const char *wrong = schedule_verify(&k->schedule, &k->shape);
     return wrong ? pass_refuse(k, PASS_schedule, wrong) : NULL;
 }

@@ -1,4 +1,4 @@
-/* module.c - dtypes by name, and an empty module. */
+/* module.c - dtypes by name, sizes of stored rows, and an empty module. */
 #include "ir/pattern/module.h"
 
 #include <string.h>
@@ -15,6 +15,17 @@ bool dtype_parse(const char *name, size_t len, dtype *out)
             return true;
         }
     return false;
+}
+
+int64_t kv_row_bytes(const shape *s, int64_t dim)
+{
+    switch (s->kv) {
+    case KV_AS_GIVEN:
+        return dim * (s->type == DTYPE_F32 ? 4 : 2);
+    case KV_INT8:
+        return dim + dim / kv_group_of(s, dim) * 4;
+    }
+    ATTNC_UNREACHABLE();
 }
 
 ir_module *ir_module_create(arena *a, const char *name)

@@ -10,13 +10,25 @@ typedef enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16 } dtype;
 const char *dtype_name(dtype t); /* "f32" ... */
 bool dtype_parse(const char *name, size_t len, dtype *out);
 
-enum { MODULE_MAX_LAYERS = 65536, MODULE_MAX_HEADS = 4096, MODULE_MAX_DIM = 1024 };
+/* How a KV cache stores rows of keys and values. */
+typedef enum kv_format {
+    KV_AS_GIVEN, /* in the dtype */
+    KV_INT8      /* elements of 8 bits, then scales in f32 (docs/quant.md) */
+} kv_format;
+
+enum { MODULE_MAX_LAYERS = 65536, MODULE_MAX_HEADS = 4096, MODULE_MAX_DIM = 1024, KV_GROUP_STEP = 16 };
 
 typedef struct shape {
     int64_t q_heads, kv_heads; /* q_heads is a multiple of kv_heads; KV head of h is h * kv_heads / q_heads */
     int64_t dim, dim_v;
-    dtype type; /* storage of q, k, v; sums are f32 */
+    dtype type; /* of q, k, v as they are given; sums are f32 */
+    kv_format kv;
+    int64_t kv_group; /* KV_INT8: elements that share a scale, a multiple of KV_GROUP_STEP; 0: all of a row */
 } shape;
+
+/* Elements that share a scale in a row of so many. */
+static inline int64_t kv_group_of(const shape *s, int64_t dim) { return s->kv_group ? s->kv_group : dim; }
+int64_t kv_row_bytes(const shape *s, int64_t dim); /* of a stored row of dim elements */
 
 /* Meaning (semantics.md 0.2): s = scale * <q, k>; s = scores[i](s) in order; visible iff mask; softmax, with `sink` (0: none) as one
  * more term of the denominator; a row that sees nothing is 0. */

@@ -10,6 +10,7 @@
  *     cache_prefix.c  the tree of known prefixes: what enters it, what leaves it
  *     cache_hit.c     a sequence that begins with a known prefix
  *     cache_append.c  rows of K and V into pages
+ *     quantise.c      rows of K and V as int8
  *     cache_stats.c   counts, kept positions
  *     cache_bound.c   the most that can ever be held
  *     cache_check.c   the invariants
@@ -271,5 +272,9 @@ attn_status attni_plans_make(attn_cache *c, attn_error *err); /* for the sequenc
 
 /* ---- cache_append.c ---------------------------------------------------------------------------------------------- */
 void attni_append(attn_cache *c, uint32_t layer, const view *k, const view *v);
+
+/* ---- quantise.c -------------------------------------------------------------------------------------------------- */
+/* A row of dim elements of this attn_dtype as int8 with a scale for each `group` of them (attn_kv_format). */
+void attni_quantise_row(const char *from, uint32_t dtype, int64_t dim, int64_t group, char *to);
 
 #endif

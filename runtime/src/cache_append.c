@@ -7,10 +7,23 @@ typedef struct rows { /* of one KV head: into a page, from a tensor */
     char *to;
     const char *from;
     int64_t count, bytes, from_stride;
+    const attn_kind_desc *kind;
+    int64_t dim;
 } rows;
+
+static void quantise_rows(const rows *r)
+{
+    const int64_t group = r->kind->kv_group ? r->kind->kv_group : r->dim;
+    for (int64_t i = 0; i < r->count; i++)
+        attni_quantise_row(r->from + i * r->from_stride, r->kind->dtype, r->dim, group, r->to + i * r->bytes);
+}
 
 static void copy_rows(const rows *r)
 {
+    if (r->kind->kv_format == ATTN_KV_INT8) {
+        quantise_rows(r);
+        return;
+    }
     if (r->from_stride == r->bytes) {
         memcpy(r->to, r->from, (size_t)(r->count * r->bytes));
         return;
@@ -32,7 +45,9 @@ static void copy_tokens(const attn_cache *c, const cache_layer *l, const sequenc
                         .from = from + g * v->head_stride,
                         .count = count,
                         .bytes = row_bytes,
-                        .from_stride = v->token_stride};
+                        .from_stride = v->token_stride,
+                        .kind = pool->kind,
+                        .dim = values ? pool->kind->dim_v : pool->kind->dim};
         copy_rows(&r);
     }
 }

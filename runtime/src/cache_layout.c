@@ -49,13 +49,18 @@ static attn_status find_owners(attn_cache *c, attn_error *err)
 
 /* ---- pools ----------------------------------------------------------------------------------------------------- */
 
-/* Keys [token][dim], then values the same way; no values where they are in the keys. */
+static int64_t row_bytes(const attn_kind_desc *k, int64_t dim)
+{
+    if (k->kv_format == ATTN_KV_INT8) return dim + (k->kv_group ? dim / k->kv_group : 1) * (int64_t)sizeof(float);
+    return dim * (k->dtype == ATTN_F32 ? 4 : 2);
+}
+
+/* Keys [token][row], then values the same way; no values where they are in the keys. */
 static void lay_out_block(page_pool *p, const attn_kind_desc *kind, int64_t page_tokens)
 {
-    const int64_t element = kind->dtype == ATTN_F32 ? 4 : 2;
     p->kind = kind;
-    p->k_row = kind->dim * element;
-    p->v_row = kind->flags & ATTN_KIND_K_IS_V ? 0 : kind->dim_v * element;
+    p->k_row = row_bytes(kind, kind->dim);
+    p->v_row = kind->flags & ATTN_KIND_K_IS_V ? 0 : row_bytes(kind, kind->dim_v);
     p->block_bytes = (page_tokens * (p->k_row + p->v_row) + BLOCK_ALIGN - 1) / BLOCK_ALIGN * BLOCK_ALIGN;
 }
 

@@ -206,6 +206,9 @@ attn_status attn_begin(attn_plan *p, const attn_tensors *tensors, attn_error *er
     binding b;
     attn_tensors t;
     if (!p) return attni_fail(err, ATTN_E_ARGUMENT, "the plan is NULL");
+    if (p->kind->kv_format)
+        return attni_fail(err, ATTN_E_ARGUMENT, "the keys of '%s' are quantised in a KV cache: use attn_step_layer",
+                          p->kind->name);
     attn_status s = attni_read_struct(&t, sizeof t, tensors, "attn_tensors", err);
     return s ? s : take_and_begin(p, &t, NULL, &b, err);
 }

@@ -33,7 +33,7 @@ static uint64_t saved_registers(void)
 }
 
 typedef struct features {
-    uint32_t ecx1, ebx7, eax71;
+    uint32_t ecx1, ebx7, ecx7, eax71;
     uint64_t xcr0;
 } features;
 
@@ -46,6 +46,7 @@ static features read_features(void)
     if (c & bit_OSXSAVE) f.xcr0 = saved_registers();
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return f;
     f.ebx7 = b;
+    f.ecx7 = c;
     uint32_t last = a;
     if (last >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) f.eax71 = a;
     return f;
@@ -76,7 +77,7 @@ int attn_isa_available(uint32_t isa)
     case ATTN_ISA_AVX512:
         return has_avx512(&f);
     case ATTN_ISA_AVX512BF16:
-        return has_avx512(&f) && has(f.eax71, 1u << 5);
+        return has_avx512(&f) && has(f.ecx7, 1u << 11) && has(f.eax71, 1u << 5); /* VNNI, BF16 */
     case ATTN_ISA_NATIVE:
         return 1;
     }

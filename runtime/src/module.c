@@ -62,6 +62,11 @@ static attn_status check_kind(const attn_kind_desc *k, attn_error *err)
         return attni_fail(err, ATTN_E_VERSION, "kind '%s': heads %u / %u, dim %u, dim_v %u", k->name, k->q_heads,
                           k->kv_heads, k->dim, k->dim_v);
     if (k->dtype > ATTN_BF16) return attni_fail(err, ATTN_E_VERSION, "kind '%s': unknown dtype %u", k->name, k->dtype);
+    if (k->kv_format > ATTN_KV_INT8)
+        return attni_fail(err, ATTN_E_VERSION, "kind '%s': unknown format %u of stored keys", k->name, k->kv_format);
+    if (k->kv_group && (k->kv_format != ATTN_KV_INT8 || k->dim % k->kv_group || k->dim_v % k->kv_group))
+        return attni_fail(err, ATTN_E_VERSION, "kind '%s': groups of %u in rows of %u and %u", k->name, k->kv_group, k->dim,
+                          k->dim_v);
     if (k->flags & ATTN_KIND_K_IS_V && k->dim_v > k->dim)
         return attni_fail(err, ATTN_E_VERSION, "kind '%s': values of %u elements in keys of %u", k->name, k->dim_v,
                           k->dim);
@@ -90,7 +95,8 @@ static attn_status check_shared(const attn_module_desc *d, uint32_t layer, attn_
     if (!(k->flags & ATTN_KIND_KV_SHARED)) return ATTN_OK;
     const attn_kind_desc *own = k->kv_layer < layer ? d->kinds[d->schedule[k->kv_layer]] : NULL;
     if (own && !(own->flags & ATTN_KIND_KV_SHARED) && own->kv_heads == k->kv_heads && own->dim == k->dim &&
-        own->dim_v == k->dim_v && own->dtype == k->dtype && !((own->flags ^ k->flags) & ATTN_KIND_K_IS_V))
+        own->dim_v == k->dim_v && own->dtype == k->dtype && own->kv_format == k->kv_format &&
+        own->kv_group == k->kv_group && !((own->flags ^ k->flags) & ATTN_KIND_K_IS_V))
         return ATTN_OK;
     return attni_fail(err, ATTN_E_VERSION, "layer %u ('%s') cannot read the keys and values of layer %u", layer,
                       k->name, k->kv_layer);

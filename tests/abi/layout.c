@@ -45,7 +45,7 @@ static void print_descriptors(void)
     AT(attn_kind_desc, n_kernels), AT(attn_kind_desc, ranges), AT(attn_kind_desc, live), AT(attn_kind_desc, bounds);
     AT(attn_kind_desc, visible), AT(attn_kind_desc, kernels), AT(attn_kind_desc, kv_layer),
         AT(attn_kind_desc, n_groups);
-    AT(attn_kind_desc, groups), AT(attn_kind_desc, max_len);
+    AT(attn_kind_desc, groups), AT(attn_kind_desc, max_len), AT(attn_kind_desc, kv_format), AT(attn_kind_desc, kv_group);
     STRUCT(attn_input_desc);
     AT(attn_input_desc, size), AT(attn_input_desc, is_int), AT(attn_input_desc, name), AT(attn_input_desc, rank);
     AT(attn_input_desc, extent);

@@ -532,7 +532,8 @@ static bool play_dtypes(const char *body)
 bool test_M2(void)
 {
     return play_dtypes("mask causal and window(9); score softcap(4.0);") &&
-           play_dtypes("mask (sink(2) or chunk(16)) and causal; score alibi;");
+           play_dtypes("mask (sink(2) or chunk(16)) and causal; score alibi;") &&
+           play_dtypes("mask causal and window(9); score softcap(4.0); kv quant(int8);");
 }
 
 /* r tokens back and the same tokens again, at every point of a text. */

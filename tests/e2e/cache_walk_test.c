@@ -227,7 +227,7 @@ static long run_pattern(unsigned long long seed, long first, long walks)
     random_pattern r;
     e2e_module m;
     long wrong = 0;
-    random_pattern_create(&r, seed);
+    random_pattern_create(&r, seed, true);
     e2e_note("cache_walk_test 1 1 %llu: compiling for %s", seed, e2e_target_name(r.isa));
     if (!e2e_compile(&m, r.at, e2e_target_name(r.isa))) return printf("  in: %s\n", e2e_get_note()), walks;
     const unsigned long long after = r.seed;

@@ -4,6 +4,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 int random_below(random_pattern *r, int n) { return (int)e2e_below(&r->seed, n); }
 bool random_chance(random_pattern *r, double p) { return (e2e_uniform(&r->seed) + 1) / 2 < p; }
@@ -285,7 +286,9 @@ static void add_sizes(random_pattern *r)
     const int dim_v = random_chance(r, 0.3) ? between(r, 1, 70) : dim;
     if (dim_v != dim) add(r, "  dim_v %d;\n", dim_v);
     r->k_is_v = dim_v <= dim && random_chance(r, 0.15);
-    if (r->k_is_v) add(r, "  kv k_is_v;\n");
+    if (r->cached && random_chance(r, 0.3))
+        r->quant = dim % 16 || dim_v % 16 || random_chance(r, 0.5) ? "quant(int8)" : "quant(int8, 16)";
+    if (r->k_is_v || r->quant) add(r, "  kv %s%s%s;\n", r->k_is_v ? "k_is_v" : "", r->k_is_v && r->quant ? ", " : "", r->quant ? r->quant : "");
     if (random_chance(r, 0.2)) add(r, "  max_len 5000;\n");
     if (random_chance(r, 0.3)) add(r, "  scale %s;\n", PICK(r, "1.0", "0.25", "0.1 * (1 + h)", "1.0 / (2 + layer)"));
 }
@@ -315,7 +318,8 @@ static void add_pattern(random_pattern *r, const char *name)
 {
     const bool shares = *name == 'b' && random_chance(r, 0.3);
     add(r, "  pattern %s {\n", name);
-    if (*name == 'b' && !shares && random_chance(r, 0.5)) { /* another shape than the model's */
+    const bool groups = r->quant && strchr(r->quant, ','); /* of a size for this shape */
+    if (*name == 'b' && !shares && !groups && random_chance(r, 0.5)) { /* another shape than the model's */
         const int dim = between(r, 1, 70), dim_v = between(r, 1, r->k_is_v ? dim : 70);
         add(r, "    dim %d;  dim_v %d;  dtype %s;\n", dim, dim_v, PICK(r, "f32", "bf16", "f16"));
     }
@@ -325,7 +329,7 @@ static void add_pattern(random_pattern *r, const char *name)
     add_mask(r, 3);
     add(r, "%s;\n", r->may_read_len ? ")" : "");
     r->may_read_len = true; /* in scores */
-    if (shares) add(r, "    kv shared(0)%s;\n", r->k_is_v ? ", k_is_v" : "");
+    if (shares) add(r, "    kv shared(0)%s%s%s;\n", r->k_is_v ? ", k_is_v" : "", r->quant ? ", " : "", r->quant ? r->quant : "");
     for (int i = 0, n = random_chance(r, 0.5) ? between(r, 1, 3) : 0; i < n; i++) {
         add(r, "%s", i ? ", " : "    score ");
         add_score(r);
@@ -336,9 +340,9 @@ static void add_pattern(random_pattern *r, const char *name)
     add(r, "  }\n");
 }
 
-void random_pattern_create(random_pattern *r, unsigned long long seed)
+void random_pattern_create(random_pattern *r, unsigned long long seed, bool cached)
 {
-    *r = (random_pattern){.seed = seed};
+    *r = (random_pattern){.seed = seed, .cached = cached};
     int32_t isa[E2E_MAX_ISAS];
     r->isa = isa[random_below(r, (int)e2e_isas(isa))];
     bool two = random_chance(r, 0.2);

@@ -12,11 +12,13 @@ typedef struct random_pattern {
     size_t n;
     int q_heads, kv_heads, layers;
     bool k_is_v;
+    bool cached;       /* what only a KV cache can do may be drawn */
+    const char *quant; /* "quant(int8)", with groups; NULL: none */
     bool may_read_len; /* not where later keys are seen: those of a later step are no keys yet */
     int32_t isa; /* compiled for this target only, and run on it */
 } random_pattern;
 
-void random_pattern_create(random_pattern *r, unsigned long long seed);
+void random_pattern_create(random_pattern *r, unsigned long long seed, bool cached);
 
 int random_below(random_pattern *r, int n);
 bool random_chance(random_pattern *r, double p);

@@ -101,7 +101,7 @@ static bool run_pattern(unsigned long long seed)
 {
     random_pattern r;
     e2e_module m;
-    random_pattern_create(&r, seed);
+    random_pattern_create(&r, seed, false);
     e2e_note("random_test 1 %llu: compiling for %s", seed, e2e_target_name(r.isa));
     if (!e2e_compile(&m, r.at, e2e_target_name(r.isa))) {
         printf("  in: %s\n", e2e_get_note());

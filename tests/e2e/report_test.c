@@ -26,6 +26,8 @@ static const struct {
      "model m { layers 5; heads 4 / 2; dim 16; dtype f32; pattern a { mask causal and window(5); } pattern b { "
      "heads 8 / 2; mask causal and (window(9) or g == 1 and sink(1)); kv shared(1); } schedule a * 3, b * 2; }"},
     {"K is V", "pattern p { heads 4 / 2; dim 32; dim_v 16; dtype f32; mask causal and chunk(8); kv k_is_v; }"},
+    {"int8", "pattern p { heads 4 / 2; dim 60; dtype f32; mask causal and window(7); kv quant(int8); }"},
+    {"int8 in groups", "pattern p { heads 4 / 2; dim 96; dim_v 160; dtype f16; mask causal and chunk(8); kv quant(int8, 16); }"},
     {"growing", "pattern p { heads 4 / 2; dim 16; dtype f32; mask causal and window(2 + len / 4); max_len 64; }"},
     {"by head", "pattern p { heads 4 / 2; dim 16; dtype f32; mask causal and window(if g == 0 then 4 else 30); }"},
 };

@@ -322,7 +322,7 @@ class Grammar:
 # ---- programs by changing others -----------------------------------------------------------------------------------------------
 
 
-WORDS = """pattern model mask score let param input attr schedule layers heads dim dim_v dtype scale row kv derived shared k_is_v max_len softmax sink if then else and or not in
+WORDS = """pattern model mask score let param input attr schedule layers heads dim dim_v dtype scale row kv derived shared k_is_v quant int8 max_len softmax sink if then else and or not in
 true false none q k h g layer len s causal window chunk same alibi softcap t5 block ( ) [ ] { } ; , : . .. + - * / % < <= == != > >= = 0 1 -1 2 3 7 8 64
 1024 2147483647 2147483648 1073741824 9223372036854775807 0.5 1e308 1e999 0.0 int bool f32 i32 bf16 f16 float floor exp exp2 ln log2 sqrt tanh min max abs
 q.doc""".split()

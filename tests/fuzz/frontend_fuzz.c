@@ -66,6 +66,7 @@ static const char *const tokens[] = {
     "kv",
     "shared",
     "k_is_v",
+    "quant(int8",
     "max_len",
     "len",
     "softmax",

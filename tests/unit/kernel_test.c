@@ -80,6 +80,10 @@ static void verifier_checks_patterns(void)
 {
 #define PATTERN(clauses) HEAD "pattern x { heads 2 / 1; dim 4; dim_v 4; dtype f32; " clauses " } }"
     accept(PATTERN("mask k <= q; scale t[h]; score s + float(doc.q - doc.k); sink float(q);"));
+    accept(PATTERN("mask k <= q; scale 1.0; kv quant(int8);"));
+    refuse(PATTERN("mask k <= q; scale 1.0; kv quant(int4);"), "expected 'int8', found 'int4'");
+    refuse(PATTERN("mask k <= q; scale 1.0; kv quant(int8, 16);"), "groups must be multiples of 16 that divide dim and dim_v");
+    refuse(PATTERN("mask k <= q; scale 1.0; kv ring(4);"), "expected 'quant', found 'ring'");
     refuse(PATTERN("scale 1.0;"), "the mask has no expression");
     refuse(PATTERN("mask k <= q;"), "the scale has no expression");
     refuse(PATTERN("mask k + q; scale 1.0;"), "the mask must be bool, not int");
@@ -174,12 +178,14 @@ static void verifier_checks_schedules(void)
         "dot_bf16 needs a target that has it and bf16 storage");
     schedule pairs = {.target = TARGET_CPU_AVX512BF16, .lanes = 64, .vector = 16, .key_block = 60, .qk_keys = 4, .qk_vectors = 4, .pv_dims = 3,
                       .pv_vectors = 4, .narrow_keys = 5, .narrow_dims = 7, .few_lanes = 16, .few_rows = 4, .few_keys = 4, .fetch = 1, .dot_bf16 = true};
-    CHECK(!schedule_verify(&pairs, DTYPE_BF16));
+    shape s = {1, 1, 16, 16, DTYPE_BF16, KV_AS_GIVEN, 0};
+    CHECK(!schedule_verify(&pairs, &s));
     pairs.qk_keys = 3;
-    const char *wrong = schedule_verify(&pairs, DTYPE_BF16);
+    const char *wrong = schedule_verify(&pairs, &s);
     CHECK(wrong && strstr(wrong, "are even where bf16 is multiplied in pairs"));
     pairs.dot_bf16 = false;
-    CHECK(!schedule_verify(&pairs, DTYPE_F32));
+    s.type = DTYPE_F32;
+    CHECK(!schedule_verify(&pairs, &s));
 }
 
 /* ---- the interpreter, by hand ---------------------------------------------------------------------------- */

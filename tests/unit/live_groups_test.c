@@ -46,7 +46,7 @@ static ir_module *make_model(arena *a, const char *layers, const kind_text *kind
     for (uint32_t l = 0; l < m->layers; l++) m->schedule[l] = (uint32_t)(layers[l] - '0');
     for (size_t i = 0; i < n_kinds; i++) {
         pattern *p = ARENA_NEW(a, pattern);
-        p->name = "p", p->shape = (shape){kinds[i].q_heads, kinds[i].kv_heads, 16, 16, DTYPE_F32};
+        p->name = "p", p->shape = (shape){.q_heads = kinds[i].q_heads, .kv_heads = kinds[i].kv_heads, .dim = 16, .dim_v = 16};
         p->kv_shared = kinds[i].kv_layer >= 0, p->kv_layer = p->kv_shared ? (uint32_t)kinds[i].kv_layer : 0;
         p->mask = expr_simplify_by_range(m->pool, read_expr(m->pool, kinds[i].mask));
         p->ranges = ranges_compute(m->pool, p->mask, 0);

@@ -214,7 +214,13 @@ static random_module random_module_create(arena *a, unsigned long long *seed)
     random_module r = {.seed = seed, .m = ir_module_create(a, "random \"\\ module")};
     r.p = r.m->pool;
     int kv = 1 + rm_below(&r, 3);
-    r.shape = (shape){kv * (1 + rm_below(&r, 3)), kv, 1 + rm_below(&r, 6), 1 + rm_below(&r, 6), DTYPE_BF16};
+    r.shape = (shape){.q_heads = kv * (1 + rm_below(&r, 3)),
+                      .kv_heads = kv,
+                      .dim = 1 + rm_below(&r, 6),
+                      .dim_v = 1 + rm_below(&r, 6),
+                      .type = DTYPE_BF16,
+                      .kv = rm_below(&r, 4) ? KV_AS_GIVEN : KV_INT8};
+    if (!rm_below(&r, 8)) r.shape.kv = KV_INT8, r.shape.dim = r.shape.dim_v = 32, r.shape.kv_group = 16;
     rm_add_table(&r, a, "sinks", TYPE_FLOAT, RM_LAYERS, r.shape.q_heads, false);
     rm_add_table(&r, a, "bias", TYPE_FLOAT, r.shape.q_heads, RM_BUCKETS, true);
     rm_add_table(&r, a, "win", TYPE_INT, r.shape.q_heads, 0, true);

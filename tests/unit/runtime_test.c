@@ -482,6 +482,10 @@ static void broken_descriptors(void)
     BROKEN(fake.kind[0].visible = NULL, ATTN_E_VERSION);
     BROKEN(fake.kind[0].kv_heads = 3, ATTN_E_VERSION);
     BROKEN(fake.kind[0].dtype = 9, ATTN_E_VERSION);
+    BROKEN(d->abi = 2, ATTN_E_VERSION); /* knew no formats of stored rows */
+    BROKEN(fake.kind[0].kv_format = 2, ATTN_E_VERSION);
+    BROKEN(fake.kind[0].kv_group = 2, ATTN_E_VERSION);
+    BROKEN((fake.kind[0].kv_format = ATTN_KV_INT8, fake.kind[0].kv_group = FAKE_DIM + 1), ATTN_E_VERSION);
     BROKEN(fake.kind[0].n_kernels = 0, ATTN_E_VERSION);
     BROKEN(fake.kind[0].n_groups = 2, ATTN_E_VERSION);
     BROKEN((fake.kind[0].n_groups = 2, fake.kind[0].groups = wrong_groups), ATTN_E_VERSION);
@@ -523,6 +527,7 @@ static void broken_sharing(void)
     SHARED(fake.kind[1].kv_heads = 1, ATTN_E_VERSION);
     SHARED(fake.kind[1].dtype = ATTN_BF16, ATTN_E_VERSION);
     SHARED(fake.kind[1].flags |= ATTN_KIND_K_IS_V, ATTN_E_VERSION);
+    SHARED(fake.kind[1].kv_format = ATTN_KV_INT8, ATTN_E_VERSION);
     SHARED((fake.kind[0].flags |= ATTN_KIND_K_IS_V, fake.kind[1].flags |= ATTN_KIND_K_IS_V), ATTN_OK);
 #undef SHARED
 }

@@ -175,14 +175,14 @@ static void moves_pass_the_verifier(void)
 {
     for (int t = 0; t < TARGET_COUNT; t++)
         for (int type = 0; type <= DTYPE_BF16; type++) {
-            const shape s = {8, 2, 64, 64, (dtype)type};
+            const shape s = {8, 2, 64, 64, (dtype)type, KV_AS_GIVEN, 0};
             const schedule from = schedule_row_find((target_id)t, &s).sizes;
             size_t n = 0, itself = 0;
             for (size_t c = 0; c < tune_coordinates(); c++)
                 for (size_t v = 0; v < tune_values(c); v++) {
                     schedule x;
-                    if (!tune_move(&from, c, v, s.type, &x)) continue;
-                    CHECK(!schedule_verify(&x, s.type) && x.target == from.target && x.vector == from.vector);
+                    if (!tune_move(&from, c, v, &s, &x)) continue;
+                    CHECK(!schedule_verify(&x, &s) && x.target == from.target && x.vector == from.vector);
                     CHECK(tune_touches(c) && !(tune_touches(c) & ~(uint32_t)(TUNE_PREFILL | TUNE_DECODE | TUNE_STEP)));
                     n++, itself += schedule_same(&x, &from);
                 }
@@ -193,13 +193,13 @@ static void moves_pass_the_verifier(void)
 /* A new register tile takes the key block along; fewer lanes take the tiles along. */
 static void moves_settle(void)
 {
-    const shape s = {8, 2, 64, 64, DTYPE_F32};
+    const shape s = {8, 2, 64, 64, DTYPE_F32, KV_AS_GIVEN, 0};
     schedule from = schedule_row_find(TARGET_CPU_AVX512, &s).sizes, x;
     from.key_block = 128, from.narrow_keys = 8, from.lanes = 64, from.qk_vectors = 4, from.few_lanes = 64;
     bool six = false, narrow = false;
     for (size_t c = 0; c < tune_coordinates(); c++)
         for (size_t v = 0; v < tune_values(c); v++) {
-            if (!tune_move(&from, c, v, s.type, &x)) continue;
+            if (!tune_move(&from, c, v, &s, &x)) continue;
             if (x.qk_keys == 6 && x.qk_vectors == 4) six = x.key_block == 120; /* the multiple of 24 nearest to 128 */
             if (x.lanes == 16) narrow = x.qk_vectors == 1 && x.pv_vectors == 1 && x.few_lanes == 16;
         }

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BENCH_USAGE = 2 };
+enum { BENCH_USAGE = 2, QUANTISED_PAGE = 64 };
 
 typedef struct bench {
     const bench_options *o;
@@ -16,7 +16,8 @@ typedef struct bench {
     attn_module *module;
     problem problem;
     call call;
-    paged paged;        /* with --page-size */
+    paged paged;        /* where keys lie in pages */
+    int64_t page_size;  /* 0: contiguous tensors */
     int64_t read_keys;  /* rows of K, as many of V: those that some query sees */
     uint32_t isa;       /* of the kernel that runs */
     double *seconds, *peak, *read; /* per repeat */
@@ -31,10 +32,12 @@ static bool load(bench *b)
     source.random = true;
     source.by_head = !strcmp(o->layout, "heads");
     source.batch = o->batch, source.q_tokens = o->q_len, source.k_tokens = o->kv_len, source.seed = 1;
-    return call_check(attn_module_load(o->module, NULL, &b->module, &e), &e, b->err) &&
-           problem_load(&b->problem, attn_module_describe(b->module), &source, b->err) &&
-           call_create(&b->call, b->module, &b->problem, (uint32_t)o->threads, o->isa, b->err) &&
-           (!o->page_size || paged_open(&b->paged, b->module, &b->call, (uint32_t)o->page_size, o->isa, b->err)) &&
+    if (!call_check(attn_module_load(o->module, NULL, &b->module, &e), &e, b->err) ||
+        !problem_load(&b->problem, attn_module_describe(b->module), &source, b->err))
+        return false;
+    b->page_size = o->page_size ? o->page_size : b->problem.kind->kv_format ? QUANTISED_PAGE : 0;
+    return call_create(&b->call, b->module, &b->problem, (uint32_t)o->threads, o->isa, b->err) &&
+           (!b->page_size || paged_open(&b->paged, b->module, &b->call, (uint32_t)b->page_size, o->isa, b->err)) &&
            paged_count_keys(&b->problem, &b->read_keys, b->err);
 }
 
@@ -62,7 +65,12 @@ static burst_kind burst_of(const bench *b)
 }
 
 /* Of the rows that are read, in K or V (dim, dim_v). */
-static size_t bytes_of(const bench *b, uint32_t dim) { return (size_t)b->read_keys * dim * (b->problem.kind->dtype == ATTN_F32 ? 4 : 2); }
+static size_t bytes_of(const bench *b, uint32_t dim)
+{
+    const attn_kind_desc *d = b->problem.kind;
+    const size_t element = d->dtype == ATTN_F32 ? 4 : 2, scales = d->kv_group ? dim / d->kv_group : 1;
+    return (size_t)b->read_keys * (d->kv_format == ATTN_KV_INT8 ? dim + scales * sizeof(float) : dim * element);
+}
 static size_t bytes_of_keys(const bench *b) { return bytes_of(b, b->problem.kind->dim); }
 static size_t bytes_of_values(const bench *b)
 {
@@ -74,11 +82,11 @@ static size_t bytes_of_values(const bench *b)
 static bool run_once(bench *b, double *seconds)
 {
     uint32_t threads = (uint32_t)b->o->threads;
-    if (b->o->page_size && !paged_begin(&b->paged, b->err)) return false;
+    if (b->page_size && !paged_begin(&b->paged, b->err)) return false;
     double start = burst_now(threads);
-    bool ok = b->o->page_size ? paged_run(&b->paged, b->err) : call_run(&b->call, b->err);
+    bool ok = b->page_size ? paged_run(&b->paged, b->err) : call_run(&b->call, b->err);
     *seconds = burst_now(threads) - start;
-    if (b->o->page_size) paged_cancel(&b->paged);
+    if (b->page_size) paged_cancel(&b->paged);
     return ok;
 }
 

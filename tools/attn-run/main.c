@@ -73,10 +73,23 @@ static void print_summary(const run *r)
            (long long)s.pairs_visible);
 }
 
+/* What is quantised in a cache has to go through one: all tokens in one step. */
+static bool run_one_step(run *r)
+{
+    const problem *p = &r->problem;
+    int64_t longest = 0;
+    for (uint32_t s = 0; s < p->n_seqs; s++) {
+        longest = p->q_lens[s] > longest ? p->q_lens[s] : longest;
+        if (p->q_lens[s] != p->k_lens[s])
+            return tool_fail(r->err, "the keys of '%s' are quantised in a KV cache: it takes a key for each query", p->kind->name);
+    }
+    return steps_run(&r->call, r->module, &(steps_options){.pieces = &longest, .n_pieces = 1}, r->o->isa, NULL, r->err);
+}
+
 static bool run_layer(run *r)
 {
     attn_cache_stats s = {.size = sizeof s};
-    if (!r->o->steps.n_pieces) return call_run(&r->call, r->err);
+    if (!r->o->steps.n_pieces) return r->problem.kind->kv_format ? run_one_step(r) : call_run(&r->call, r->err);
     if (!steps_run(&r->call, r->module, &r->o->steps, r->o->isa, &s, r->err)) return false;
     printf("cache: %llu bytes in %lld pages, most %llu; every token kept: %llu\n", (unsigned long long)s.bytes, (long long)s.pages,
            (unsigned long long)s.bytes_most, (unsigned long long)s.bytes_full);

@@ -296,7 +296,8 @@ static int64_t live_keys(counter *c, const group *g, int64_t n)
 
 static void count_live(counter *c, bool row_by_row)
 {
-    const int64_t token = (c->p->shape.dim + (c->p->k_is_v ? 0 : c->p->shape.dim_v)) * (c->p->shape.type == DTYPE_F32 ? 4 : 2);
+    const shape *s = &c->p->shape;
+    const int64_t token = kv_row_bytes(s, s->dim) + (c->p->k_is_v ? 0 : kv_row_bytes(s, s->dim_v));
     c->out.groups = ARENA_ARRAY(c->arena, coverage_group, c->groups.n + 1);
     c->out.n_groups = (uint32_t)c->groups.n;
     for (size_t i = 0; i < c->groups.n; i++) {

@@ -109,11 +109,31 @@ static void print_cache(const report *r, const coverage *c, uint32_t kind)
                     bytes_text(r->arena, c->groups[i].full_bytes), c->groups[i].kv_heads, c->groups[i].kv_heads == 1 ? "" : "s");
 }
 
+/* Kinds whose queries some kernel takes in 16 bits (docs/quant.md, "Digits"). */
+static bool has_digits(const shape *s) { return s->type != DTYPE_F32 && !s->kv_group && s->dim % 64 == 0 && s->dim <= 512; }
+
+/* How keys and values are stored, and how far a result can be from what they were (docs/quant.md, "The bound"). */
+static void print_format(const report *r, const pattern *p)
+{
+    const shape *s = &p->shape;
+    shape given = *s;
+    given.kv = KV_AS_GIVEN, given.kv_group = 0;
+    if (s->kv == KV_AS_GIVEN) return;
+    const char *group = s->kv_group ? arena_printf(r->arena, "%" PRId64 " elements", s->kv_group) : "row";
+    const int64_t values = p->k_is_v ? 0 : 1;
+    text_printf(r->to, "  stored     int8, an f32 scale for each %s: %" PRId64 " bytes a token and KV head, %" PRId64 " as given\n", group,
+                kv_row_bytes(s, s->dim) + values * kv_row_bytes(s, s->dim_v), kv_row_bytes(&given, s->dim) + values * kv_row_bytes(&given, s->dim_v));
+    text_printf(r->to, "  error      of an element: M / 254, M the largest of its %s; of a score: D = |scale| * %s%s;\n", s->kv_group ? "group" : "row",
+                has_digits(s) ? "(sum of |q| M / 254 + largest |q| * sum of |k| / 65024)" : "sum of |q| M / 254", p->n_scores ? ", times the slope of its maps" : "");
+    text_add(r->to, "             of an output: tanh(D / 2) * (largest - smallest value seen) + M / 254 of the values\n");
+}
+
 /* What is stored otherwise than as keys and values of its own; len. */
 static void print_policies(const report *r, const pattern *p)
 {
     if (p->kv_shared) text_printf(r->to, "  keys       those of layer %u: none of its own\n", p->kv_layer);
     if (p->k_is_v) text_add(r->to, "  values     the first elements of the keys: none of their own\n");
+    print_format(r, p);
     if (!reads_len(r->m, p)) return;
     text_add(r->to, "  len        results depend on how tokens are cut into steps: the mask or a score reads the sequence's length\n");
     if (p->max_len) text_printf(r->to, "  max_len    %" PRId64 " tokens\n", p->max_len);
@@ -342,6 +362,8 @@ static void json_kind(const report *r, uint32_t kind)
     json_expressions(r, "undecided", p->ranges->undecided, p->ranges->n_undecided);
     if (p->kv_shared) json_number(r, "kv_layer", p->kv_layer);
     json_bool(r, "k_is_v", p->k_is_v);
+    if (p->shape.kv == KV_INT8) text_add(r->to, ", \"kv_format\": \"int8\"");
+    if (p->shape.kv == KV_INT8) json_number(r, "kv_group", p->shape.kv_group);
     json_bool(r, "depends_on_steps", reads_len(r->m, p));
     if (p->max_len) json_number(r, "max_len", p->max_len);
     json_coverage(r, &c);

@@ -20,8 +20,9 @@ const char *schedule_shape_text(arena *a, const ir_module *m, const pattern *p)
 {
     const shape *s = &p->shape;
     text t = {.arena = a};
-    text_printf(&t, "heads %" PRId64 " / %" PRId64 "; dim %" PRId64 " / %" PRId64 "; %s%s", s->q_heads, s->kv_heads, s->dim, s->dim_v,
-                dtype_name(s->type), p->k_is_v ? "; k_is_v" : "");
+    const char *kv = s->kv == KV_INT8 ? arena_printf(a, "; int8 %" PRId64, s->kv_group) : "";
+    text_printf(&t, "heads %" PRId64 " / %" PRId64 "; dim %" PRId64 " / %" PRId64 "; %s%s%s", s->q_heads, s->kv_heads, s->dim, s->dim_v,
+                dtype_name(s->type), kv, p->k_is_v ? "; k_is_v" : "");
     add_expression(&t, m, "mask", p->mask);
     add_expression(&t, m, "scale", p->scale);
     for (uint32_t i = 0; i < p->n_scores; i++)
@@ -31,11 +32,11 @@ const char *schedule_shape_text(arena *a, const ir_module *m, const pattern *p)
 }
 
 /* NULL, or why an entry that was found is not taken. Its sizes become whole. */
-static const char *unusable(arena *a, tuning_entry *e, target_id t, dtype type)
+static const char *unusable(arena *a, tuning_entry *e, target_id t, const shape *of)
 {
-    schedule_fill_facts(&e->sizes, t, type);
+    schedule_fill_facts(&e->sizes, t, of);
     if (strcmp(e->version, ATTNC_VERSION)) return arena_printf(a, "attnc %s measured it, this is %s", e->version, ATTNC_VERSION);
-    return schedule_verify(&e->sizes, type);
+    return schedule_verify(&e->sizes, of);
 }
 
 static const tuning_entry *find_entry(arena *a, tuning_db *db, const ir_module *m, const pattern *p, const char *target, target_id t, diags *d)
@@ -48,7 +49,7 @@ static const tuning_entry *find_entry(arena *a, tuning_db *db, const ir_module *
         diag_report(d, DIAG_ID_TUNING, SPAN_NONE, "%s", err.text);
         return NULL;
     }
-    const char *wrong = found ? unusable(a, e, t, p->shape.type) : NULL;
+    const char *wrong = found ? unusable(a, e, t, &p->shape) : NULL;
     if (wrong) {
         diag_report(d, DIAG_ID_TUNING, p->where, "the tuning database's entry of pattern %s for %s is not used: %s", p->name, target, wrong);
         diag_add_hint(d, "attnc --tune measures again");

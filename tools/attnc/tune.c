@@ -39,7 +39,7 @@ static double now(void)
 }
 
 static bool is_late(const search *s) { return now() >= s->deadline; }
-static dtype type_of(const search *s) { return s->o->module->patterns.at[s->kind]->shape.type; }
+static const shape *shape_of(const search *s) { return &s->o->module->patterns.at[s->kind]->shape; }
 static tune_trial *best(search *s) { return s->winner.module ? &s->winner : &s->bench.reference; }
 static double percent(double log_ratio) { return 100 * (exp(log_ratio) - 1); }
 
@@ -135,7 +135,7 @@ static bool try_values(search *s, size_t coordinate, bool *moved)
     const schedule from = best(s)->sizes;
     for (size_t v = 0; v < tune_values(coordinate) && !is_late(s); v++) {
         schedule x;
-        if (!tune_move(&from, coordinate, v, type_of(s), &x) || was_tried(s, &x)) continue;
+        if (!tune_move(&from, coordinate, v, shape_of(s), &x) || was_tried(s, &x)) continue;
         if (!try_candidate(s, &x, touched(s, coordinate))) return false;
     }
     *moved = !schedule_same(&from, &best(s)->sizes);
@@ -249,6 +249,10 @@ static bool tune_kind(search *s, const char *folder)
 {
     const pattern *p = s->o->module->patterns.at[s->kind];
     const schedule from = schedule_row_find(s->target, &p->shape).sizes;
+    if (p->shape.kv != KV_AS_GIVEN) { /* measured on tensors, and such keys lie in a KV cache only */
+        fprintf(stderr, "attnc: %s for %s is not tuned: its keys are quantised in a KV cache\n", p->name, s->target_name);
+        return true;
+    }
     fprintf(stderr, "attnc: tuning %s for %s: %s\n", p->name, s->target_name, schedule_sizes_text(s->arena, &from));
     if (!open_bench(s, folder, &from)) return false;
     s->started = now();

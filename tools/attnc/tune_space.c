@@ -62,14 +62,14 @@ static void settle(schedule *s)
     if (!s->key_block) s->key_block = step;
 }
 
-bool tune_move(const schedule *from, size_t coordinate, size_t value, dtype type, schedule *out)
+bool tune_move(const schedule *from, size_t coordinate, size_t value, const shape *of, schedule *out)
 {
     const struct coordinate *c = &coordinates[coordinate];
     *out = *from;
     for (uint32_t i = 0; i < c->width; i++)
         memcpy((char *)out + c->field[i], &c->numbers[value * c->width + i], sizeof(uint32_t));
     settle(out);
-    return !schedule_verify(out, type);
+    return !schedule_verify(out, of);
 }
 
 bool schedule_same(const schedule *a, const schedule *b)

@@ -11,7 +11,7 @@ const char *tune_coordinate_name(size_t coordinate);
 
 /* `from` with one coordinate changed, and what must follow: key_block becomes the nearest multiple of the register tiles, register tiles
  * divide the vectors of a tile again. false: the verifier refuses it still. */
-bool tune_move(const schedule *from, size_t coordinate, size_t value, dtype type, schedule *out);
+bool tune_move(const schedule *from, size_t coordinate, size_t value, const shape *of, schedule *out);
 
 bool schedule_same(const schedule *a, const schedule *b); /* by schedule_fields.def */
 /* "lanes 64, key_block 128, ..." */

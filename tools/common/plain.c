@@ -20,11 +20,13 @@ float plain_round(float x, dtype type)
 typedef struct plain {
     const plain_call *c;
     const interp_sequence *seq;
+    const double *keys, *values; /* of seq, as they are stored */
     bool base2, back;
     expr_program *mask, *score, *sink; /* score: of a scaled logit */
     expr_program *scale;
-    expr_value *values;
+    expr_value *room; /* of expr_program_run */
     int64_t (*attr)[ATTR_SIDE_COUNT];
+    double *query; /* the row's, as it is multiplied */
     float *weight; /* of the row's visible keys */
     bool *visible;
     expr_env env;
@@ -41,7 +43,7 @@ static expr_program *program(const plain *x, arena *a, expr e, size_t *size)
 static expr_value value(plain *x, const expr_program *p)
 {
     expr_value result;
-    expr_program_run(p, &x->env, x->values, &result);
+    expr_program_run(p, &x->env, x->room, &result);
     return result;
 }
 
@@ -86,15 +88,27 @@ static float find_logits(plain *x, const double *q)
         set_attrs(x, x->seq->k_attr, key, ATTR_K);
         x->visible[key] = value(x, x->mask).i;
         if (!x->visible[key]) continue;
-        x->weight[key] = logit(x, q, x->seq->k + (key * d->kv_heads + x->env.var[VAR_G]) * d->dim);
+        x->weight[key] = logit(x, q, x->keys + (key * d->kv_heads + x->env.var[VAR_G]) * d->dim);
         if (!(x->weight[key] <= largest)) largest = x->weight[key];
     }
     return largest;
 }
 
-static void run_row(plain *x, const double *q, float *o, float *lse)
+/* Where keys are int8, queries of 16 bits are multiplied as 16 bits of their largest element (docs/quant.md, "Digits"). */
+static const double *round_query(const plain *x, const double *q)
 {
     const shape *d = &x->c->pattern->shape;
+    double largest = 0;
+    if (d->kv != KV_INT8 || d->type == DTYPE_F32) return q;
+    for (int64_t i = 0; i < d->dim; i++) largest = fmax(largest, fabs(q[i]));
+    for (int64_t i = 0; i < d->dim; i++) x->query[i] = largest > 0 ? nearbyint(q[i] / largest * 32512) * largest / 32512 : q[i];
+    return x->query;
+}
+
+static void run_row(plain *x, const double *given, float *o, float *lse)
+{
+    const shape *d = &x->c->pattern->shape;
+    const double *q = round_query(x, given);
     float largest = find_logits(x, q), base = largest == -INFINITY ? 0 : largest;
     int64_t n = x->seq->n_keys;
     float sum = x->sink ? power(x, in_base(x, (float)value(x, x->sink).f) - base) : 0;
@@ -109,7 +123,7 @@ static void run_row(plain *x, const double *q, float *o, float *lse)
         float w = plain_round(x->weight[key] / sum, x->c->pattern->shape.type);
         const bool k_is_v = x->c->pattern->k_is_v;
         const double *v =
-            (k_is_v ? x->seq->k : x->seq->v) + (key * d->kv_heads + x->env.var[VAR_G]) * (k_is_v ? d->dim : d->dim_v);
+            (k_is_v ? x->keys : x->values) + (key * d->kv_heads + x->env.var[VAR_G]) * (k_is_v ? d->dim : d->dim_v);
         for (int64_t i = 0; i < d->dim_v; i++) o[i] += w * (float)v[i];
     }
     if (x->c->half_output)
@@ -142,14 +156,25 @@ static void prepare(plain *x, const interp_sequence *seqs)
     x->scale = program(x, a, x->c->pattern->scale, &size);
     x->score = program(x, a, composed(x->c), &size);
     x->sink = program(x, a, x->c->pattern->sink, &size);
-    x->values = ARENA_ARRAY(a, expr_value, size + 1);
+    x->room = ARENA_ARRAY(a, expr_value, size + 1);
     x->attr = (int64_t(*)[ATTR_SIDE_COUNT])arena_array(a, x->c->module->symbols.attrs.n + 1, sizeof *x->attr);
     for (uint32_t s = 0; s < x->c->n_seqs; s++)
         if (seqs[s].n_keys > longest) longest = seqs[s].n_keys;
+    x->query = ARENA_ARRAY(a, double, (size_t)x->c->pattern->shape.dim);
     x->weight = ARENA_ARRAY(a, float, (size_t)longest + 1);
     x->visible = ARENA_ARRAY(a, bool, (size_t)longest + 1);
     x->env = (expr_env){.attr = (const int64_t(*)[ATTR_SIDE_COUNT])x->attr, .tables = x->c->tables, .single = true};
     x->env.var[VAR_LAYER] = x->c->layer;
+}
+
+static const double *stored(const plain *x, const double *rows, int64_t dim)
+{
+    const shape *d = &x->c->pattern->shape;
+    const int64_t n = x->seq->n_keys * d->kv_heads;
+    if (d->kv == KV_AS_GIVEN || !rows) return rows;
+    double *to = ARENA_ARRAY(x->c->arena, double, (size_t)(n * dim) + 1);
+    interp_store_rows(d, rows, n, dim, to);
+    return to;
 }
 
 void plain_attention(const plain_call *c, plain_way way, const interp_sequence *seqs, float *o, float *lse)
@@ -158,6 +183,8 @@ void plain_attention(const plain_call *c, plain_way way, const interp_sequence *
     prepare(&x, seqs);
     for (uint32_t s = 0; s < c->n_seqs; s++) {
         x.seq = &seqs[s];
+        x.keys = stored(&x, seqs[s].k, c->pattern->shape.dim);
+        x.values = c->pattern->k_is_v ? NULL : stored(&x, seqs[s].v, c->pattern->shape.dim_v);
         run_sequence(&x, o, lse);
         o += seqs[s].n_q * c->pattern->shape.q_heads * c->pattern->shape.dim_v;
         lse += seqs[s].n_q * c->pattern->shape.q_heads;

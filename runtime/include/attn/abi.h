@@ -14,16 +14,21 @@
 extern "C" {
 #endif
 
-#define ATTN_ABI_VERSION 2u
+#define ATTN_ABI_VERSION 3u
 /* Every .so exports this symbol, an attn_module_desc; an object made by `attnc -c` exports attn_module_<model name> instead. */
 #define ATTN_MODULE_SYMBOL "attn_module"
 
 typedef enum attn_dtype { ATTN_F32 = 0, ATTN_F16 = 1, ATTN_BF16 = 2 } attn_dtype;
+/* How a KV cache stores a row of n elements of K or V. */
+typedef enum attn_kv_format {
+    ATTN_KV_AS_GIVEN = 0, /* n elements of the kind's dtype */
+    ATTN_KV_INT8 = 1      /* n elements of int8, then n / group scales in f32, unaligned: element i is int8[i] * scale[i / group] */
+} attn_kv_format;
 typedef enum attn_isa {
     ATTN_ISA_BASELINE = 0, /* x86-64: SSE2 */
     ATTN_ISA_AVX2 = 1,     /* AVX2, FMA, F16C */
     ATTN_ISA_AVX512 = 2,   /* AVX-512 F, BW, CD, DQ, VL */
-    ATTN_ISA_AVX512BF16 = 3,
+    ATTN_ISA_AVX512BF16 = 3, /* also VNNI, which all processors with BF16 have */
     ATTN_ISA_NATIVE = 4    /* whatever the compiling machine had; runs only on its like */
 } attn_isa;
 
@@ -120,7 +125,7 @@ typedef struct attn_kind_desc { /* one pattern */
     uint32_t size, flags;
     const char *name;
     uint32_t q_heads, kv_heads, dim, dim_v;
-    uint32_t dtype;        /* attn_dtype of q, k, v */
+    uint32_t dtype;        /* attn_dtype of q, k, v as they are given */
     uint32_t n_may, n_must, n_live, n_data;
     uint32_t n_kernels;
     attn_ranges_fn *ranges;
@@ -133,6 +138,8 @@ typedef struct attn_kind_desc { /* one pattern */
     const uint16_t *groups;   /* [layers of the module][kv_heads], below n_groups: KV heads of this kind's layers that share a number
                                  are live together, for all who read them. Entries of other layers are 0 */
     int64_t max_len;          /* most tokens of a sequence; 0: no limit of the pattern's */
+    uint32_t kv_format;       /* attn_kv_format: of the rows that kernels read */
+    uint32_t kv_group;        /* ATTN_KV_INT8: elements that share a scale, a divisor of dim and dim_v; 0: all of a row */
 } attn_kind_desc;
 
 typedef struct attn_input_desc {
