@@ -13,9 +13,8 @@ def limits(goals, case, key):
     """Floor and aim of a case against a column of the table."""
     names = {"flex": report.FLEX, "ort": report.ORT}.get(key, (key,))
     fit = [g for _, g, _ in report.goal_lines([case], goals) if set(g.what.split("|")) & set(names)]
-    fit = [g for g in fit if key != "flex" or len(g.what.split("|")) > 1]
-    nearest = min(fit, key=lambda g: len(g.what.split("|")), default=None)
-    return (nearest.floor, nearest.aim) if nearest else ()
+    fit = [g for g in fit if ("|" in g.what) == (key == "flex")]  # the best of several is drawn at FlexAttention's best block
+    return (fit[0].floor, fit[0].aim) if fit else ()
 
 
 def ratios(cases, goals, title, where):
@@ -39,7 +38,7 @@ def shares(cases, goals, where):
 
 def write_all(rows, goals, where, folder):
     """Writes shares.svg and a picture for each kind of work that was measured; returns their names."""
-    cases, written = report.group(rows), []
+    cases, written = [c for c in report.group(rows) if not c.spoilt], []
     charts = [("shares", shares(cases, goals, where))]
     for name, title, words in KINDS:
         charts.append((name, ratios([c for c in cases if report.short(c.name).startswith(words)], goals, title, where)))

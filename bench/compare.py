@@ -62,7 +62,8 @@ def print_row(row):
         line = "right"
     else:
         line = f"{row.ms:10.3f} ms  {100 * row.share:5.1f} %  {row.ratio:7.2f} x ours  error {row.error:.1e}  {row.note}"
-    print(f"{row.case:32} {row.threads}  {row.runner:9} {line}", flush=True)
+    busy = f"  (others: {100 * row.busy:.0f} % of the cores)" if row.threads > 1 and row.busy > report.BUSY else ""
+    print(f"{row.case:32} {row.threads}  {row.runner:9} {line}{busy}", flush=True)
 
 
 def peers_for(names, threads, best_blocks, case):
@@ -90,15 +91,16 @@ def run(args, chosen):
     return rows
 
 
-def write_results(rows, folder, text, page):
+def write_results(rows, folder, text, page, place):
     folder.mkdir(parents=True, exist_ok=True)
     goals = report.read_goals()
     report.write_csv(rows, folder / "table.csv")
-    (folder / "table.md").write_text(report.markdown(rows, goals, text), encoding="utf-8")
     (folder / "where.txt").write_text(text + "\n", encoding="utf-8")
     if page:
-        report.put_into(page, "compare", report.markdown(rows, goals, text))
-    print(f"{folder}: table.md, table.csv, {', '.join(charts.write_all(rows, goals, text, folder))}")
+        report.put_into(page, place, report.markdown(rows, goals, text))
+    else:
+        (folder / "table.md").write_text(report.markdown(rows, goals, text), encoding="utf-8")
+    print(f"{page or folder / 'table.md'}, {folder}: table.csv, {', '.join(charts.write_all(rows, goals, text, folder))}")
 
 
 def write_case(case, folder):
@@ -124,10 +126,11 @@ def parse(argv):
     p.add_argument("--shapes", type=pathlib.Path, default=cases.FOLDER, metavar="DIR", help="where the shapes are")
     p.add_argument("--out", type=pathlib.Path, help="where the tables and pictures go")
     p.add_argument("--page", type=pathlib.Path, help="a Markdown page that takes the table; --out is then its name without .md")
+    p.add_argument("--place", default="compare", help="which table of the page; others than 'compare' have a folder of this name in --out")
     p.add_argument("--list", action="store_true"), p.add_argument("--write", type=pathlib.Path, metavar="DIR")
     p.add_argument("--redraw", type=pathlib.Path, metavar="DIR")
     args = p.parse_args(argv)
-    args.out = args.out or (args.page and args.page.with_suffix(""))
+    args.out = args.out or (args.page and args.page.with_suffix("") / ("" if args.place == "compare" else args.place))
     args.peers = [] if args.peers == "none" else args.peers.split(",")
     unknown = [n for n in args.peers if n not in measure.PEERS]
     if unknown:
@@ -138,7 +141,7 @@ def parse(argv):
 def main(argv):
     args = parse(argv)
     if args.redraw:
-        write_results(report.read_csv(args.redraw / "table.csv"), args.redraw, (args.redraw / "where.txt").read_text().strip(), args.page)
+        write_results(report.read_csv(args.redraw / "table.csv"), args.redraw, (args.redraw / "where.txt").read_text().strip(), args.page, args.place)
         return 0
     chosen = choose(args.case + (list(ALL) if args.all else []), args.shapes)
     if args.list or not chosen:
@@ -151,7 +154,7 @@ def main(argv):
     warnings.filterwarnings("ignore")
     rows = run(args, chosen)
     if args.out:
-        write_results(rows, args.out, where(), args.page)
+        write_results(rows, args.out, where(), args.page, args.place)
     wrong = [r for r in rows if r.status.startswith("wrong")]
     for r in wrong:
         print(f"error: {r.case}: {r.runner} {r.status}", file=sys.stderr)

@@ -3,6 +3,7 @@
 One thread is timed in its own processor time, as attn-bench does, so that other programs on the machine do not count; more by the clock.
 """
 import dataclasses
+import os
 import statistics
 import time
 
@@ -15,8 +16,9 @@ import peers
 
 SETTLE_S = 0.03         # until the workers of an idle pool have stopped spinning: they would halve the burst
 ROUNDS, SHORT_ROUNDS, SHORT_S = 7, 21, 0.02
-OTHERS = 0.3  # of a call's own time that other threads may work, for one thread
-CLOCK_S = 1e-4 # what reading the clocks may seem to cost
+OTHERS = 0.3           # of a call's own time that other threads may work, for one thread
+BURSTS = 3             # beside each call: a millisecond alone is easily disturbed
+CLOCK_S = 1e-4         # what reading the clocks may seem to cost
 PATIENCE_S, FEWEST = 2.0, 5  # a runner that has taken so long in all is not called again, once it has been called so often
 
 PEERS = {
@@ -44,6 +46,7 @@ class Row:
     first_s: float = 0.0 # making the mask, compiling, and the first call
     calls: int = 0
     note: str = ""
+    busy: float = 0.0    # share of the machine's cores that other programs had meanwhile
 
 
 def work_of(case, pairs):
@@ -58,14 +61,33 @@ class Ours:
         self.library, self.folder = library, folder
 
     def build(self, case, data, tensors, threads):
-        start = time.perf_counter()
+        before = os.times()
         path = self.library.compile(case, self.folder)
-        compiled = time.perf_counter() - start
+        after = os.times()  # of attnc and its linker; by the clock it would be other programs' time too
+        compiled = sum(after[i] - before[i] for i in (2, 3))
         kernel = ours.Kernel(self.library, path, case, data, tensors, threads)
         stats = kernel.stats()
         call = peers.Call(kernel.run, lambda: kernel.out, stats.kernel.decode(), compiled, kernel)
         call.pairs = stats.pairs_visible
         return call
+
+
+class Others:
+    """How much of the machine other programs use: with one thread that is left out of the times, with more it spoils them."""
+
+    def __init__(self):
+        self.start = self.now()
+
+    @staticmethod
+    def now():
+        with open("/proc/stat", encoding="ascii") as f:
+            ticks = [int(x) for x in f.readline().split()[1:9]]  # user nice system idle iowait irq softirq steal
+        busy = (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+        return busy - time.process_time(), time.perf_counter()
+
+    def share(self):
+        busy, now = self.now()
+        return max(0.0, busy - self.start[0]) / (now - self.start[1]) / os.cpu_count()
 
 
 class Clock:
@@ -121,7 +143,10 @@ def measure(library, folder, case, threads, names):
         return list(rows.values())
     rows["ours"].first_s = calls["ours"].setup_s
     burst = lambda: library.read_burst(*visible_bytes(case, tensors), threads) if case.decode else library.flops_burst(case.dtype, threads)
+    machine = Others()
     times, bursts, others = take_turns(calls, burst, threads)
+    for row in rows.values():
+        row.busy = machine.share()
     for n in list(calls):
         if statistics.median(others[n]) > OTHERS * statistics.median(times[n]) + CLOCK_S:
             rows[n].status = "failed: works in other threads though it was given one"
@@ -150,7 +175,7 @@ def take_turns(calls, burst, threads, rounds=None):
             continue
         if threads > 1:
             time.sleep(SETTLE_S)
-        bursts[n].append(burst())
+        bursts[n].append(statistics.median(burst() for _ in range(BURSTS)))
         seconds, elsewhere = clock.time(calls[n].run)
         times[n].append(seconds), others[n].append(elsewhere)
     return times, bursts, others

@@ -3,7 +3,7 @@ import dataclasses
 import math
 from xml.sax.saxutils import escape
 
-LEFT, RIGHT, TOP, ROW, GAP, WIDTH = 150, 70, 92, 15, 11, 820
+LEFT, RIGHT, TOP, ROW, GAP, WIDTH = 165, 70, 92, 15, 11, 840
 FONT = 'font-family="Helvetica, Arial, sans-serif"'
 COLOURS = ("#3b6ea8", "#d9822b", "#8a8f98", "#4c9a6a", "#a8558f", "#20323f")
 

@@ -10,6 +10,7 @@ GOALS = pathlib.Path(__file__).resolve().parent / "goals.txt"
 FIELDS = [f.name for f in dataclasses.fields(measure.Row)]
 COLUMNS = (("sdpa", "SDPA"), ("flex", "Flex, best block"), ("flex128", "Flex, block 128"), ("ort", "ONNX Runtime"), ("llamacpp", "llama.cpp"))
 LESS = ("compile", "pair")  # figures that are better when they are smaller
+BUSY = 0.05  # of the cores
 FLEX, ORT = ("flex32", "flex64", "flex128"), ("ortgqa", "ortmha")
 
 
@@ -53,6 +54,11 @@ class Case:
         self.rows = {r.runner: r for r in rows}
         self.ours = self.rows["ours"]
 
+    @property
+    def spoilt(self):
+        """Several threads are timed by the clock, so other programs' work would be in the times."""
+        return self.threads > 1 and self.ours.busy > BUSY
+
     def best(self, runners):
         """The fastest of them, or None."""
         fit = [self.rows[n] for n in runners if n in self.rows and self.rows[n].status == "ok"]
@@ -83,6 +89,7 @@ def group(rows):
 def judge(goal, value):
     if value is None:
         return "not measured"
+    value = round(value, 2)  # as it is shown
     better = (lambda limit: value <= limit) if goal.what in LESS else (lambda limit: value >= limit)
     return "aim" if better(goal.aim) else "floor" if better(goal.floor) else "**below**"
 
@@ -102,17 +109,21 @@ def short(name):
     return name.removeprefix("protocol/")
 
 
+def time_text(ms):
+    return f"{ms:.0f}" if ms >= 100 else f"{ms:.3g}"
+
+
 def ratio_table(cases):
     """Ours, and how many times longer each peer takes."""
-    lines = []
+    lines, columns = [], [(key, title) for key, title in COLUMNS if any(c.column(key) for c in cases)]
     for c in cases:
         o = c.ours
-        cells = [short(c.name), str(c.threads), f"{o.ms:.3g}" if o.status == "ok" else o.status, f"{100 * o.share:.0f} %"]
-        for key, _ in COLUMNS:
+        cells = [short(c.name) + " *" * c.spoilt, str(c.threads), time_text(o.ms) if o.status == "ok" else o.status, f"{100 * o.share:.0f} %"]
+        for key, _ in columns:
             r = c.column(key)
-            cells.append(f"{r.ratio:.2f} ({r.ms:.3g} ms)" if r else "-")
+            cells.append(f"{r.ratio:.2f} ({time_text(r.ms)} ms)" if r else "-")
         lines.append(cells)
-    return table(["case", "threads", "ours, ms", "of the burst"] + [title for _, title in COLUMNS], lines)
+    return table(["case", "threads", "ours, ms", "of the burst"] + [title for _, title in columns], lines)
 
 
 def number(goal, value):
@@ -122,7 +133,7 @@ def number(goal, value):
 
 
 def goal_table(cases, goals):
-    lines = [[short(c.name), str(c.threads), g.what.replace("|", ", "), number(g, v), number(g, g.floor), number(g, g.aim), judge(g, v)]
+    lines = [[short(c.name), str(c.threads), g.what.replace("|", ", "), number(g, v), number(g, g.floor), number(g, g.aim), "busy" if c.spoilt else judge(g, v)]
              for c, g, v in goal_lines(cases, goals)]
     return table(["case", "threads", "against", "reached", "floor", "aim", ""], lines)
 
@@ -146,8 +157,19 @@ def put_into(page, name, text):
     page.write_text(f"{before}{begin}\n{text.strip()}\n\n{end}{rest.split(end, 1)[1]}", encoding="utf-8")
 
 
+def busy_line(cases):
+    """What to think of the times of several threads."""
+    spoilt = [c.ours.busy for c in cases if c.spoilt]
+    if not spoilt:
+        return ""
+    return f"Lines marked * say nothing: other programs had up to {100 * max(spoilt):.0f} % of the cores while several threads were timed.\n\n"
+
+
 def markdown(rows, goals, where):
     cases = group(rows)
     notes = "".join(f"- {line}\n" for line in left_out(rows))
+    lines = goal_lines(cases, goals)
+    aimed = f"Goals:\n\n{goal_table(cases, goals)}\n" if lines else ""
+    left = f"Without a figure:\n\n{notes}" if notes else ""
     return (f"{where}\n\nTimes of peers over ours, each against the bursts beside it (and in brackets their own time). `of the burst`: our share of multiply-adds, "
-            f"for decoding of a plain read.\n\n{ratio_table(cases)}\nGoals:\n\n{goal_table(cases, goals)}\nWithout a figure:\n\n{notes}")
+            f"for decoding of a plain read.\n\n{busy_line(cases)}{ratio_table(cases)}\n{aimed}{left}")

@@ -4,7 +4,7 @@
 set -eu
 
 packages="llvm-22-dev llvm-22-tools lld-22 clang-22 libclang-rt-22-dev flex bison cmake ninja-build gcc g++ libc6-dev pkg-config
-          libpng-dev libdlpack-dev python3-numpy"
+          libpng-dev libsqlite3-dev libdlpack-dev python3-numpy"
 
 installed() { dpkg-query -W -f='${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed; }
 
@@ -18,7 +18,7 @@ if ! command -v apt-get >/dev/null 2>&1 || ! command -v dpkg-query >/dev/null 2>
 setup: this system has no apt-get. Please install:
   LLVM 22 with its C headers and CMake files, its tools (FileCheck, lit, not) and lld
   flex 2.6, bison 3.8, CMake 3.24 or newer, Ninja, a C17 compiler (gcc 12 or clang), pkg-config
-  libpng and DLPack (dlpack/dlpack.h), with headers
+  libpng, SQLite 3 and DLPack (dlpack/dlpack.h), with headers
   for the tests: Python 3 with NumPy; a C++ compiler and clang 22 are optional
 END
     exit 1

@@ -25,6 +25,8 @@ config.environment["ATTNC_TEST_LONG"] = os.environ.get("ATTNC_TEST_LONG", "")
 for name in ("HOME", "TMPDIR", "CC", "CXX"):
     if name in os.environ:
         config.environment[name] = os.environ[name]
+# Results must not depend on what the user has tuned: there is no default tuning database, unless a test makes one.
+config.environment["XDG_CACHE_HOME"] = os.path.join(config.test_exec_root, "no-cache")
 if config.sanitized:
     config.environment["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "detect_leaks=1")
     config.environment["UBSAN_OPTIONS"] = "print_stacktrace=1:halt_on_error=1"

@@ -127,23 +127,31 @@ typedef struct tile { /* `rows` rows from `row` of the vector of lanes */
 
 typedef void tile_fn(kgen *x, const few_piece *p, const tile *t, void *ctx);
 
+/* Rows come in heads of the group times new tokens: smaller tiles than what divides all such numbers are not needed. */
+static uint32_t least_rows(const kgen *x)
+{
+    uint32_t n = x->k->schedule.few_rows;
+    while (x->k->shape.q_heads / x->k->shape.kv_heads % n) n /= 2;
+    return n;
+}
+
 /* Tiles of few_rows rows; the last one of the smallest power of two that holds the rest. Rows behind the last repeat it. */
 static void each_tile(kgen *x, const few_piece *p, tile_fn *f, void *ctx)
 {
     gen *g = x->g;
     loop l;
-    uint32_t most = x->k->schedule.few_rows;
+    uint32_t most = x->k->schedule.few_rows, least = least_rows(x);
     Val row = loop_begin(g, &l, c64(g, 0), NULL, 0), left = sub(g, p->rows, row);
     Block done = block(g);
-    for (uint32_t n = most; n; n /= 2) {
-        Block this = block(g), smaller = n > 1 ? block(g) : this;
-        if (n > 1) branch(g, less(g, c64(g, n / 2), left), this, smaller);
+    for (uint32_t n = most; n >= least; n /= 2) {
+        Block this = block(g), smaller = n > least ? block(g) : this;
+        if (n > least) branch(g, less(g, c64(g, n / 2), left), this, smaller);
         else jump(g, this);
         go(g, this);
         f(x, p, &(tile){row, n}, ctx);
         jump(g, done);
         go(g, smaller);
-        if (n == 1) break;
+        if (n == least) break;
     }
     go(g, done);
     loop_end(g, &l, c64(g, most), p->rows);

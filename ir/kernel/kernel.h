@@ -113,6 +113,7 @@ ir_module *ir_module_read(arena *a, diags *d, uint32_t source);
 /* NULL when right, else a sentence (in the module's arena). Covers types, dominance, regions, expression scopes, and that
  * `mask` stands in partial loops only, `keys full` needs ranges, and so on: every rule of docs/kernel-ir.md. */
 const char *kernel_verify(const kernel *k);
+const char *schedule_verify(const schedule *s, const shape *of); /* of a kernel of this shape; part of kernel_verify */
 const char *pattern_verify(const ir_module *m, const pattern *p);
 const char *ir_module_verify(const ir_module *m); /* all patterns and kernels, the schedule of the layers */
 

@@ -351,13 +351,15 @@ static const char *ranges_error(const kernel *k)
 
 static bool fits(uint32_t sums, uint32_t vectors, uint32_t registers) { return sums + vectors + 1 <= registers; }
 
-static const char *schedule_error(const kernel *k)
+const char *schedule_verify(const schedule *s, const shape *of)
 {
-    const schedule *s = &k->schedule;
-    enum { MOST = 4096 };
-    const uint32_t all[] = {s->lanes,   s->vector,     s->key_block,   s->qk_keys,    s->qk_vectors,
-                            s->pv_dims, s->pv_vectors, s->narrow_keys, s->narrow_dims,
-                            s->few_lanes, s->few_rows, s->few_keys, s->fetch};
+    enum { MOST = 4096, MOST_VECTORS = 16, MOST_SUMS = 32, MOST_FEW_ROWS = 8 };
+    const uint32_t all[] = {
+#define FIELD(name) s->name,
+#include "ir/kernel/schedule_fields.def"
+#undef FIELD
+        s->vector,
+    };
     if (!s->lanes) return s->vector || s->key_block ? "a schedule has lanes" : NULL;
     if (s->target >= TARGET_COUNT) return "the schedule's target is unknown";
     for (size_t i = 0; i < ATTNC_COUNT(all); i++)
@@ -365,6 +367,8 @@ static const char *schedule_error(const kernel *k)
     const target_facts *t = target_get(s->target);
     if (s->vector != t->vector) return "the schedule's vector is not the target's";
     if (s->lanes % s->vector) return "lanes must be a multiple of vector";
+    const uint32_t vectors = s->lanes / s->vector;
+    if (vectors & (vectors - 1) || vectors > MOST_VECTORS) return "a tile must have 1, 2, 4, 8 or 16 vectors of lanes";
     if (s->lanes / s->vector % s->qk_vectors || s->lanes / s->vector % s->pv_vectors)
         return "register tiles must divide the vectors of a tile";
     if (s->key_block % s->qk_keys || s->key_block % s->narrow_keys)
@@ -373,11 +377,14 @@ static const char *schedule_error(const kernel *k)
         !fits(s->pv_dims * s->pv_vectors, s->pv_vectors, t->registers) || !fits(s->narrow_keys, 1, t->registers) ||
         !fits(s->narrow_dims, 1, t->registers))
         return "a register tile does not fit the target's registers";
+    if (2 * s->narrow_keys > MOST_SUMS) return "a narrow tile has more than 16 keys"; /* a key may have two sums */
+    if (s->dot_bf16 && s->qk_keys % 2) return "keys of a register tile are even where bf16 is multiplied in pairs";
     if (s->few_rows & (s->few_rows - 1) || s->few_keys & (s->few_keys - 1) || s->few_rows * s->few_keys % s->vector)
         return "few rows and keys must be powers of two that fill vectors";
+    if (s->few_rows > MOST_FEW_ROWS) return "a tile of few rows has more than 8";
     if (!fits(s->few_rows * s->few_keys, s->few_keys, t->registers) || s->few_rows > s->vector || s->few_lanes > s->lanes)
         return "a register tile of few rows does not fit the target's registers or vectors";
-    if (s->dot_bf16 && (!t->dot_bf16 || k->shape.type != DTYPE_BF16 || k->shape.kv != KV_AS_GIVEN))
+    if (s->dot_bf16 && (!t->dot_bf16 || of->type != DTYPE_BF16 || of->kv != KV_AS_GIVEN))
         return "dot_bf16 needs a target that has it and bf16 storage";
     return NULL;
 }
@@ -407,7 +414,7 @@ static const char *head_error(const kernel *k)
     if ((k->split || k->grouped || k->base2 || k->ranges) && !has_init(k))
         return "base2, grouped, split and ranges need the online form (init)";
     const char *error = ranges_error(k);
-    return error ? error : schedule_error(k);
+    return error ? error : schedule_verify(&k->schedule, &k->shape);
 }
 
 const char *kernel_verify(const kernel *k)

@@ -33,7 +33,18 @@ typedef struct pass_options {
     FILE *print_to;           /* NULL: stderr */
     bool verify_each;         /* also print, read back and compare after each pass */
     double *pass_ms;          /* PASS_COUNT entries to add to, or NULL */
+    const schedule *given;    /* of `schedule`: per pattern, sizes to take instead of the table's (lanes 0: the table's); or NULL */
 } pass_options;
+
+/* What the table has for a target and a shape. */
+typedef struct schedule_row {
+    schedule sizes;       /* whole */
+    const char *shapes;   /* "any shape": what the row is for */
+    const char *measured; /* by what processor, when; or that nothing did */
+} schedule_row;
+schedule_row schedule_row_find(target_id t, const shape *s);
+/* The target, and what follows from it and the storage type. */
+void schedule_fill_facts(schedule *s, target_id t, const shape *of);
 
 /* lower-pattern makes a kernel for each pattern that has none; every other pass runs on every kernel. Without `passes`, kernels that
  * show a pass's result already are left alone (a text from the middle of the pipeline goes on from there). NULL, or a sentence about a wrong

@@ -1,5 +1,5 @@
 /* bench_test.c - what attn-bench stands on: tensors laid out head by head, and bursts of several threads. */
-#include "tools/attn-bench/burst.h"
+#include "tools/common/burst.h"
 #include "tools/common/problem.h"
 #include "tests/unit/check.h"
 

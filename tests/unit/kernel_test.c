@@ -156,6 +156,9 @@ static void verifier_checks_schedules(void)
     refuse(SCHEDULED("cpu:avx2 { vector 8; }"), "a schedule needs lanes");
     refuse(SCHEDULED("cpu:avx2 " SIZES("64", "16", "96", "6 x 2")), "the schedule's vector is not the target's");
     refuse(SCHEDULED("cpu:avx2 " SIZES("60", "8", "96", "6 x 2")), "lanes must be a multiple of vector");
+    refuse(SCHEDULED("cpu:avx2 " SIZES("48", "8", "96", "6 x 2")), "a tile must have 1, 2, 4, 8 or 16 vectors");
+    accept(SCHEDULED("cpu:avx2 " SIZES("128", "8", "96", "6 x 2")));
+    refuse(SCHEDULED("cpu:avx2 " SIZES("256", "8", "96", "6 x 2")), "a tile must have 1, 2, 4, 8 or 16 vectors");
     refuse(SCHEDULED("cpu:avx2 " SIZES("64", "8", "100", "6 x 2")), "key_block must be a multiple");
     refuse(SCHEDULED("cpu:avx2 " SIZES("64", "8", "96", "8 x 2")), "does not fit the target's registers");
     refuse(SCHEDULED("cpu:avx2 " SIZES("64", "8", "96", "4 x 3")), "register tiles must divide");
@@ -165,10 +168,24 @@ static void verifier_checks_schedules(void)
     refuse(SCHEDULED("cpu:avx2 " SIZES_FEW("64", "8", "96", "6 x 2", "16, 2 x 2")), "that fill vectors");
     refuse(SCHEDULED("cpu:avx2 " SIZES_FEW("64", "8", "96", "6 x 2", "16, 4 x 4")), "register tile of few rows");
     refuse(SCHEDULED("cpu:avx2 " SIZES_FEW("64", "8", "96", "6 x 2", "65, 4 x 2")), "register tile of few rows");
+    refuse(SCHEDULED("cpu:avx512 { lanes 64; vector 16; key_block 68; qk 4 x 2; pv 4 x 2; narrow 17 x 8; few 16, 4 x 4; fetch 64; }"),
+           "a narrow tile has more than 16 keys");
+    refuse(SCHEDULED("cpu:avx512 { lanes 64; vector 16; key_block 64; qk 4 x 2; pv 4 x 2; narrow 4 x 8; few 16, 16 x 1; fetch 64; }"),
+           "a tile of few rows has more than 8");
     refuse(
         SCHEDULED("cpu:avx512bf16 { lanes 64; vector 16; key_block 64; qk 4 x 2; pv 4 x 2; narrow 4 x 8; few 16, 4 x 4; "
                   "fetch 64; dot_bf16; }"),
         "dot_bf16 needs a target that has it and bf16 storage");
+    schedule pairs = {.target = TARGET_CPU_AVX512BF16, .lanes = 64, .vector = 16, .key_block = 60, .qk_keys = 4, .qk_vectors = 4, .pv_dims = 3,
+                      .pv_vectors = 4, .narrow_keys = 5, .narrow_dims = 7, .few_lanes = 16, .few_rows = 4, .few_keys = 4, .fetch = 1, .dot_bf16 = true};
+    shape s = {1, 1, 16, 16, DTYPE_BF16, KV_AS_GIVEN, 0};
+    CHECK(!schedule_verify(&pairs, &s));
+    pairs.qk_keys = 3;
+    const char *wrong = schedule_verify(&pairs, &s);
+    CHECK(wrong && strstr(wrong, "are even where bf16 is multiplied in pairs"));
+    pairs.dot_bf16 = false;
+    s.type = DTYPE_F32;
+    CHECK(!schedule_verify(&pairs, &s));
 }
 
 /* ---- the interpreter, by hand ---------------------------------------------------------------------------- */

@@ -307,6 +307,50 @@ static void clones_are_scheduled_apart(void)
     arena_destroy(a);
 }
 
+/* Whatever the shape, there is a row, it passes the verifier, and says what measured it. */
+static void every_shape_has_a_row(void)
+{
+    static const int64_t dims[] = {1, 16, 63, 64, 65, 80, 128, 256, MODULE_MAX_DIM};
+    for (int t = 0; t < TARGET_COUNT; t++)
+        for (int type = 0; type <= DTYPE_BF16; type++)
+            for (size_t i = 0; i < ATTNC_COUNT(dims) * ATTNC_COUNT(dims); i++) {
+                const shape s = {4, 2, dims[i % ATTNC_COUNT(dims)], dims[i / ATTNC_COUNT(dims)], (dtype)type, KV_AS_GIVEN, 0};
+                const schedule_row row = schedule_row_find((target_id)t, &s);
+                const char *wrong = schedule_verify(&row.sizes, &s);
+                CHECK_MSG(!wrong, "%s", wrong);
+                CHECK(row.sizes.target == (target_id)t && row.measured[0] && row.shapes[0]);
+            }
+}
+
+/* Sizes that the caller gives go before the table's; what the verifier refuses is refused with its words, not called a bug. */
+static void given_sizes_are_taken(void)
+{
+    arena *a = arena_create(0, NULL, NULL);
+    unsigned long long state = seed;
+    random_module r = random_module_create(a, &state);
+    const char *error = passes_run(r.m, &(pass_options){.stop_after = "split-kv"});
+    CHECK_MSG(!error, "%s", error);
+    const kernel *from = r.m->kernels.at[0];
+    schedule *given = ARENA_ARRAY(a, schedule, r.m->patterns.n);
+    const pass_options o = {.target = TARGET_CPU_AVX512, .given = given};
+    kernel *k = kernel_clone(r.m, from, "table");
+    CHECK(!pass_run(PASS_schedule, k, &o));
+    const schedule usual = schedule_row_find(TARGET_CPU_AVX512, &from->shape).sizes;
+    CHECK(k->schedule.key_block == usual.key_block && k->schedule.fetch == usual.fetch);
+    given[from->pattern] = usual;
+    given[from->pattern].target = TARGET_CPU_BASELINE; /* what follows from the target is not taken from the caller */
+    given[from->pattern].vector = 4;
+    given[from->pattern].key_block = usual.key_block * 2;
+    k = kernel_clone(r.m, from, "given");
+    CHECK(!pass_run(PASS_schedule, k, &o));
+    CHECK(k->schedule.key_block == usual.key_block * 2 && k->schedule.target == TARGET_CPU_AVX512 && k->schedule.vector == 16);
+    given[from->pattern].qk_keys = 31;
+    k = kernel_clone(r.m, from, "wrong");
+    error = pass_run(PASS_schedule, k, &o);
+    CHECK_MSG(error && strstr(error, "key_block must be a multiple"), "%s", error ? error : "nothing");
+    arena_destroy(a);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1) n_modules = atoi(argv[1]);
@@ -317,5 +361,7 @@ int main(int argc, char **argv)
     RUN(driver_refuses);
     RUN(passes_refuse_other_shapes);
     RUN(clones_are_scheduled_apart);
+    RUN(every_shape_has_a_row);
+    RUN(given_sizes_are_taken);
     return CHECK_DONE();
 }

@@ -1,6 +1,6 @@
 /* main.c - attn-bench: how fast one layer of a compiled model runs, against what the machine does at the same moment. */
 #define _POSIX_C_SOURCE 200809L
-#include "tools/attn-bench/burst.h"
+#include "tools/common/burst.h"
 #include "tools/attn-bench/options.h"
 #include "tools/attn-bench/paged.h"
 #include "tools/common/call.h"

@@ -6,8 +6,10 @@
 #include "tools/attnc/driver.h"
 #include "backends/backend.h"
 #include "tools/attnc/picture.h"
+#include "tools/attnc/processor.h"
 #include "tools/attnc/report.h"
 #include "tools/attnc/time.h"
+#include "tools/attnc/tune.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <setjmp.h>
@@ -25,6 +27,8 @@ typedef struct session {
     ir_module *module;
     const char *air; /* the definition, after lower-pattern */
     backend_variant variants[OPTIONS_MAX_TARGETS];
+    tuning_db *tuning; /* or NULL */
+    schedule_choice *choices; /* [targets][patterns]; NULL: before `schedule` */
     file_output outputs[2];
     bool bad_usage;
     jmp_buf too_large;
@@ -118,7 +122,7 @@ static pass_plan plan_passes(session *s)
     return plan;
 }
 
-static bool run_passes(session *s, ir_module *m, const char *passes, target_id target)
+static bool run_passes(session *s, ir_module *m, const char *passes, target_id target, const schedule *given)
 {
     const options *o = s->o;
     if (!*passes) return true;
@@ -127,13 +131,40 @@ static bool run_passes(session *s, ir_module *m, const char *passes, target_id t
                       .print_after = o->print_after,
                       .print_before = o->print_before,
                       .verify_each = o->verify_each,
-                      .pass_ms = s->times.pass};
+                      .pass_ms = s->times.pass,
+                      .given = given};
     const char *wrong = passes_run(m, &p);
     if (wrong) { /* --passes in an order that does not work */
         fprintf(stderr, "attnc: error: %s\n", wrong);
         s->bad_usage = true;
     }
     return !wrong;
+}
+
+/* The named file must be one; what lies in the default place may be anything, and is no reason not to compile. */
+static bool open_tuning(session *s)
+{
+    const char *path = s->o->tuning_db ? s->o->tuning_db : tuning_db_default_path(s->arena);
+    tool_error err;
+    if (s->o->no_tuning_db || !path || (!s->o->tuning_db && !tuning_db_exists(path))) return true;
+    s->tuning = tuning_db_open(path, false, &err);
+    if (s->tuning || s->o->tuning_db) return s->tuning || file_error(s, &err);
+    diag_report(&s->diags, DIAG_ID_TUNING, SPAN_NONE, "%s", err.text);
+    return true;
+}
+
+/* Sizes of each pattern's kernel for a target, from the tuning database or the table. */
+static const schedule *choose_schedules(session *s, size_t index)
+{
+    const size_t n = s->module->patterns.n;
+    schedule *given = ARENA_ARRAY(s->arena, schedule, n + 1);
+    if (!s->choices) s->choices = ARENA_ARRAY(s->arena, schedule_choice, n * s->o->n_targets + 1);
+    for (uint32_t i = 0; i < n; i++) {
+        schedule_choice *c = &s->choices[index * n + i];
+        *c = schedule_choose(s->arena, s->tuning, s->module, i, s->o->targets[index], s->o->native, &s->diags);
+        given[i] = c->sizes;
+    }
+    return given;
 }
 
 /* A target's own kernels: clones in a view of the module, so that `schedule` may choose differently for each. */
@@ -146,17 +177,19 @@ static bool schedule_for(session *s, size_t index, bool wanted)
     for (size_t i = 0; i < m->kernels.n; i++)
         VEC_PUSH(s->arena, &view->kernels, kernel_clone(m, m->kernels.at[i], m->kernels.at[i]->name));
     s->variants[index] = (backend_variant){s->o->targets[index], view->kernels.at};
-    return !wanted || run_passes(s, view, pass_name(PASS_schedule), s->o->targets[index]);
+    return !wanted || run_passes(s, view, pass_name(PASS_schedule), s->o->targets[index], choose_schedules(s, index));
 }
 
 static bool compile_kernels(session *s)
 {
     pass_plan plan = plan_passes(s);
-    if (!run_passes(s, s->module, plan.lower, TARGET_NONE)) return false;
+    if (!run_passes(s, s->module, plan.lower, TARGET_NONE, NULL)) return false;
     text air = {.arena = s->arena};
     ir_module_print(s->module, &air);
     s->air = text_get(&air);
-    if (!run_passes(s, s->module, plan.common, TARGET_NONE)) return false;
+    if (!run_passes(s, s->module, plan.common, TARGET_NONE, NULL)) return false;
+    if (s->o->tune) return true;
+    if (plan.schedule && !open_tuning(s)) return false;
     for (size_t i = 0; i < s->o->n_targets; i++)
         if (!schedule_for(s, i, plan.schedule)) return false;
     return true;
@@ -258,6 +291,7 @@ static bool print_report(session *s)
 {
     report_options r = {.context = s->o->context ? s->o->context : REPORT_DEFAULT_CONTEXT,
                         .json = s->o->json,
+                        .choices = s->choices,
                         .variants = s->variants,
                         .n_variants = s->o->n_targets};
     text t = {.arena = s->arena};
@@ -291,12 +325,58 @@ static bool analyse(session *s)
     return ok;
 }
 
+/* ---- tuning ------------------------------------------------------------------------------------------------------------------- */
+
+static bool open_tuning_to_write(session *s, tool_error *err)
+{
+    const char *path = s->o->tuning_db ? s->o->tuning_db : tuning_db_default_path(s->arena);
+    if (!path) return tool_fail(err, "no place for a tuning database: neither XDG_CACHE_HOME nor HOME is set; name one by --tuning-db=FILE");
+    if (!s->o->tuning_db) tuning_db_make_folders(path);
+    s->tuning = tuning_db_open(path, true, err);
+    return s->tuning != NULL;
+}
+
+/* The targets that this machine can run. */
+static size_t runnable_targets(const session *s, target_id *out)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s->o->n_targets; i++) {
+        const char *name = target_get(s->o->targets[i])->name;
+        const int isa = attn_isa_parse(name + strlen("cpu:"));
+        if (isa >= 0 && attn_isa_available((uint32_t)isa))
+            out[n++] = s->o->targets[i];
+        else
+            fprintf(stderr, "attnc: %s cannot be measured here: this processor does not run it\n", name);
+    }
+    return n;
+}
+
+static bool tune(session *s)
+{
+    target_id targets[OPTIONS_MAX_TARGETS];
+    tool_error err;
+    tune_options t = {.module = s->module,
+                      .targets = targets,
+                      .native = s->o->native,
+                      .shapes = s->o->tune_shapes,
+                      .n_shapes = s->o->n_tune_shapes,
+                      .seconds = s->o->tune_seconds,
+                      .diags = &s->diags};
+    if (!*processor_name(s->arena)) return tool_fail(&err, "this processor does not say what it is: an entry could not name it"), file_error(s, &err);
+    t.n_targets = runnable_targets(s, targets);
+    if (!t.n_targets) return tool_fail(&err, "this machine runs none of the targets"), file_error(s, &err);
+    if (!open_tuning_to_write(s, &err)) return file_error(s, &err);
+    t.db = s->tuning;
+    return tune_run(&t, &err) || (!s->diags.errors && file_error(s, &err));
+}
+
 static bool compile(session *s)
 {
     if (s->o->emit == OUTPUT_AST) return print_ast(s);
     if (!run_frontend(s)) return false;
     if (s->o->emit == OUTPUT_PATTERN) return emit_pattern(s) && (!s->o->picture || draw(s));
-    return compile_kernels(s) && analyse(s) && emit(s);
+    if (!compile_kernels(s)) return false;
+    return s->o->tune ? tune(s) : analyse(s) && emit(s);
 }
 
 static bool help_prelude(session *s)
@@ -358,6 +438,7 @@ int driver_run(const options *o)
     int status = run(s) ? EXIT_DONE : s->bad_usage ? EXIT_USAGE : EXIT_MISTAKES;
     for (size_t i = 0; i < ATTNC_COUNT(s->outputs); i++)
         file_output_abandon(&s->outputs[i]);
+    tuning_db_close(s->tuning);
     arena_destroy(s->arena);
     free(s);
     return status;

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { DEFAULT_TUNE_SECONDS = 60 };
+
 static const char *const kind_names[OUTPUT_COUNT] = {
 #define KIND(ident, spelling) [OUTPUT_##ident] = spelling,
 #include "tools/attnc/output_kinds.def"
@@ -32,6 +34,12 @@ void options_help(FILE *to)
           "  --time                 where the time went\n"
           "  --diag-format=F        text (default) or json\n"
           "  --prelude-dir=DIR      definitions every file may use (else $ATTNC_PRELUDE, else as installed)\n"
+          "  --tuning-db=FILE       schedules that --tune measured here (else $XDG_CACHE_HOME or ~/.cache, attnc/tuning.db);\n"
+          "                         --no-tuning-db: those of the table only\n"
+          "  --tune                 measure schedules on this machine for each layer kind, and write the best to the tuning\n"
+          "                         database; --target: default is the one that would run here\n"
+          "  --tune-shapes=S[,S...] what is timed: prefill:N, decode:N, step:M:N (default prefill:1024,decode:4096)\n"
+          "  --tune-seconds=N       for one layer kind and target (default 60)\n"
           "  --version, --help, --help-prelude\n\n"
           "Passes:\n",
           to);
@@ -123,6 +131,16 @@ static int parse_layer(options *o, const char *word, tool_error *err)
     return args_int("--layer", word, 0, MODULE_MAX_LAYERS - 1, &o->layer, err) ? EXIT_DONE : EXIT_USAGE;
 }
 
+static int parse_tune_shapes(options *o, const char *word, tool_error *err)
+{
+    return tune_shapes_parse(word, o->tune_shapes, &o->n_tune_shapes, err) ? EXIT_DONE : EXIT_USAGE;
+}
+
+static int parse_tune_seconds(options *o, const char *word, tool_error *err)
+{
+    return args_int("--tune-seconds", word, 1, 1 << 20, &o->tune_seconds, err) ? EXIT_DONE : EXIT_USAGE;
+}
+
 static int parse_diag_format(options *o, const char *word, tool_error *err)
 {
     if (strcmp(word, "text") && strcmp(word, "json")) {
@@ -140,7 +158,8 @@ static bool parse_flag(options *o, const char *word)
     const struct {
         const char *name;
         bool *flag;
-    } flags[] = {{"--verify-each", &o->verify_each}, {"--time", &o->time}, {"--report", &o->report}, {"--json", &o->json}};
+    } flags[] = {{"--verify-each", &o->verify_each}, {"--time", &o->time},  {"--report", &o->report}, {"--json", &o->json},
+                 {"--no-tuning-db", &o->no_tuning_db}, {"--tune", &o->tune}};
     for (size_t i = 0; i < ATTNC_COUNT(flags); i++)
         if (!strcmp(word, flags[i].name)) return *flags[i].flag = true;
     return false;
@@ -165,6 +184,7 @@ static bool parse_string(options *o, args *a, const char *word)
                    {"--print-before", &o->print_before},
                    {"--passes", &o->passes},
                    {"--stop-after", &o->stop_after},
+                   {"--tuning-db", &o->tuning_db},
                    {"--prelude-dir", &o->prelude_dir}};
     for (size_t i = 0; i < ATTNC_COUNT(strings); i++)
         if (args_option(a, word, strings[i].name, strings[i].value)) return true;
@@ -185,6 +205,8 @@ static int parse_word(options *o, args *a, char *word)
     if (args_option(a, word, "--target", &value)) return a->failed ? EXIT_USAGE : parse_targets(o, value, a->err);
     if (args_option(a, word, "--layer", &value)) return a->failed ? EXIT_USAGE : parse_layer(o, value, a->err);
     if (args_option(a, word, "--diag-format", &value)) return a->failed ? EXIT_USAGE : parse_diag_format(o, value, a->err);
+    if (args_option(a, word, "--tune-shapes", &value)) return a->failed ? EXIT_USAGE : parse_tune_shapes(o, value, a->err);
+    if (args_option(a, word, "--tune-seconds", &value)) return a->failed ? EXIT_USAGE : parse_tune_seconds(o, value, a->err);
     if (args_option(a, word, "--context", &value)) {
         if (a->failed) return EXIT_USAGE;
         return args_int("--context", value, 1, 1 << 24, &o->context, a->err) ? EXIT_DONE : EXIT_USAGE;
@@ -233,10 +255,26 @@ static bool has_ending(const char *name, const char *ending)
     return n > m && !strcmp(name + n - m, ending);
 }
 
+static int check_tuning(options *o, tool_error *err)
+{
+    const bool else_too = o->output || o->emit != OUTPUT_NONE || o->report || o->picture || o->passes || o->stop_after || o->print_after ||
+                          o->print_before || o->time || o->context || o->layer != OPTIONS_ALL_LAYERS;
+    if (o->tuning_db && !*o->tuning_db) return usage_text(err, "--tuning-db needs the name of a file");
+    if (o->tuning_db && o->no_tuning_db) return usage_text(err, "--tuning-db and --no-tuning-db exclude each other");
+    if (o->tune && o->no_tuning_db) return usage_text(err, "--tune writes a tuning database; --no-tuning-db says there is none");
+    if (o->tune && else_too) return usage_text(err, "--tune measures and writes the tuning database, nothing else; compile with it afterwards");
+    if (!o->tune && o->n_tune_shapes) return usage_text(err, "--tune-shapes belongs to --tune");
+    if (!o->tune && o->tune_seconds) return usage_text(err, "--tune-seconds belongs to --tune");
+    if (!o->tune_seconds) o->tune_seconds = DEFAULT_TUNE_SECONDS;
+    return o->n_tune_shapes ? EXIT_DONE : parse_tune_shapes(o, "prefill:1024,decode:4096", err);
+}
+
 static int check_together(options *o, tool_error *err)
 {
     bool asked = o->report || o->picture;
     if (!o->input) return usage_text(err, "no input file; attnc --help says what there is");
+    int status = check_tuning(o, err);
+    if (status) return status;
     if (o->picture && !has_ending(o->picture, ".svg") && !has_ending(o->picture, ".png"))
         return usage_text(err, "--picture needs a name that ends in .svg or .png");
     if (o->json && !o->report) return usage_text(err, "--json belongs to --report; diagnostics have --diag-format=json");
@@ -246,8 +284,8 @@ static int check_together(options *o, tool_error *err)
     if (o->emit == OUTPUT_NONE && (o->passes || o->stop_after)) o->emit = OUTPUT_AIR;
     if ((o->passes || o->stop_after) && o->emit != OUTPUT_AIR)
         return usage_text(err, "--passes and --stop-after leave kernels half done; they need --emit=air");
-    if (o->emit == OUTPUT_NONE && !asked && !o->print_after && !o->print_before && !o->time)
-        return usage_text(err, "nothing to write; give -o FILE, --emit=KIND, --report or --picture=FILE");
+    if (o->emit == OUTPUT_NONE && !asked && !o->print_after && !o->print_before && !o->time && !o->tune)
+        return usage_text(err, "nothing to write; give -o FILE, --emit=KIND, --report, --picture=FILE or --tune");
     bool binary = o->emit == OUTPUT_OBJ || o->emit == OUTPUT_SO;
     if (binary && (!o->output || !strcmp(o->output, "-"))) return usage_text(err, "a library or an object needs -o FILE");
     return check_passes(o, err);
@@ -264,6 +302,7 @@ int options_parse(int argc, char **argv, options *o, tool_error *err)
     }
     if (o->mode != MODE_COMPILE) return EXIT_DONE;
     int status = check_together(o, err);
-    if (!status && !o->n_targets) status = parse_target(o, "cpu", err);
-    return status;
+    if (status || o->n_targets) return status;
+    if (o->tune) return add_target(o, backend_cpu_native()), EXIT_DONE;
+    return parse_target(o, "cpu", err);
 }

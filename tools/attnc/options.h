@@ -4,6 +4,7 @@
 
 #include "frontend/frontend.h"
 #include "ir/pass/pass.h"
+#include "tools/attnc/tune_shape.h"
 #include "tools/common/file.h"
 
 enum { EXIT_DONE = 0, EXIT_MISTAKES = 1, EXIT_USAGE = 2 }; /* and 70: ATTNC_BUG */
@@ -33,6 +34,11 @@ typedef struct options {
     const char *picture;
     int64_t context, layer; /* 0: chosen; OPTIONS_ALL_LAYERS */
     diag_format diag_format;
+    const char *tuning_db; /* NULL: the default place */
+    bool no_tuning_db, tune;
+    tune_shape tune_shapes[TUNE_MAX_SHAPES];
+    size_t n_tune_shapes;
+    int64_t tune_seconds; /* for one kind and target */
 } options;
 
 /* EXIT_DONE, or the exit code and the sentence to print. */

@@ -1,6 +1,7 @@
 /* report.c - --report: what the compiler proved and chose, per layer kind; for people and, with --json, for machines. */
 #include "tools/attnc/report.h"
 #include "tools/attnc/coverage.h"
+#include "tools/attnc/tune_space.h"
 #include <inttypes.h>
 
 typedef struct totals {
@@ -163,13 +164,33 @@ static void print_expressions(const report *r, const char *name, const expr *lis
     }
 }
 
+static const schedule_choice *choice_of(const report *r, size_t variant, uint32_t kind)
+{
+    return r->o->choices ? &r->o->choices[variant * r->m->patterns.n + kind] : NULL;
+}
+
+static const char *target_of(const report *r, size_t variant) { return target_get(r->o->variants[variant].target)->name; }
+
+static void print_source(const report *r, const schedule_choice *c)
+{
+    const tuning_entry *e = c->entry;
+    text_printf(r->to, "  %-10s %-15s ", "", "");
+    if (e && schedule_same(&e->sizes, &c->row.sizes))
+        text_printf(r->to, "tuned on %s, %s: the table's, %s\n", e->key.processor, e->date, e->measured);
+    else if (e)
+        text_printf(r->to, "tuned on %s, %s: %+.1f %%, %s\n", e->key.processor, e->date, 100 * (e->gain - 1), e->measured);
+    else
+        text_printf(r->to, "table, %s: %s\n", c->row.shapes, c->row.measured);
+}
+
 static void print_schedules(const report *r, uint32_t kind)
 {
     for (size_t i = 0; i < r->o->n_variants; i++) {
         const schedule *s = &r->o->variants[i].kernels[kind]->schedule;
-        text_printf(r->to, "  %-10s %-15s %u rows x %u keys, QK %u x %u, PV %u x %u, rim %u x %u\n", i ? "" : "schedule",
-                    target_get(r->o->variants[i].target)->name, s->lanes, s->key_block, s->qk_keys, s->qk_vectors, s->pv_dims,
-                    s->pv_vectors, s->narrow_keys, s->narrow_dims);
+        text_printf(r->to, "  %-10s %-15s %u rows x %u keys, QK %u x %u, PV %u x %u, rim %u x %u, few %u: %u x %u, fetch %u\n",
+                    i ? "" : "schedule", target_of(r, i), s->lanes, s->key_block, s->qk_keys, s->qk_vectors, s->pv_dims, s->pv_vectors,
+                    s->narrow_keys, s->narrow_dims, s->few_lanes, s->few_rows, s->few_keys, s->fetch);
+        if (choice_of(r, i, kind)) print_source(r, choice_of(r, i, kind));
     }
 }
 
@@ -286,17 +307,40 @@ static void json_layers(const report *r, uint32_t kind)
     text_add(r->to, "]");
 }
 
+static void json_text(const report *r, const char *name, const char *value)
+{
+    text_printf(r->to, ", \"%s\": ", name);
+    json_string(r->to, value);
+}
+
+static void json_source(const report *r, const schedule_choice *c)
+{
+    const tuning_entry *e = c->entry;
+    json_text(r, "source", e ? "tuned" : "table");
+    json_text(r, "measured", e ? e->measured : c->row.measured);
+    if (!e) {
+        json_text(r, "shapes", c->row.shapes);
+        return;
+    }
+    json_text(r, "processor", e->key.processor);
+    json_text(r, "date", e->date);
+    if (e->gain > 0 && e->gain < 1e9) text_printf(r->to, ", \"gain\": %.4f", e->gain); /* the file may say anything */
+}
+
 static void json_schedules(const report *r, uint32_t kind)
 {
     text_add(r->to, ", \"schedules\": [");
     for (size_t i = 0; i < r->o->n_variants; i++) {
         const schedule *s = &r->o->variants[i].kernels[kind]->schedule;
-        text_printf(r->to, "%s{\"target\": \"%s\"", i ? ", " : "", target_get(r->o->variants[i].target)->name);
+        text_printf(r->to, "%s{\"target\": \"%s\"", i ? ", " : "", target_of(r, i));
         json_number(r, "lanes", s->lanes);
         json_number(r, "vector", s->vector);
         json_number(r, "key_block", s->key_block);
-        text_printf(r->to, ", \"qk\": [%u, %u], \"pv\": [%u, %u], \"narrow\": [%u, %u]}", s->qk_keys, s->qk_vectors, s->pv_dims,
-                    s->pv_vectors, s->narrow_keys, s->narrow_dims);
+        text_printf(r->to, ", \"qk\": [%u, %u], \"pv\": [%u, %u], \"narrow\": [%u, %u], \"few\": [%u, %u, %u]", s->qk_keys, s->qk_vectors,
+                    s->pv_dims, s->pv_vectors, s->narrow_keys, s->narrow_dims, s->few_lanes, s->few_rows, s->few_keys);
+        json_number(r, "fetch", s->fetch);
+        if (choice_of(r, i, kind)) json_source(r, choice_of(r, i, kind));
+        text_add(r->to, "}");
     }
     text_add(r->to, "]");
 }

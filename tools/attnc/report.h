@@ -3,12 +3,14 @@
 #define ATTNC_TOOLS_REPORT_H
 
 #include "backends/backend.h"
+#include "tools/attnc/schedule_choice.h"
 
 enum { REPORT_DEFAULT_CONTEXT = 8192 };
 
 typedef struct report_options {
     int64_t context; /* tokens */
     bool json;
+    const schedule_choice *choices;  /* [variants][patterns]; NULL: not scheduled */
     const backend_variant *variants; /* scheduled */
     size_t n_variants;
 } report_options;

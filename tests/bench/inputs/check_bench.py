@@ -135,7 +135,7 @@ class Report(unittest.TestCase):
     def test_ratios(self):
         self.assertEqual(measure_fill(), (0.5, 4.0))
         lines = report.ratio_table(self.cases).splitlines()
-        self.assertEqual(lines[2], "| window256_d128 | 1 | 20 | 60 % | - | 2.50 (50 ms) | 3.00 (60 ms) | 12.00 (240 ms) | - |")
+        self.assertEqual(lines[2], "| window256_d128 | 1 | 20 | 60 % | 2.50 (50 ms) | 3.00 (60 ms) | 12.00 (240 ms) |")  # nobody else has a figure
 
     def test_goals(self):
         lines = report.goal_table(self.cases, self.goals).splitlines()
@@ -143,7 +143,18 @@ class Report(unittest.TestCase):
         self.assertIn("| window256_d128 | 1 | ortgqa | 12.00 | 8.00 | 11.00 | aim |", lines)
         self.assertIn("| window256_d128 | 1 | sdpa | - | 28.00 | 35.00 | not measured |", lines)
         self.assertEqual(report.judge(report.Goal("", 1, "peak", 0.8, 0.9), 0.79), "**below**")
+        self.assertEqual(report.judge(report.Goal("", 1, "pair", 1.01, 1.0), 1.0149), "floor")
         self.assertEqual(report.judge(report.Goal("", 1, "compile", 0.5, 0.15), 0.3), "floor")
+
+    def test_busy(self):
+        rows = [measure.Row("f/n", 2, "ours", busy=b) for b in (0.02, 0.4)]
+        self.assertEqual(report.busy_line(report.group(rows[:1])), "")
+        spoilt = report.group(rows[1:])
+        self.assertIn("up to 40 % of the cores", report.busy_line(spoilt))
+        self.assertIn("| f/n * | 2 |", report.ratio_table(spoilt))
+        self.assertEqual(report.goal_table(spoilt, [report.Goal("f/*", 2, "peak", 0.5, 0.6)]).splitlines()[2].split(" | ")[-1], "busy |")
+        machine = measure.Others()
+        self.assertTrue(0 <= machine.share())
 
     def test_left_out(self):
         self.assertEqual(report.left_out(some_rows()), ["sdpa: absent: torch is not installed (window256_d128)"])

@@ -3,7 +3,7 @@
  * The loops are whole asm blocks with named registers: nothing but the units themselves can limit them, whatever a compiler thinks.
  * Every chain is x = x * a + b with a < 1, so values stay near 1: no infinities, no denormals. */
 #define _POSIX_C_SOURCE 200809L
-#include "tools/attn-bench/burst.h"
+#include "tools/common/burst.h"
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>

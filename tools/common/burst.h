@@ -1,6 +1,6 @@
 /* burst.h - what this machine can do right now: multiply-adds and reads, to be timed between the repeats of a kernel. */
-#ifndef ATTN_BENCH_BURST_H
-#define ATTN_BENCH_BURST_H
+#ifndef ATTNC_TOOLS_BURST_H
+#define ATTNC_TOOLS_BURST_H
 
 #include <stddef.h>
 #include <stdint.h>
