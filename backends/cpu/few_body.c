@@ -191,8 +191,8 @@ static Val add_pairs(kgen *x, Val a, Val b, uint32_t unit, uint32_t reach)
         even[e] = c32(g, from);
         odd[e] = c32(g, from + unit);
     }
-    Val left = LLVMBuildShuffleVector(g->b, a, b, LLVMConstVector(even, W), "");
     Val right = LLVMBuildShuffleVector(g->b, a, b, LLVMConstVector(odd, W), "");
+    Val left = LLVMBuildShuffleVector(g->b, a, b, LLVMConstVector(even, W), "");
     return LLVMTypeOf(a) == x->vf ? LLVMBuildFAdd(g->b, left, right, "") : LLVMBuildAdd(g->b, left, right, "");
 }
 
@@ -447,13 +447,21 @@ static void fold_scales(kgen *x, const few_piece *p, const output *o)
     go(g, done);
 }
 
+/* What is asked for with dim d: the tiles of dims share out the row, and of int8 its scales too. */
+static Val value_offset(kgen *x, Val d)
+{
+    gen *g = x->g;
+    if (!x->quant) return mul(g, d, c64(g, value_size(x)));
+    return LLVMBuildUDiv(g->b, mul(g, d, c64(g, keys_row_bytes(x, true))), c64(g, x->dim_v), "");
+}
+
 /* The values of a key, a vector for each of n from d. */
 static void one_key(kgen *x, const few_piece *p, const output *o, Val key, Val d, uint32_t n, bool tail, Val *v)
 {
     gen *g = x->g;
     uint32_t W = x->vector, size = value_size(x);
     Val row = row_of(x, o->r, key);
-    if (!x->quant) fetch(x, add(g, p->n, add(g, o->r->slot, key)), 1, mul(g, d, c64(g, size)), n * W * size);
+    fetch(x, add(g, p->n, add(g, o->r->slot, key)), 1, value_offset(x, d), n * W * size);
     for (uint32_t j = 0; j < n; j++) v[j] = load_value(x, row, add(g, d, c64(g, j * W)), tail && j + 1 == n);
 }
 
@@ -560,7 +568,6 @@ static void add_run(kgen *x, const few_piece *p, const run *r, void *ctx)
     output o = {.r = r, .masked = *(const bool *)ctx};
     o.begin = loop_begin(g, &l, c64(g, 0), NULL, 0);
     o.end = smin(g, add(g, o.begin, c64(g, FEW_OUTPUT_KEYS)), r->field[RUN_keys]);
-    if (x->quant) fetch_dense(x, add(g, p->n, add(g, r->slot, o.begin)), FEW_OUTPUT_KEYS, keys_row_bytes(x, true));
     if (keys_fold_scales(x)) fold_scales(x, p, &o);
     if (o.masked && !keys_fold_scales(x)) each_row(x, p, &o); /* values are cut for each row: tiles of rows would share only the load */
     else each_tile(x, p, output_tile, &o);

@@ -274,6 +274,34 @@ static bool play_pages(const e2e_module *m, int32_t isa)
 }
 bool test_int8_pages(void) { return play_body("", "mask causal; kv quant(int8);", play_pages); }
 
+/* ---- kinds that differ in what a row of V is ---- */
+
+static bool play_kinds(const e2e_module *m, int32_t isa)
+{
+    cached x;
+    EXPECT(cached_open(&x, m, (attn_cache_config){.page_tokens = 16, .isa = isa}, 3));
+    cached_text *t = cached_begin(&x, 90, 3);
+    EXPECT(cached_feed(&x, t, 37));
+    while (t->n < 42) EXPECT(cached_feed(&x, t, 1));
+    EXPECT(cached_feed(&x, t, 90 - t->n) && cached_matches(&x, t));
+    cached_close(&x);
+    return true;
+}
+
+/* Values that are keys end where keys end: there are their scales. */
+bool test_int8_kinds(void)
+{
+    e2e_module m;
+    EXPECT(e2e_compile(&m, "model kinds { layers 3; heads 4 / 1; dim 64; dim_v 32; dtype f16; mask causal;"
+                           " pattern apart { kv quant(int8); }"
+                           " pattern both { kv k_is_v, quant(int8); }"
+                           " pattern groups { kv k_is_v, quant(int8, 32); }"
+                           " schedule apart, both, groups; }", NULL));
+    EXPECT(on_each_isa(&m, play_kinds));
+    e2e_module_free(&m);
+    return true;
+}
+
 /* ---- values ---- */
 
 static void set_row(e2e_call *c, int64_t token, double k, double v)

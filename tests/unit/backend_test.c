@@ -654,12 +654,13 @@ static void shapes(void)
                       "pattern g {" SHAPE(4, 1, 32, 32, bf16) "mask k <= q; scale 0.5 + 0.25 * float(h); }"
                       "pattern h {" SHAPE(4, 1, 32, 32, bf16) "mask k <= q and doc.q == doc.k; scale 0.5; }"
                       "}";
-    const char *formats = "module \"formats\" { layers 5; schedule a, b, c, d, e;"
+    const char *formats = "module \"formats\" { layers 6; schedule a, b, c, d, e, f;"
                           "pattern a {" SHAPE(4, 1, 64, 64, f16) "mask k <= q; scale 0.25; }"
                           "pattern b {" SHAPE(4, 1, 64, 64, f16) "mask k <= q; scale 0.25; kv quant(int8); }"
                           "pattern c {" SHAPE(4, 1, 64, 64, f16) "mask k <= q; scale 0.25; kv quant(int8, 16); }"
                           "pattern d {" SHAPE(4, 1, 64, 64, f16) "mask k <= q; scale 0.25; kv quant(int8, 32); }"
                           "pattern e {" SHAPE(4, 1, 64, 64, f16) "mask k <= q and q - k < 40; scale 0.25; kv quant(int8); }"
+                          "pattern f {" SHAPE(4, 1, 64, 64, f16) "mask k <= q; scale 0.25; kv quant(int8, 64); }"
                           "}";
     for (int i = 0; i < 2; i++) {
         few = i;
