@@ -37,7 +37,7 @@ def write_csv(rows, path):
     with open(path, "w", newline="", encoding="utf-8") as f:
         out = csv.writer(f, lineterminator="\n")
         out.writerow(FIELDS)
-        out.writerows([f"{v:.9g}" if isinstance(v, float) else v for v in dataclasses.astuple(r)] for r in rows)
+        out.writerows([repr(float(v)) if isinstance(v, float) else v for v in dataclasses.astuple(r)] for r in rows)  # a table drawn again is the same
 
 
 def read_csv(path):
