@@ -120,12 +120,13 @@ static void run_row(plain *x, const double *given, float *o, float *lse)
     for (int64_t j = 0; j < n && sum != 0; j++) {
         int64_t key = in_order(x, j, n);
         if (!x->visible[key]) continue;
-        float w = plain_round(x->weight[key] / sum, x->c->pattern->shape.type);
+        float w = plain_round(x->base2 ? x->weight[key] : x->weight[key] / sum, x->c->pattern->shape.type);
         const bool k_is_v = x->c->pattern->k_is_v;
         const double *v =
             (k_is_v ? x->keys : x->values) + (key * d->kv_heads + x->env.var[VAR_G]) * (k_is_v ? d->dim : d->dim_v);
         for (int64_t i = 0; i < d->dim_v; i++) o[i] += w * (float)v[i];
     }
+    for (int64_t i = 0; i < d->dim_v && x->base2 && sum != 0; i++) o[i] /= sum;
     if (x->c->half_output)
         for (int64_t i = 0; i < d->dim_v; i++) o[i] = plain_round(o[i], x->c->pattern->shape.type);
     *lse = sum == 0 ? -INFINITY : x->base2 ? (base + log2f(sum)) * 0.693147181f : base + logf(sum);

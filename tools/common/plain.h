@@ -10,7 +10,7 @@
 
 typedef enum plain_way {
     PLAIN_NATURAL = 0,
-    PLAIN_BASE2 = 1, /* scaled queries, powers of 2; else products first, powers of e */
+    PLAIN_BASE2 = 1, /* scaled queries, powers of 2, rounded as they are and divided last; else products first, powers of e, rounded when divided */
     PLAIN_BACK = 2,  /* sums from the back */
     PLAIN_WAYS = 4   /* every set of these */
 } plain_way;
