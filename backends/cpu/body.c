@@ -251,15 +251,16 @@ static Val weight_of(kgen *x, Val key, Val lane, Val m, bool rounded)
     return rounded ? math_exp2_falling_short(g, s) : math_exp2_falling(g, s);
 }
 
-/* A word per lane: the weights of two keys, the first in its lower half. */
-static Val pack_pair(kgen *x, Val even, Val odd)
+Val body_pair_weights(kgen *x, Val even, Val odd)
 {
     gen *g = x->g;
     Val args[] = {odd, even}, pick[32];
-    Val both = intrinsic(g, "llvm.x86.avx512bf16.cvtne2ps2bf16.512", NULL, 0, args, 2); /* even's lanes, then odd's */
-    for (uint32_t i = 0; i < 2 * x->vector; i++) pick[i] = c32(g, i / 2 + (i % 2 ? x->vector : 0));
-    both = LLVMBuildShuffleVector(g->b, both, LLVMGetPoison(LLVMTypeOf(both)), LLVMConstVector(pick, 2 * x->vector), "");
-    return LLVMBuildBitCast(g->b, both, x->vf, "");
+    const uint32_t n = LLVMGetVectorSize(LLVMTypeOf(even));
+    const char *name = arena_printf(g->arena, "llvm.x86.avx512bf16.cvtne2ps2bf16.%u", n * 32);
+    Val both = intrinsic(g, name, NULL, 0, args, 2); /* even's lanes, then odd's */
+    for (uint32_t i = 0; i < 2 * n; i++) pick[i] = c32(g, i / 2 + (i % 2 ? n : 0));
+    both = LLVMBuildShuffleVector(g->b, both, LLVMGetPoison(LLVMTypeOf(both)), LLVMConstVector(pick, 2 * n), "");
+    return LLVMBuildBitCast(g->b, both, vector_of(g->f32, n), "");
 }
 
 static void weights(kgen *x, const piece *p)
@@ -281,7 +282,7 @@ static void weights(kgen *x, const piece *p)
         if (pairs) odd = weight_of(x, add(g, i, c64(g, 1)), lane, m[j], true);
         sum[j] = LLVMBuildFAdd(g->b, sum[j], pairs ? LLVMBuildFAdd(g->b, e, odd, "") : e, "");
         Val to = pairs ? LLVMBuildUDiv(g->b, i, c64(g, 2), "") : i; /* a pair takes the place of a score that is not needed any more */
-        store_lanes(x, pairs ? pack_pair(x, e, odd) : e, x->scores, score_index(x, to, lane));
+        store_lanes(x, pairs ? body_pair_weights(x, e, odd) : e, x->scores, score_index(x, to, lane));
     }
     loop_end(g, &l, c64(g, pairs ? 2 : 1), p->n);
     for (uint32_t j = 0; j < Q; j++) store_lanes(x, sum[j], x->sum, lane_of(x, p, part, j));

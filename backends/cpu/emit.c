@@ -117,15 +117,15 @@ static bool build_variant(session *s, size_t v, const backend_variant *variant, 
     for (size_t i = 0; i < m->patterns.n; i++) {
         const kernel *k = variant->kernels[i];
         const char *wrong = emit_kernel(&u->g, k, &kernels[i]);
-        if (!wrong && !count_code(s, u, m->patterns.at[k->pattern], d)) return false;
-        if (!wrong && &u->g != first) {
-            kernels[i].run = import_function(first, kernels[i].run);
-            kernels[i].merge = import_function(first, kernels[i].merge);
+        if (wrong) {
+            diag_report(d, DIAG_ID_UNSUPPORTED, m->patterns.at[k->pattern]->where, "pattern %s for %s: %s", k->name,
+                        target_get(variant->target)->name, wrong);
+            return false;
         }
-        if (!wrong) continue;
-        diag_report(d, DIAG_ID_UNSUPPORTED, m->patterns.at[k->pattern]->where, "pattern %s for %s: %s", k->name,
-                    target_get(variant->target)->name, wrong);
-        return false;
+        if (!count_code(s, u, m->patterns.at[k->pattern], d)) return false;
+        if (&u->g == first) continue;
+        kernels[i].run = import_function(first, kernels[i].run);
+        kernels[i].merge = import_function(first, kernels[i].merge);
     }
     return true;
 }

@@ -101,7 +101,7 @@ static void fetch_dense(kgen *x, Val place, uint32_t n, int64_t bytes)
     gen *g = x->g;
     for (uint32_t part = 2; part; part--) {
         Val entry = at(g, g->ptr, ws_at(x, x->few_order), add(g, place, c64(g, x->fetch_keys / part))), row = load(g, g->ptr, entry, 8);
-        for (int64_t line = 0; line < n * bytes; line += 64) prefetch(g, byte_at(g, row, c64(g, line)), 1);
+        prefetch_bytes(g, row, n * bytes, 1);
     }
 }
 
@@ -114,7 +114,7 @@ static void fetch(kgen *x, Val place, uint32_t n, Val offset, int64_t bytes)
         for (uint32_t i = 0; i < n; i++) {
             Val entry = at(g, g->ptr, ws_at(x, x->few_order), add(g, place, c64(g, x->fetch_keys / part + i)));
             Val row = byte_at(g, load(g, g->ptr, entry, 8), offset);
-            for (int64_t line = 0; line < bytes; line += 64) prefetch(g, byte_at(g, row, c64(g, line)), 1);
+            prefetch_bytes(g, row, bytes, 1);
         }
 }
 
@@ -286,16 +286,20 @@ static void store_scores(kgen *x, const few_piece *p, const tile *t, Val v, uint
     go(g, done);
 }
 
+Val few_repeated(kgen *x, Val list, uint32_t rows, Type element)
+{
+    gen *g = x->g;
+    Val some = load(g, vector_of(element, rows), list, 4), pick[16];
+    if (rows == 1) return splat(g, some, x->vector);
+    for (uint32_t i = 0; i < x->vector; i++) pick[i] = c32(g, i % rows);
+    return LLVMBuildShuffleVector(g->b, some, LLVMGetPoison(LLVMTypeOf(some)), LLVMConstVector(pick, x->vector), "");
+}
+
 /* The factor that queries of pairs of bf16 could not take; NULL: one. */
 static Val score_factor(kgen *x, const few_piece *p, const tile *t)
 {
-    gen *g = x->g;
-    Val pick[16];
     if (!x->dot || !x->load_q->e) return NULL;
-    Val rows = load(g, vector_of(g->f32, t->rows), ws_float(x, x->few_scale, lane_row(x, p, t, 0)), 4);
-    if (t->rows == 1) return splat(g, rows, x->vector);
-    for (uint32_t i = 0; i < x->vector; i++) pick[i] = c32(g, i % t->rows);
-    return LLVMBuildShuffleVector(g->b, rows, LLVMGetPoison(LLVMTypeOf(rows)), LLVMConstVector(pick, x->vector), "");
+    return few_repeated(x, ws_float(x, x->few_scale, lane_row(x, p, t, 0)), t->rows, x->g->f32);
 }
 
 /* The scales of the keys that a vector of sums belongs to, from sum `first` of the tile on. */
@@ -486,12 +490,9 @@ static void two_vectors(kgen *x, const Val row[2], Val d, Val *v)
 {
     gen *g = x->g;
     uint32_t n = 2 * x->vector;
-    Val line[2], pick[32];
+    Val line[2];
     for (int i = 0; i < 2; i++) line[i] = load(g, vector_of(g->i16, n), at(g, g->i16, row[i], d), 2);
-    for (uint32_t part = 0; part < 2; part++) {
-        for (uint32_t i = 0; i < n; i++) pick[i] = c32(g, (part * n + i) / 2 + (i % 2 ? n : 0));
-        v[part] = LLVMBuildBitCast(g->b, LLVMBuildShuffleVector(g->b, line[0], line[1], LLVMConstVector(pick, n), ""), x->vf, "");
-    }
+    for (uint32_t half = 0; half < 2; half++) v[half] = LLVMBuildBitCast(g->b, interleave(g, line[0], line[1], half), x->vf, "");
 }
 
 /* The same of two keys, as pairs. Where the second is none its weight is 0: it must be a number, as the first is. */

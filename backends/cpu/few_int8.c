@@ -144,21 +144,11 @@ void int8_products(kgen *x, Val lane, uint32_t rows, const Val *key, uint32_t n,
     add_digit(x, 1, lane, rows, key, n, sum);
 }
 
-/* A number for each row, again and again in a vector. */
-static Val repeated(kgen *x, Val list, uint32_t rows, Type element)
-{
-    gen *g = x->g;
-    Val some = load(g, vector_of(element, rows), list, 4), pick[16];
-    if (rows == 1) return splat(g, some, x->vector);
-    for (uint32_t i = 0; i < x->vector; i++) pick[i] = c32(g, i % rows);
-    return LLVMBuildShuffleVector(g->b, some, LLVMGetPoison(LLVMTypeOf(some)), LLVMConstVector(pick, x->vector), "");
-}
-
 Val int8_scores(kgen *x, Val lane, uint32_t rows, Val sums)
 {
     gen *g = x->g;
-    Val bias = repeated(x, at(g, g->i32, ws_at(x, x->digit_bias), lane), rows, g->i32);
-    Val step = repeated(x, ws_float(x, x->digit_step, lane), rows, g->f32);
+    Val bias = few_repeated(x, at(g, g->i32, ws_at(x, x->digit_bias), lane), rows, g->i32);
+    Val step = few_repeated(x, ws_float(x, x->digit_step, lane), rows, g->f32);
     Val s = LLVMBuildSIToFP(g->b, LLVMBuildSub(g->b, sums, bias, ""), x->vf, "");
     return LLVMBuildFMul(g->b, s, step, "");
 }

@@ -144,19 +144,6 @@ void few_write_packed(kgen *x)
 
 /* ---- pairs of bf16 --------------------------------------------------------------------------------------------------------------------- */
 
-/* Words: the weight of an even key in the lower half, that of the next in the upper. */
-static Val pair_of(kgen *x, Val even, Val odd)
-{
-    gen *g = x->g;
-    Val args[] = {odd, even}, pick[32];
-    uint32_t n = LLVMGetVectorSize(LLVMTypeOf(even));
-    const char *name = arena_printf(g->arena, "llvm.x86.avx512bf16.cvtne2ps2bf16.%u", n * 32);
-    Val both = intrinsic(g, name, NULL, 0, args, 2); /* even's lanes, then odd's */
-    for (uint32_t i = 0; i < 2 * n; i++) pick[i] = c32(g, i / 2 + (i % 2 ? n : 0));
-    both = LLVMBuildShuffleVector(g->b, both, LLVMGetPoison(LLVMTypeOf(both)), LLVMConstVector(pick, 2 * n), "");
-    return LLVMBuildBitCast(g->b, both, vector_of(g->f32, n), "");
-}
-
 /* Of the keys of a vector, every second one. */
 static Val every_second(kgen *x, Val v, uint32_t first)
 {
@@ -175,7 +162,7 @@ static void pair_packed(kgen *x, const few_piece *given)
     p.step = c64(g, x->k->schedule.few_rows);
     Val slot = loop_begin(g, &l, c64(g, 0), NULL, 0), v = load(g, x->vf, few_score_at(x, &p, slot, c64(g, 0)), 4);
     Val to = few_score_at(x, &p, LLVMBuildUDiv(g->b, slot, c64(g, 2), ""), c64(g, 0));
-    store(g, pair_of(x, every_second(x, v, 0), every_second(x, v, 1)), to, 4);
+    store(g, body_pair_weights(x, every_second(x, v, 0), every_second(x, v, 1)), to, 4);
     loop_end(g, &l, c64(g, x->vector / x->k->schedule.few_rows), p.n);
 }
 
@@ -190,7 +177,7 @@ static void pair_spread(kgen *x, const few_piece *given)
     store(g, LLVMConstNull(x->vf), few_score_at(x, &p, p.n, zero), x->vector * 4);
     Val slot = loop_begin(g, &l, zero, NULL, 0), even = load(g, x->vf, few_score_at(x, &p, slot, zero), x->vector * 4);
     Val odd = load(g, x->vf, few_score_at(x, &p, add(g, slot, one), zero), x->vector * 4);
-    store(g, pair_of(x, even, odd), few_score_at(x, &p, LLVMBuildUDiv(g->b, slot, c64(g, 2), ""), zero), x->vector * 4);
+    store(g, body_pair_weights(x, even, odd), few_score_at(x, &p, LLVMBuildUDiv(g->b, slot, c64(g, 2), ""), zero), x->vector * 4);
     loop_end(g, &l, c64(g, 2), p.n);
 }
 

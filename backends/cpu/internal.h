@@ -83,6 +83,8 @@ Val at(gen *g, Type t, Val p, Val index);         /* &((t *)p)[index] */
 Val load(gen *g, Type t, Val p, unsigned align);
 void store(gen *g, Val v, Val p, unsigned align);
 void prefetch(gen *g, Val p, unsigned level);     /* asks for the line of p, into the cache of that level */
+void prefetch_bytes(gen *g, Val p, int64_t bytes, unsigned level); /* for a line in each 64 bytes */
+Val interleave(gen *g, Val a, Val b, bool upper); /* elements of a and b in turn, of their lower or upper halves */
 Val field(gen *g, Type s, Val p, unsigned index); /* value of a struct's field; ints become i64 */
 Block block(gen *g);
 void go(gen *g, Block b);     /* write at the end of b */

@@ -35,8 +35,7 @@ static void lay_out(kgen *x)
     x->value_ptr = ws_take(x, keys * 8);
     if (x->dot) x->pair_ptr = ws_take(x, keys * 8); /* value_ptr leads to the panel */
     if (x->convert && !x->dot) x->key_panel = ws_take(x, keys * (uint64_t)x->dim * 4);
-    x->value_panel = ws_take(x, keys * x->value_stride * 4);
-    x->value_pairs = x->value_panel; /* half as many rows; a block is placed as one or the other */
+    x->value_panel = ws_take(x, keys * x->value_stride * 4); /* or pairs of rows, half as many */
     x->ahead = ws_take(x, (uint64_t)ahead_rows(x) * 8);
     x->ahead_next = ws_take(x, 8);
     x->q_ptr = ws_take(x, lanes * 8);

@@ -28,7 +28,7 @@ typedef struct kgen {
     kop *const *finish_ops;
 
     /* workspace, offsets in bytes */
-    uint64_t max, sum, out, new_max, scores, seen, queries, key_ptr, value_ptr, pair_ptr, key_panel, value_panel, value_pairs;
+    uint64_t max, sum, out, new_max, scores, seen, queries, key_ptr, value_ptr, pair_ptr, key_panel, value_panel;
     uint64_t ahead, ahead_next;
     uint64_t q_ptr, o_ptr, lse_ptr, spare_row, lane_q, lane_h, lane_g, size;
     uint64_t few_queries, few_scale, few_scores, few_seen, few_factor, few_out, few_runs, few_order; /* of few.c */
@@ -86,7 +86,7 @@ void keys_place(kgen *x, const segment *s, Val n0, Val n);
 /* A register tile's rest, up to slot `padded`, repeats the last row: what it gives is masked. */
 void keys_repeat_last(kgen *x, const segment *s, Val n0, Val n, Val padded);
 void keys_fetch_last(kgen *x, const segment *s, Val n); /* asks for the last rows of the tables */
-void keys_pair_values(kgen *x, Val n);      /* the rows of V in pair_ptr, two keys side by side, into value_pairs */
+void keys_pair_values(kgen *x, Val n);      /* the rows of V in pair_ptr, two keys side by side, into value_panel */
 Val keys_pair_at(kgen *x, Val pair, Val d); /* there: dim d of two keys, one word */
 int64_t keys_row_bytes(const kgen *x, bool values);        /* of a stored row */
 Val keys_row_elements(kgen *x, Val p, uint32_t n);         /* of stored K or V, as floats; of int8 the scale is still to come */
@@ -127,6 +127,7 @@ uint64_t body_seen_bytes(const kgen *x); /* of one key's entry in `seen`: which 
 bool body_has(const kblock *b, kop_code c);
 Val body_product(kgen *x, Val k, Val q, Val sum); /* of floats, or of pairs of bf16: then a sum takes two products */
 Val body_mapped(kgen *x, const piece *p, Val s, Val slot, Val *visible); /* after maps and masks; *visible: lanes, NULL: all */
+Val body_pair_weights(kgen *x, Val even, Val odd); /* of two keys, rounded to bf16: words, the first in their lower halves */
 void body_attend(kgen *x, const piece *p);
 const char *body_check(const kblock *b); /* NULL, or why this body cannot be done */
 
@@ -156,6 +157,7 @@ Val few_load(kgen *x, Val row, Val first, bool tail, int64_t words, Val (*load_s
 Val few_only_new(kgen *x, Val v, int64_t words); /* zero in place of what the vector before the last has already */
 Val few_score_at(kgen *x, const few_piece *p, Val slot, Val lane);
 Val few_seen_at(kgen *x, Val slot, Val lane);
+Val few_repeated(kgen *x, Val list, uint32_t rows, Type element); /* a number for each of some rows, again and again in a vector */
 Val few_panel_at(kgen *x, uint64_t panel, Val row, int64_t words, Val word);
 bool few_packs(const kgen *x);      /* vectors have room for several keys of few_rows rows */
 Val few_is_packed(kgen *x, const few_piece *p);

@@ -69,21 +69,9 @@ static void convert_row(kgen *x, const source *s, Val from, Val slot)
     }
 }
 
-/* Two rows, element by element. */
-static void interleave(kgen *x, Val a, Val b, uint32_t n, Val to)
-{
-    gen *g = x->g;
-    Val pick[64];
-    for (uint32_t half = 0; half < 2; half++) {
-        for (uint32_t i = 0; i < n; i++) pick[i] = c32(g, (half * n + i) / 2 + (i % 2 ? n : 0));
-        Val v = LLVMBuildShuffleVector(g->b, a, b, LLVMConstVector(pick, n), "");
-        store(g, v, byte_at(g, to, c64(g, half * n * 2)), 4);
-    }
-}
-
 Val keys_pair_at(kgen *x, Val pair, Val d)
 {
-    return at(x->g, x->g->i32, ws_at(x, x->value_pairs), add(x->g, mul(x->g, pair, c64(x->g, x->value_stride)), d));
+    return at(x->g, x->g->i32, ws_at(x, x->value_panel), add(x->g, mul(x->g, pair, c64(x->g, x->value_stride)), d));
 }
 
 static void convert_pair(kgen *x, Val even, Val odd, Val pair)
@@ -94,7 +82,7 @@ static void convert_pair(kgen *x, Val even, Val odd, Val pair)
     for (; d + n <= x->dim_v; d += n) {
         Val a = load(g, vector_of(g->i16, n), at(g, g->i16, even, c64(g, d)), 2);
         Val b = load(g, vector_of(g->i16, n), at(g, g->i16, odd, c64(g, d)), 2);
-        interleave(x, a, b, n, keys_pair_at(x, pair, c64(g, d)));
+        for (uint32_t half = 0; half < 2; half++) store(g, interleave(g, a, b, half), keys_pair_at(x, pair, c64(g, d + half * x->vector)), 4);
     }
     for (; d < x->dim_v; d++) {
         Val to = keys_pair_at(x, pair, c64(g, d));
@@ -164,7 +152,7 @@ void keys_fetch_last(kgen *x, const segment *s, Val n)
     for (int i = 0; i < 2; i++) {
         if (from[i]->convert) continue;
         Val row = load(g, g->ptr, at(g, g->ptr, ws_at(x, from[i]->table), slot), 8);
-        for (int64_t line = 0; line < from[i]->dim * (x->half ? 2 : 4); line += 64) prefetch(g, byte_at(g, row, c64(g, line)), 1);
+        prefetch_bytes(g, row, from[i]->dim * (x->half ? 2 : 4), 1);
     }
     loop_end(g, &l, c64(g, 1), n);
 }

@@ -44,7 +44,7 @@ Val rows_pointer(kgen *x, uint64_t list, Val lane) { return load(x->g, x->g->ptr
 /* Asks for a row of Q. */
 static void fetch_query(kgen *x, Val row)
 {
-    for (int64_t line = 0; line < x->dim * (x->half ? 2 : 4); line += 64) prefetch(x->g, byte_at(x->g, row, c64(x->g, line)), 2);
+    prefetch_bytes(x->g, row, x->dim * (x->half ? 2 : 4), 2);
 }
 
 /* Lane i holds row i / heads, head i % heads; lanes behind the last repeat it and store into a spare row. */

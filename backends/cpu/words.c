@@ -83,6 +83,20 @@ void prefetch(gen *g, Val p, unsigned level)
     intrinsic(g, "llvm.prefetch", &g->ptr, 1, args, 4);
 }
 
+void prefetch_bytes(gen *g, Val p, int64_t bytes, unsigned level)
+{
+    for (int64_t line = 0; line < bytes; line += 64) prefetch(g, byte_at(g, p, c64(g, line)), level);
+}
+
+Val interleave(gen *g, Val a, Val b, bool upper)
+{
+    Val pick[64];
+    const unsigned n = LLVMGetVectorSize(LLVMTypeOf(a));
+    ATTNC_CHECK(n <= ATTNC_COUNT(pick));
+    for (unsigned i = 0; i < n; i++) pick[i] = c32(g, (upper * n + i) / 2 + (i % 2 ? n : 0));
+    return LLVMBuildShuffleVector(g->b, a, b, LLVMConstVector(pick, n), "");
+}
+
 Val field(gen *g, Type s, Val p, unsigned index)
 {
     Type t = LLVMStructGetTypeAtIndex(s, index);

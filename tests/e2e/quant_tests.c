@@ -144,17 +144,19 @@ static bool play_C19(const e2e_module *m, int32_t isa)
     return in_pieces(m, isa, LENS(63, 1, 1, 1, 62));
 }
 
-bool test_C19(void)
+static bool on_each_format(bool (*play)(const e2e_module *m, int32_t isa))
 {
     for (now = 0; now < ATTNC_COUNT(formats); now++) {
         e2e_module m;
         char all[512];
         snprintf(all, sizeof all, "pattern p { %s scale 0.25; mask %s; }", formats[now].shape, formats[now].mask);
-        EXPECT(e2e_compile(&m, all, NULL) && on_each_isa(&m, play_C19));
+        EXPECT(e2e_compile(&m, all, NULL) && on_each_isa(&m, play));
         e2e_module_free(&m);
     }
     return true;
 }
+
+bool test_C19(void) { return on_each_format(play_C19); }
 
 /* ---- C20 ---- */
 
@@ -232,13 +234,7 @@ static bool play_adverse(const e2e_module *m, int32_t isa)
 
 bool test_int8_bound(void)
 {
-    for (now = 0; now < ATTNC_COUNT(formats); now++) {
-        e2e_module m;
-        char all[512];
-        snprintf(all, sizeof all, "pattern p { %s scale 0.25; mask %s; }", formats[now].shape, formats[now].mask);
-        EXPECT(e2e_compile(&m, all, NULL) && on_each_isa(&m, play_random));
-        e2e_module_free(&m);
-    }
+    EXPECT(on_each_format(play_random));
     e2e_module m;
     EXPECT(e2e_compile(&m, "pattern p { heads 1; dim 64; dim_v 16; dtype f32; scale 0.25; mask causal; kv quant(int8); }", NULL));
     EXPECT(on_each_isa(&m, play_adverse));

@@ -279,7 +279,7 @@ static void put_row(char *at, dtype t, const double *from, int64_t n)
 /* What a cache makes of a row under `kv quant(int8)`: elements in steps of a scale, then the scales; bytes in all. */
 static size_t put_int8_row(char *at, const shape *s, const double *from, int64_t dim)
 {
-    const int64_t group = s->kv_group ? s->kv_group : dim;
+    const int64_t group = kv_group_of(s, dim);
     char *scale_at = at + dim;
     for (int64_t i = 0; i < dim; i += group, scale_at += 4) {
         double largest = 0;
@@ -293,7 +293,7 @@ static size_t put_int8_row(char *at, const shape *s, const double *from, int64_t
 
 static int64_t stored_row(const shape *s, int64_t dim)
 {
-    if (s->kv == KV_INT8) return dim + dim / (s->kv_group ? s->kv_group : dim) * 4;
+    if (s->kv == KV_INT8) return dim + dim / kv_group_of(s, dim) * 4;
     return dim * (int64_t)type_size(s->type);
 }
 
