@@ -1,7 +1,8 @@
 /* pool.c - threads that sleep between calls.
  *
- * A call raises `generation`; workers look at it for a short while without sleeping (calls of consecutive layers follow
- * each other within microseconds), then wait on a condition variable. The last worker to finish wakes the caller. */
+ * A call raises `generation`; workers look at it for a while without sleeping (calls of consecutive layers follow each
+ * other soon, and waking a thread takes as long as a layer of a short sequence), then wait on a condition variable. The
+ * last worker to finish wakes the caller. */
 #define _POSIX_C_SOURCE 200809L
 #include "pool.h"
 
@@ -12,8 +13,9 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <time.h>
 
-enum { SPINS = 2000, MAX_THREADS = 4096 };
+enum { DEFAULT_SPIN = 50, LOOKS = 32, MAX_THREADS = 4096 }; /* microseconds; looks between two glances at the clock */
 
 typedef struct worker {
     attn_pool *pool;
@@ -28,7 +30,7 @@ struct attn_pool {
     pthread_mutex_t lock;
     pthread_cond_t wake, done;
     atomic_bool busy;
-    atomic_uint generation, pending;
+    atomic_uint generation, pending, spin;
     /* Written by the caller before it raises generation. */
     attni_job *job; /* NULL: go home */
     void *ctx;
@@ -42,12 +44,28 @@ static void pause_cpu(void)
 #endif
 }
 
+static int64_t now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+/* Looks at a number until it is `wanted`, as long as the pool spins. */
+static void spin_until(attn_pool *p, atomic_uint *number, unsigned wanted)
+{
+    const int64_t end = now() + atomic_load_explicit(&p->spin, memory_order_relaxed);
+    do {
+        for (int i = 0; i < LOOKS; i++) {
+            if (atomic_load_explicit(number, memory_order_acquire) == wanted) return;
+            pause_cpu();
+        }
+    } while (now() < end);
+}
+
 static unsigned wait_for_call(attn_pool *p, unsigned seen)
 {
-    for (int i = 0; i < SPINS; i++) {
-        if (atomic_load_explicit(&p->generation, memory_order_acquire) != seen) break;
-        pause_cpu();
-    }
+    spin_until(p, &p->generation, seen + 1);
     if (atomic_load_explicit(&p->generation, memory_order_acquire) == seen) {
         pthread_mutex_lock(&p->lock);
         while (atomic_load_explicit(&p->generation, memory_order_acquire) == seen)
@@ -91,10 +109,7 @@ static void call_workers(attn_pool *p, attni_job *job, void *ctx, uint32_t worke
 
 static void wait_for_workers(attn_pool *p)
 {
-    for (int i = 0; i < SPINS; i++) {
-        if (!atomic_load_explicit(&p->pending, memory_order_acquire)) break;
-        pause_cpu();
-    }
+    spin_until(p, &p->pending, 0);
     /* The lock also lets the last worker leave report_done before the pool can be destroyed. */
     pthread_mutex_lock(&p->lock);
     while (atomic_load_explicit(&p->pending, memory_order_acquire)) pthread_cond_wait(&p->done, &p->lock);
@@ -140,6 +155,7 @@ attn_status attn_pool_create(uint32_t threads, const attn_allocator *a, attn_poo
     attn_pool *p = attni_new_owner(sizeof *p, a, &mem, offsetof(attn_pool, mem), &s, err);
     if (!p) return s;
     p->threads = threads;
+    atomic_init(&p->spin, DEFAULT_SPIN);
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
     pthread_cond_init(&p->done, NULL);
@@ -161,6 +177,11 @@ void attn_pool_destroy(attn_pool *p)
     pthread_cond_destroy(&p->wake);
     pthread_mutex_destroy(&p->lock);
     attni_delete_owner(p, sizeof *p, offsetof(attn_pool, mem));
+}
+
+void attn_pool_set_spin(attn_pool *p, uint32_t microseconds)
+{
+    atomic_store_explicit(&p->spin, microseconds, memory_order_relaxed);
 }
 
 uint32_t attn_pool_threads(const attn_pool *p) { return p->threads; }

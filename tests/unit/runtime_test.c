@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <stddef.h>
+#include <time.h>
 
 static const fake_shape small = {16, 4, 8, 4, 4, 2};
 /* ---- an allocator that counts and fails on demand ------------------------------------------------------------- */
@@ -642,6 +643,41 @@ static void same_bits(void)
     attn_module_destroy(m);
 }
 
+/* Processor time, in milliseconds, that this process takes while its main thread sleeps for 20. */
+static int64_t time_beside_sleep(void)
+{
+    struct timespec from, to, rest = {.tv_nsec = 20000000};
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &from);
+    nanosleep(&rest, NULL);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &to);
+    return (to.tv_sec - from.tv_sec) * 1000 + (to.tv_nsec - from.tv_nsec) / 1000000;
+}
+
+/* Workers look for the next call as long as they were told to, and sleep then. */
+static void pool_spins(void)
+{
+    attn_module *m = open_fake(fake_mask_named("causal"), NULL);
+    attn_plan *p = NULL;
+    attn_error err = {""};
+    attn_pool *pool;
+    CHECK(attn_plan_create(m, &g.config, &p, &err) == ATTN_OK);
+    CHECK(attn_pool_create(3, NULL, &pool, &err) == ATTN_OK);
+    attn_pool_set_spin(pool, 3600u * 1000000u);
+    CHECK(attn_forward(p, &g.tensors, pool, &err) == ATTN_OK);
+    int64_t taken = 0;
+    for (int i = 0; i < 500 && taken < 10; i++) taken += time_beside_sleep(); /* a loaded machine gives them little */
+    CHECK_MSG(taken >= 10, "workers took %d ms in 10 s", (int)taken);
+    attn_pool_set_spin(pool, 0); /* those who spin go on, until the next call */
+    CHECK(attn_forward(p, &g.tensors, pool, &err) == ATTN_OK);
+    time_beside_sleep();
+    taken = time_beside_sleep();
+    CHECK_MSG(taken < 10, "workers that should sleep took %d ms", (int)taken);
+    CHECK(attn_forward(p, &g.tensors, pool, &err) == ATTN_OK && fake.errors == 0);
+    attn_pool_destroy(pool);
+    attn_plan_destroy(p);
+    attn_module_destroy(m);
+}
+
 static attn_plan *busy_plan;
 static attn_pool *busy_pool;
 static atomic_int busy_statuses;
@@ -748,6 +784,7 @@ int main(void)
     RUN(inputs_of_the_call);
     RUN(nothing_leaks);
     RUN(same_bits);
+    RUN(pool_spins);
     RUN(objects_in_use);
     RUN(empty_batches);
     RUN(legal_splits);

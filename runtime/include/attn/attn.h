@@ -93,6 +93,10 @@ typedef struct attn_pool attn_pool;
 ATTN_API ATTN_CHECKED attn_status attn_pool_create(uint32_t threads, const attn_allocator *a, attn_pool **out, attn_error *err);
 ATTN_API void attn_pool_destroy(attn_pool *p);
 ATTN_API uint32_t attn_pool_threads(const attn_pool *p);
+/* How long a worker that has nothing to do looks for the next call before it sleeps; 50 microseconds unless this is called, 0: not at all.
+ * Waking a sleeper takes tens of microseconds, as long as a layer of a short sequence: an engine that decodes, and computes something else
+ * between two layers, sets this to what it takes between them, if it can spare the processors for so long. From any thread, at any time. */
+ATTN_API void attn_pool_set_spin(attn_pool *p, uint32_t microseconds);
 
 /* ---- plans ---------------------------------------------------------------------------------------------------------------- */
 
