@@ -3,6 +3,7 @@
 #include "tools/attnc/coverage.h"
 #include "tools/attnc/tune_space.h"
 #include <inttypes.h>
+#include <string.h>
 
 typedef struct totals {
     int64_t pairs_visible, pairs_all, live, peak, full;
@@ -171,27 +172,41 @@ static const schedule_choice *choice_of(const report *r, size_t variant, uint32_
 
 static const char *target_of(const report *r, size_t variant) { return target_get(r->o->variants[variant].target)->name; }
 
-static void print_source(const report *r, const schedule_choice *c)
+static void print_source(text *to, const schedule_choice *c)
 {
     const tuning_entry *e = c->entry;
-    text_printf(r->to, "  %-10s %-15s ", "", "");
+    text_printf(to, "  %-10s %-15s ", "", "");
     if (e && schedule_same(&e->sizes, &c->row.sizes))
-        text_printf(r->to, "tuned on %s, %s: the table's, %s\n", e->key.processor, e->date, e->measured);
+        text_printf(to, "tuned on %s, %s: the table's, %s\n", e->key.processor, e->date, e->measured);
     else if (e)
-        text_printf(r->to, "tuned on %s, %s: %+.1f %%, %s\n", e->key.processor, e->date, 100 * (e->gain - 1), e->measured);
+        text_printf(to, "tuned on %s, %s: %+.1f %%, %s\n", e->key.processor, e->date, 100 * (e->gain - 1), e->measured);
     else
-        text_printf(r->to, "table, %s: %s\n", c->row.shapes, c->row.measured);
+        text_printf(to, "table, %s: %s\n", c->row.shapes, c->row.measured);
 }
 
-static void print_schedules(const report *r, uint32_t kind)
+static const char *schedules_text(const report *r, uint32_t kind)
 {
+    text t = {.arena = r->arena};
     for (size_t i = 0; i < r->o->n_variants; i++) {
         const schedule *s = &r->o->variants[i].kernels[kind]->schedule;
-        text_printf(r->to, "  %-10s %-15s %u rows x %u keys, QK %u x %u, PV %u x %u, rim %u x %u, few %u: %u x %u, fetch %u\n",
+        text_printf(&t, "  %-10s %-15s %u rows x %u keys, QK %u x %u, PV %u x %u, rim %u x %u, few %u: %u x %u, fetch %u\n",
                     i ? "" : "schedule", target_of(r, i), s->lanes, s->key_block, s->qk_keys, s->qk_vectors, s->pv_dims, s->pv_vectors,
                     s->narrow_keys, s->narrow_dims, s->few_lanes, s->few_rows, s->few_keys, s->fetch);
-        if (choice_of(r, i, kind)) print_source(r, choice_of(r, i, kind));
+        if (choice_of(r, i, kind)) print_source(&t, choice_of(r, i, kind));
     }
+    return text_get(&t);
+}
+
+/* Kinds mostly agree, and eight lines say it. */
+static void print_schedules(report *r, uint32_t kind)
+{
+    const char *own = schedules_text(r, kind);
+    for (uint32_t i = 0; i < kind; i++)
+        if (count_layers(r->m, i) && !strcmp(own, schedules_text(r, i))) {
+            text_printf(r->to, "  %-10s as %s\n", "schedule", r->m->patterns.at[i]->name);
+            return;
+        }
+    text_add(r->to, own);
 }
 
 static void print_kind(report *r, uint32_t kind)
