@@ -2,7 +2,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "tools/common/burst.h"
 #include "tools/attn-bench/options.h"
-#include "tools/attn-bench/paged.h"
+#include "tools/common/paged.h"
 #include "tools/common/call.h"
 #include <stdio.h>
 #include <stdlib.h>

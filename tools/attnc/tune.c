@@ -249,10 +249,6 @@ static bool tune_kind(search *s, const char *folder)
 {
     const pattern *p = s->o->module->patterns.at[s->kind];
     const schedule from = schedule_row_find(s->target, &p->shape).sizes;
-    if (p->shape.kv != KV_AS_GIVEN) { /* measured on tensors, and such keys lie in a KV cache only */
-        fprintf(stderr, "attnc: %s for %s is not tuned: its keys are quantised in a KV cache\n", p->name, s->target_name);
-        return true;
-    }
     fprintf(stderr, "attnc: tuning %s for %s: %s\n", p->name, s->target_name, schedule_sizes_text(s->arena, &from));
     if (!open_bench(s, folder, &from)) return false;
     s->started = now();

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { EARLY_ROUNDS = 3, LEAST_ROUNDS = 10, MOST_ROUNDS = 60, MOST_REPEATS = 4096 };
+enum { EARLY_ROUNDS = 3, LEAST_ROUNDS = 10, MOST_ROUNDS = 60, MOST_REPEATS = 4096, PAGE = 64 };
 static const double timing_seconds = 2e-3, burst_seconds = 3e-3, hopeless = -0.02;
 
 /* ---- one kind alone ------------------------------------------------------------------------------------------------------------- */
@@ -57,11 +57,27 @@ static bool compile(tune_bench *b, const schedule *sizes, const char *path, diag
     return tool_fail(err, "%s", d->list.n ? d->list.at[d->list.n - 1].text : "the backend refuses");
 }
 
+static bool is_paged(const tune_bench *b) { return b->view->patterns.at[0]->shape.kv != KV_AS_GIVEN; }
+
 static bool make_calls(tune_bench *b, tune_trial *t, tool_error *err)
 {
-    for (size_t i = 0; i < b->n_shapes; i++)
+    for (size_t i = 0; i < b->n_shapes; i++) {
         if (!call_create(&t->calls[i], t->module, &b->problems[i], 1, -1, err)) return false;
+        if (is_paged(b) && !paged_open(&t->paged[i], t->module, &t->calls[i], PAGE, -1, err)) return false;
+    }
     return true;
+}
+
+/* One run, and its seconds. */
+static bool run(tune_trial *t, size_t i, double *seconds, tool_error *err)
+{
+    const bool in_pages = t->paged[i].call;
+    if (in_pages && !paged_begin(&t->paged[i], err)) return false;
+    const double start = burst_now(1);
+    const bool ok = in_pages ? paged_run(&t->paged[i], err) : call_run(&t->calls[i], err);
+    *seconds = burst_now(1) - start;
+    if (in_pages) paged_cancel(&t->paged[i]);
+    return ok;
 }
 
 static bool load(tune_bench *b, const schedule *sizes, tune_trial *t, diags *d, tool_error *err)
@@ -83,16 +99,25 @@ bool tune_trial_open(tune_bench *b, const schedule *sizes, tune_trial *t, tool_e
     return false;
 }
 
+static void close_calls(tune_trial *t)
+{
+    for (size_t i = 0; i < TUNE_MAX_SHAPES; i++) {
+        if (t->paged[i].call) paged_close(&t->paged[i]);
+        if (t->calls[i].problem) call_destroy(&t->calls[i]);
+        t->calls[i].problem = NULL;
+    }
+}
+
 void tune_trial_close(tune_trial *t)
 {
-    for (size_t i = 0; i < TUNE_MAX_SHAPES; i++)
-        if (t->calls[i].problem) call_destroy(&t->calls[i]);
+    close_calls(t);
     attn_module_destroy(t->module);
     *t = (tune_trial){.module = NULL};
 }
 
-/* Sums run in another order, in f32; where pairs of bf16 are multiplied, weights of another maximum are rounded otherwise. */
-static double unit_of(const tune_trial *t) { return t->sizes.dot_bf16 ? 0x1p-6 : 0x1p-13; }
+/* Sums run in another order, in f32. Where pairs of bf16 are multiplied, weights of another maximum are rounded otherwise; few rows round
+ * queries to 16 bits to multiply them by int8 keys, and how many are few is the schedule's to say. */
+static double unit_of(const tune_bench *b, const tune_trial *t) { return t->sizes.dot_bf16 ? 0x1p-6 : is_paged(b) ? 0x1p-10 : 0x1p-13; }
 
 static bool agree(tune_bench *b, tune_trial *t, size_t i, tool_error *err)
 {
@@ -101,9 +126,9 @@ static bool agree(tune_bench *b, tune_trial *t, size_t i, tool_error *err)
     const int64_t rows = b->problems[i].total_q * d->q_heads;
     int64_t at;
     const char *name = tune_shape_text(b->arena, &b->shapes[i]);
-    if (!results_agree(want->lse, got->lse, rows, 1, unit_of(t), &at))
+    if (!results_agree(want->lse, got->lse, rows, 1, unit_of(b, t), &at))
         return tool_fail(err, "%s: log-sum-exp of row %lld is %.9g instead of %.9g", name, (long long)at, got->lse[at], want->lse[at]);
-    if (!results_agree(want->out, got->out, rows, d->dim_v, unit_of(t), &at))
+    if (!results_agree(want->out, got->out, rows, d->dim_v, unit_of(b, t), &at))
         return tool_fail(err, "%s: output %lld is %.9g instead of %.9g", name, (long long)at, got->out[at], want->out[at]);
     return true;
 }
@@ -111,8 +136,9 @@ static bool agree(tune_bench *b, tune_trial *t, size_t i, tool_error *err)
 bool tune_trial_differs(tune_bench *b, tune_trial *t, tool_error *err)
 {
     err->text[0] = 0;
+    double seconds;
     for (size_t i = 0; i < b->n_shapes; i++)
-        if (!call_run(&t->calls[i], err) || !agree(b, t, i, err)) return true;
+        if (!run(t, i, &seconds, err) || !agree(b, t, i, err)) return true;
     return false;
 }
 
@@ -127,12 +153,14 @@ static tune_shape fitted(const tune_shape *s, int64_t max_len)
     return out;
 }
 
-/* Bytes of a token's key, and of its value where it has one of its own. */
-static double bytes_of_key(const attn_kind_desc *d) { return (double)d->dim * (d->dtype == ATTN_F32 ? 4 : 2); }
-static double bytes_of_value(const attn_kind_desc *d)
+/* Bytes of a token's key as it is stored, and of its value where it has one of its own. */
+static double bytes_of_row(const attn_kind_desc *d, uint32_t dim)
 {
-    return d->flags & ATTN_KIND_K_IS_V ? 0 : (double)d->dim_v * (d->dtype == ATTN_F32 ? 4 : 2);
+    if (d->kv_format == ATTN_KV_INT8) return dim + 4.0 * (d->kv_group ? dim / d->kv_group : 1);
+    return (double)dim * (d->dtype == ATTN_F32 ? 4 : 2);
 }
+static double bytes_of_key(const attn_kind_desc *d) { return bytes_of_row(d, d->dim); }
+static double bytes_of_value(const attn_kind_desc *d) { return d->flags & ATTN_KIND_K_IS_V ? 0 : bytes_of_row(d, d->dim_v); }
 
 /* Keys that some query sees, at most; of all KV heads. */
 static double rows_read(const tune_bench *b, size_t i, const attn_plan_stats *s)
@@ -152,12 +180,14 @@ static bool find_work(tune_bench *b, size_t i, tool_error *err)
     return true;
 }
 
-static bool time_runs(call *c, uint32_t repeats, double *seconds, tool_error *err)
+static bool time_runs(tune_trial *t, size_t i, uint32_t repeats, double *seconds, tool_error *err)
 {
-    double start = burst_now(1);
-    for (uint32_t i = 0; i < repeats; i++)
-        if (!call_run(c, err)) return false;
-    *seconds = (burst_now(1) - start) / repeats;
+    *seconds = 0;
+    for (uint32_t n = 0; n < repeats; n++) {
+        double one;
+        if (!run(t, i, &one, err)) return false;
+        *seconds += one / repeats;
+    }
     return true;
 }
 
@@ -165,9 +195,8 @@ static bool time_runs(call *c, uint32_t repeats, double *seconds, tool_error *er
  * there can be more of them. */
 static bool find_repeats(tune_bench *b, size_t i, double shape_seconds, tool_error *err)
 {
-    call *c = &b->reference.calls[i];
     double seconds;
-    if (!call_run(c, err) || !time_runs(c, 1, &seconds, err)) return false;
+    if (!time_runs(&b->reference, i, 1, &seconds, err) || !time_runs(&b->reference, i, 1, &seconds, err)) return false;
     b->repeats[i] = (uint32_t)fmin(ceil(timing_seconds / fmax(seconds, 1e-7)), MOST_REPEATS);
     const double rounds = shape_seconds / (2 * (seconds * b->repeats[i] + burst_seconds));
     b->rounds[i] = (uint32_t)fmax(LEAST_ROUNDS, fmin(rounds, MOST_ROUNDS)) / 2 * 2;
@@ -204,6 +233,7 @@ bool tune_bench_open(tune_bench *b, const tune_bench_options *o, const schedule 
 
 void tune_bench_close(tune_bench *b)
 {
+    close_calls(&b->reference);
     for (size_t i = 0; i < b->n_shapes; i++)
         problem_free(&b->problems[i]); /* before the module that they were made for */
     tune_trial_close(&b->reference);
@@ -241,7 +271,7 @@ static bool run_round(tune_bench *b, tune_trial *const sides[2], size_t i, size_
     for (size_t n = 0; n < 2; n++) {
         const size_t side = (round + n) % 2;
         peak += burst(b, i) / 2;
-        if (!time_runs(&sides[side]->calls[i], b->repeats[i], &seconds[side], err)) return false;
+        if (!time_runs(sides[side], i, b->repeats[i], &seconds[side], err)) return false;
     }
     for (size_t side = 0; side < 2; side++)
         s->share[side][round] = b->work[i] > 0 ? b->work[i] / seconds[side] / peak : 0;

@@ -6,12 +6,14 @@
 #include "tools/attnc/tune_score.h"
 #include "tools/attnc/tune_shape.h"
 #include "tools/common/call.h"
+#include "tools/common/paged.h"
 
 /* A schedule, compiled and loaded. */
 typedef struct tune_trial {
     schedule sizes;
     attn_module *module;
     call calls[TUNE_MAX_SHAPES];
+    paged paged[TUNE_MAX_SHAPES]; /* open where keys are quantised: those lie in a KV cache only */
 } tune_trial;
 
 typedef struct tune_bench {

@@ -1,6 +1,6 @@
 /* paged.h - a step over a KV cache, to be timed again and again: a problem's last tokens come, the others are there. */
-#ifndef ATTN_BENCH_PAGED_H
-#define ATTN_BENCH_PAGED_H
+#ifndef ATTNC_TOOLS_PAGED_H
+#define ATTNC_TOOLS_PAGED_H
 
 #include "tools/common/call.h"
 #include <attn/cache.h>

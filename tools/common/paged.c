@@ -1,5 +1,5 @@
 /* paged.c - a step over a KV cache. The history is put there without attending, in pieces; its rows are those of the problem's tensors. */
-#include "tools/attn-bench/paged.h"
+#include "tools/common/paged.h"
 #include <stdlib.h>
 #include <string.h>
 
