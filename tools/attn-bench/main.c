@@ -65,18 +65,12 @@ static burst_kind burst_of(const bench *b)
     return wide ? BURST_AVX512 : attn_isa_available(ATTN_ISA_AVX2) ? BURST_AVX2 : BURST_SSE;
 }
 
-/* Of the rows that are read, in K or V (dim, dim_v). */
-static size_t bytes_of(const bench *b, uint32_t dim)
-{
-    const attn_kind_desc *d = b->problem.kind;
-    const size_t element = d->dtype == ATTN_F32 ? 4 : 2, scales = d->kv_group ? dim / d->kv_group : 1;
-    return (size_t)b->read_keys * (d->kv_format == ATTN_KV_INT8 ? dim + scales * sizeof(float) : dim * element);
-}
-static size_t bytes_of_keys(const bench *b) { return bytes_of(b, b->problem.kind->dim); }
+/* Of the rows that are read. */
+static size_t bytes_of_keys(const bench *b) { return (size_t)b->read_keys * problem_row_bytes(b->problem.kind, b->problem.kind->dim); }
 static size_t bytes_of_values(const bench *b)
 {
     const attn_kind_desc *d = b->problem.kind;
-    return d->flags & ATTN_KIND_K_IS_V ? 0 : bytes_of(b, d->dim_v);
+    return d->flags & ATTN_KIND_K_IS_V ? 0 : (size_t)b->read_keys * problem_row_bytes(d, d->dim_v);
 }
 
 /* Seconds of one run. */

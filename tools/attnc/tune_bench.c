@@ -154,13 +154,11 @@ static tune_shape fitted(const tune_shape *s, int64_t max_len)
 }
 
 /* Bytes of a token's key as it is stored, and of its value where it has one of its own. */
-static double bytes_of_row(const attn_kind_desc *d, uint32_t dim)
+static double bytes_of_key(const attn_kind_desc *d) { return (double)problem_row_bytes(d, d->dim); }
+static double bytes_of_value(const attn_kind_desc *d)
 {
-    if (d->kv_format == ATTN_KV_INT8) return dim + 4.0 * (d->kv_group ? dim / d->kv_group : 1);
-    return (double)dim * (d->dtype == ATTN_F32 ? 4 : 2);
+    return d->flags & ATTN_KIND_K_IS_V ? 0 : (double)problem_row_bytes(d, d->dim_v);
 }
-static double bytes_of_key(const attn_kind_desc *d) { return bytes_of_row(d, d->dim); }
-static double bytes_of_value(const attn_kind_desc *d) { return d->flags & ATTN_KIND_K_IS_V ? 0 : bytes_of_row(d, d->dim_v); }
 
 /* Keys that some query sees, at most; of all KV heads. */
 static double rows_read(const tune_bench *b, size_t i, const attn_plan_stats *s)

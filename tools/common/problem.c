@@ -374,3 +374,9 @@ void problem_free(problem *p)
     free(p->q_attrs), free(p->k_attrs), free(p->inputs), free(p->q_lens), free(p->k_lens);
     *p = (problem){0};
 }
+
+size_t problem_row_bytes(const attn_kind_desc *d, uint32_t dim)
+{
+    if (d->kv_format == ATTN_KV_INT8) return dim + (d->kv_group ? dim / d->kv_group : 1) * sizeof(float);
+    return dim * (size_t)(d->dtype == ATTN_F32 ? 4 : 2);
+}

@@ -49,6 +49,8 @@ bool problem_name_file(const char *option, char *text, named_file *list, size_t 
 
 bool problem_load(problem *p, const attn_module_desc *m, const problem_source *o, tool_error *err);
 void problem_free(problem *p);
+/* Bytes of a stored row of K (dim) or V (dim_v), as kernels read it. */
+size_t problem_row_bytes(const attn_kind_desc *d, uint32_t dim);
 
 bool tensor_create(tensor *t, const int64_t *extent, uint32_t rank, uint32_t dtype, tool_error *err); /* zeros */
 /* Describes memory of this tensor's shape; `shape` needs 4 entries and must live as long. */
