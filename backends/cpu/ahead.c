@@ -1,60 +1,169 @@
-/* ahead.c - the rows that the next tile reads for the first time: keys behind this tile's last one, and the next queries.
+/* ahead.c - the rows that the next tile reads and this one does not: its keys, if it is of another head all of them, and its queries.
  *
- * With windows and chunks a tile is short, and what it reads first (its rim, in narrow pieces) comes from memory. Tiles of a head are run one
- * after the other, so a tile's wide pieces ask for what the next one will miss, a line at each step of their products. The guess costs
- * nothing when it is wrong. */
+ * Where a tile is short (windows, chunks, short sequences), what it reads first comes from memory, in its slowest part. So a tile's wide
+ * pieces ask for what the next one will miss, a line at each step of their products, and the rest is asked for before the tile ends.
+ * attn_item.next says that the next tile is the item behind this one; where another worker takes it, it finds the rows in the shared cache. */
 #include "backends/cpu/kernel_gen.h"
 
 static Val entry(kgen *x, Val index) { return at(x->g, x->g->ptr, ws_at(x, x->ahead), index); }
 static Val counter(kgen *x) { return ws_at(x, x->ahead_next); }
+static Val end_of_list(kgen *x) { return ws_at(x, x->ahead_end); }
 
+/* K and V of as many keys as a tile has lanes, and its queries. */
 uint32_t ahead_rows(const kgen *x) { return 3 * x->lanes; }
 
-/* `lanes` rows of K, as many of V; at the end of the keys the last one again. */
-static void list_keys(kgen *x, const segment *s)
+/* ---- which keys ---------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct key_range {
+    Val lo, hi; /* hi not included */
+} key_range;
+
+static Val next_item(kgen *x) { return at(x->g, x->g->item_type, x->item, item_field(x, ITEM_next)); }
+
+static Val segment_at(kgen *x, Val index) { return at(x->g, x->g->segment_type, arg_field(x, ARG_segments), index); }
+
+static key_range keys_of_segment(kgen *x, Val index)
 {
     gen *g = x->g;
-    Val last_segment = sub(g, add(g, item_field(x, ITEM_segment0), item_field(x, ITEM_segments)), c64(g, 1));
-    Val end = field(g, g->segment_type, at(g, g->segment_type, arg_field(x, ARG_segments), last_segment), SEG_k1);
-    Val n_keys = field(g, g->seq_type, x->seq, SEQ_n_keys), first = smin(g, end, sub(g, n_keys, c64(g, 1)));
-    Val n = smin(g, sub(g, n_keys, first), c64(g, x->lanes));
-    segment ahead = *s;
-    ahead.k.convert = ahead.v.convert = false;
-    ahead.k.table = x->ahead, ahead.v.table = x->ahead + (uint64_t)x->lanes * 8;
-    keys_place(x, &ahead, first, n);
-    keys_repeat_last(x, &ahead, first, n, c64(g, x->lanes));
+    Val s = segment_at(x, index);
+    return (key_range){field(g, g->segment_type, s, SEG_k0), field(g, g->segment_type, s, SEG_k1)};
 }
 
-/* Queries behind the tile's, which may lie outside of the tensor. */
-static void list_queries(kgen *x)
+/* From the first key that this tile reads to the last. */
+static key_range keys_of_item(kgen *x)
 {
     gen *g = x->g;
     loop l;
-    Val bytes = mul(g, arg_field(x, ARG_q_row_stride), item_field(x, ITEM_rows));
-    Val i = loop_begin(g, &l, c64(g, 0), NULL, 0);
-    store(g, byte_at(g, rows_pointer(x, x->q_ptr, i), bytes), entry(x, add(g, i, c64(g, 2 * x->lanes))), 8);
-    loop_end(g, &l, c64(g, 1), c64(g, x->lanes));
+    Val first = item_field(x, ITEM_segment0), seen[] = {c64(g, INT64_MAX), c64(g, INT64_MIN)};
+    Val i = loop_begin(g, &l, first, seen, 2);
+    const key_range s = keys_of_segment(x, i);
+    seen[0] = smin(g, seen[0], s.lo);
+    seen[1] = smax(g, seen[1], s.hi);
+    loop_end(g, &l, c64(g, 1), add(g, first, item_field(x, ITEM_segments)));
+    return (key_range){seen[0], seen[1]};
 }
 
-/* Rows that see nothing have no segments, of which the last one says where the next keys are, and no wide piece that would ask. */
-void ahead_open(kgen *x, const segment *s)
+/* What a segment has outside of `known`, on one side of it, and behind `taken`. */
+static key_range unknown_keys(kgen *x, key_range s, key_range known, Val taken)
+{
+    gen *g = x->g;
+    Val before = less(g, s.lo, known.lo);
+    Val lo = select_of(g, before, s.lo, smax(g, s.lo, known.hi)), hi = select_of(g, before, smin(g, s.hi, known.lo), s.hi);
+    return (key_range){smax(g, lo, taken), hi};
+}
+
+/* ---- the list: rows of K, of V, of Q --------------------------------------------------------------------------------------------------- */
+
+static void place_keys(kgen *x, const segment *s, Val k0, Val slot, Val n)
 {
     gen *g = x->g;
     Block some = block(g), done = block(g);
-    branch(g, less(g, c64(g, 0), item_field(x, ITEM_segments)), some, done);
+    branch(g, less(g, c64(g, 0), n), some, done);
     go(g, some);
-    list_keys(x, s);
-    list_queries(x);
-    store(g, c64(g, 0), counter(x), 8);
+    keys_place(x, s, k0, n, slot);
     jump(g, done);
     go(g, done);
 }
 
+/* Returns how many. K's rows begin the list, V's lie `lanes` entries further. */
+static Val list_keys(kgen *x, Val item, key_range known)
+{
+    gen *g = x->g;
+    loop l;
+    Val seq = at(g, g->seq_type, arg_field(x, ARG_seqs), field(g, g->item_type, item, ITEM_seq));
+    segment s = keys_open(x, seq, field(g, g->item_type, item, ITEM_head));
+    s.k.convert = s.v.convert = false;
+    s.k.table = x->ahead, s.v.table = x->ahead + (uint64_t)x->lanes * 8;
+    Val first = field(g, g->item_type, item, ITEM_segment0), carried[] = {c64(g, 0), c64(g, INT64_MIN)};
+    Val i = loop_begin(g, &l, first, carried, 2), count = carried[0];
+    const key_range k = unknown_keys(x, keys_of_segment(x, i), known, carried[1]);
+    Val n = smin(g, smax(g, sub(g, k.hi, k.lo), c64(g, 0)), sub(g, c64(g, x->lanes), count));
+    place_keys(x, &s, k.lo, count, n);
+    carried[0] = add(g, count, n);
+    carried[1] = smax(g, carried[1], k.hi);
+    loop_end(g, &l, c64(g, 1), add(g, first, field(g, g->item_type, item, ITEM_segments)));
+    return carried[0];
+}
+
+static void close_gap(kgen *x, Val keys)
+{
+    gen *g = x->g;
+    guarded l;
+    Val i = guarded_begin(g, &l, c64(g, 0), keys);
+    store(g, load(g, g->ptr, entry(x, add(g, i, c64(g, x->lanes))), 8), entry(x, add(g, i, keys)), 8);
+    guarded_end(g, &l, c64(g, 1));
+}
+
+/* Returns how many; they stand from `slot` on. */
+static Val list_queries(kgen *x, Val item, Val slot)
+{
+    gen *g = x->g;
+    loop l;
+    Val seq = at(g, g->seq_type, arg_field(x, ARG_seqs), field(g, g->item_type, item, ITEM_seq));
+    Val heads = field(g, g->item_type, item, ITEM_heads), n = mul(g, heads, field(g, g->item_type, item, ITEM_rows));
+    Val place[] = {field(g, g->item_type, item, ITEM_row), c64(g, 0)};
+    Val i = loop_begin(g, &l, c64(g, 0), place, 2), h = add(g, field(g, g->item_type, item, ITEM_head), place[1]);
+    store(g, rows_query(x, seq, place[0], h), entry(x, add(g, slot, i)), 8);
+    Val in_row = add(g, place[1], c64(g, 1)), wraps = LLVMBuildICmp(g->b, LLVMIntEQ, in_row, heads, "");
+    place[0] = select_of(g, wraps, add(g, place[0], c64(g, 1)), place[0]);
+    place[1] = select_of(g, wraps, c64(g, 0), in_row);
+    loop_end(g, &l, c64(g, 1), n);
+    return n;
+}
+
+/* Is the next tile of the same keys? */
+static Val is_same_head(kgen *x, Val item)
+{
+    gen *g = x->g;
+    Val group = c64(g, x->k->shape.q_heads / x->k->shape.kv_heads), head = field(g, g->item_type, item, ITEM_head);
+    Val kv = LLVMBuildUDiv(g->b, item_field(x, ITEM_head), group, ""), next_kv = LLVMBuildUDiv(g->b, head, group, "");
+    return LLVMBuildAnd(g->b, LLVMBuildICmp(g->b, LLVMIntEQ, kv, next_kv, ""),
+                        LLVMBuildICmp(g->b, LLVMIntEQ, item_field(x, ITEM_seq), field(g, g->item_type, item, ITEM_seq), ""), "");
+}
+
+static void list_rows(kgen *x, Val item)
+{
+    gen *g = x->g;
+    key_range known = keys_of_item(x);
+    known.lo = select_of(g, is_same_head(x, item), known.lo, c64(g, INT64_MAX));
+    Val keys = list_keys(x, item, known);
+    close_gap(x, keys);
+    Val before = add(g, keys, keys);
+    store(g, add(g, before, list_queries(x, item, before)), end_of_list(x), 8);
+}
+
+/* Rows that see nothing have no segments, here or there. */
+void ahead_write(kgen *x)
+{
+    gen *g = x->g;
+    Block some = block(g), done = block(g);
+    Val item = next_item(x), both = smin(g, item_field(x, ITEM_segments), field(g, g->item_type, item, ITEM_segments));
+    store(g, c64(g, 0), counter(x), 8);
+    store(g, c64(g, 0), end_of_list(x), 8);
+    branch(g, less(g, c64(g, 0), smin(g, both, item_field(x, ITEM_next))), some, done);
+    go(g, some);
+    list_rows(x, item);
+    jump(g, done);
+    go(g, done);
+}
+
+/* ---- asking ---------------------------------------------------------------------------------------------------------------------------- */
+
 Val ahead_group(kgen *x, uint32_t rows, Val otherwise)
 {
     gen *g = x->g;
-    Val next = load(g, g->i64, counter(x), 8), end = c64(g, ahead_rows(x)), some = less(g, next, end);
+    Val next = load(g, g->i64, counter(x), 8), end = load(g, g->i64, end_of_list(x), 8), some = less(g, next, end);
     store(g, smin(g, add(g, next, c64(g, rows)), end), counter(x), 8);
     Val from = entry(x, smin(g, next, c64(g, ahead_rows(x) - rows)));
     return otherwise ? select_of(g, some, from, otherwise) : from;
+}
+
+void ahead_rest(kgen *x)
+{
+    gen *g = x->g;
+    guarded l;
+    const int64_t dims = x->dim < x->dim_v ? x->dim_v : x->dim;
+    Val i = guarded_begin(g, &l, load(g, g->i64, counter(x), 8), load(g, g->i64, end_of_list(x), 8));
+    prefetch_bytes(g, load(g, g->ptr, entry(x, i), 8), x->quant ? dims : dims * (x->half ? 2 : 4), 2);
+    guarded_end(g, &l, c64(g, 1));
 }

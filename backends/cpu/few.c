@@ -147,7 +147,7 @@ static void find_page(kgen *x, const segment *s, Val key, Val place[2])
 void few_write_runs(kgen *x)
 {
     gen *g = x->g;
-    segment s = keys_open(x);
+    segment s = keys_open(x, x->seq, item_field(x, ITEM_head));
     Val n0 = LLVMGetParam(g->fn, 3), n = LLVMGetParam(g->fn, 4), end = LLVMGetParam(g->fn, 5), page[2], ahead = c64(g, x->fetch_keys);
     find_page(x, &s, n0, page);
     Val runs = put_pages(x, &s.k, s.page, page, n, c64(g, 0), c64(g, 0));

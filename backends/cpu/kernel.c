@@ -12,7 +12,7 @@
 #define AT_ITEM(f) (offsetof(attn_item, f) == 4 * ITEM_##f)
 #define AT_SEQ(f) (offsetof(attn_seq, f) == 8 * SEQ_##f)
 _Static_assert(AT_ITEM(seq) && AT_ITEM(head) && AT_ITEM(heads) && AT_ITEM(row) && AT_ITEM(rows) && AT_ITEM(part) && AT_ITEM(parts) &&
-                   AT_ITEM(part_slot) && AT_ITEM(segment0) && AT_ITEM(segments), "attn_item");
+                   AT_ITEM(part_slot) && AT_ITEM(segment0) && AT_ITEM(segments) && AT_ITEM(next), "attn_item");
 _Static_assert(AT_SEQ(n_q) && AT_SEQ(pos) && AT_SEQ(n_keys) && AT_SEQ(q_offset) && AT_SEQ(o_offset) && AT_SEQ(lse_offset) &&
                    AT_SEQ(k_pages) && AT_SEQ(v_pages) && AT_SEQ(q_attr) && AT_SEQ(k_attr), "attn_seq");
 _Static_assert(offsetof(attn_segment, k1) == 8 * SEG_k1 && offsetof(attn_segment, lane0) == 8 * SEG_lane0 &&
@@ -38,6 +38,7 @@ static void lay_out(kgen *x)
     x->value_panel = ws_take(x, keys * x->value_stride * 4); /* or pairs of rows, half as many */
     x->ahead = ws_take(x, (uint64_t)ahead_rows(x) * 8);
     x->ahead_next = ws_take(x, 8);
+    x->ahead_end = ws_take(x, 8);
     x->q_ptr = ws_take(x, lanes * 8);
     x->o_ptr = ws_take(x, lanes * 8);
     x->lse_ptr = ws_take(x, lanes * 8);
@@ -62,7 +63,7 @@ static void blocks(kgen *x, const segment *s, Val k0, piece p)
     p.n = smin(g, sub(g, s->k1, p.n0), c64(g, x->block_keys));
     segment placed = *s;
     if (x->dot && !p.narrow) placed.v.convert = false, placed.v.table = x->pair_ptr; /* body_attend() pairs them */
-    keys_place(x, &placed, p.n0, p.n);
+    keys_place(x, &placed, p.n0, p.n, c64(g, 0));
     Val padded = p.narrow ? round_up(g, p.n, p.keys) : p.n;
     if (p.narrow) {
         keys_repeat_last(x, &placed, p.n0, p.n, padded);
@@ -77,9 +78,9 @@ static void emit_segments(kgen *x)
 {
     gen *g = x->g;
     const schedule *c = &x->k->schedule;
-    segment s = keys_open(x);
+    segment s = keys_open(x, x->seq, item_field(x, ITEM_head));
     x->value_step = s.v.stride;
-    if (x->full) ahead_open(x, &s);
+    shared_call(x, SHARED_ahead);
     Val first = item_field(x, ITEM_segment0), list = arg_field(x, ARG_segments);
     guarded l;
     Val i = guarded_begin(g, &l, first, add(g, first, item_field(x, ITEM_segments))), at_seg = at(g, g->segment_type, list, i);
@@ -140,6 +141,7 @@ static Val emit_run(kgen *x, Val few)
     rows_clear_out(x);
     keys_point_to_panels(x);
     emit_segments(x);
+    ahead_rest(x);
     branch(g, less(g, c64(g, 1), item_field(x, ITEM_parts)), cut, whole);
     go(g, whole);
     shared_call(x, SHARED_finish);

@@ -29,7 +29,7 @@ typedef struct kgen {
 
     /* workspace, offsets in bytes */
     uint64_t max, sum, out, new_max, scores, seen, queries, key_ptr, value_ptr, pair_ptr, key_panel, value_panel;
-    uint64_t ahead, ahead_next;
+    uint64_t ahead, ahead_next, ahead_end;
     uint64_t q_ptr, o_ptr, lse_ptr, spare_row, lane_q, lane_h, lane_g, size;
     uint64_t few_queries, few_scale, few_scores, few_seen, few_factor, few_out, few_runs, few_order; /* of few.c */
     bool digits; /* of few_int8.c: queries are multiplied by digits */
@@ -79,10 +79,10 @@ Val values_of_key(kgen *x, expr e, Val key, Val slot, Val score); /* e for one k
 Val values_on_lanes(kgen *x, expr e);            /* an expression over rows, for the vector of lane_known */
 
 /* ---- keys.c ---- */
-segment keys_open(kgen *x); /* of the item's KV head; k1 is set by the caller */
+segment keys_open(kgen *x, Val seq, Val head); /* of a query head's keys; k1 is set by the caller */
 Val keys_row(kgen *x, const source *s, Val page, Val offset); /* address of a page's row */
-/* The rows of keys n0 .. n0 + n - 1, n > 0, into the tables, or converted into the panels. */
-void keys_place(kgen *x, const segment *s, Val n0, Val n);
+/* The rows of keys n0 .. n0 + n - 1, n > 0, into the tables from `slot` on, or converted into the panels. */
+void keys_place(kgen *x, const segment *s, Val n0, Val n, Val slot);
 /* A register tile's rest, up to slot `padded`, repeats the last row: what it gives is masked. */
 void keys_repeat_last(kgen *x, const segment *s, Val n0, Val n, Val padded);
 void keys_fetch_last(kgen *x, const segment *s, Val n); /* asks for the last rows of the tables */
@@ -96,9 +96,10 @@ void keys_point_to_panels(kgen *x); /* once per item */
 
 /* ---- ahead.c ---- */
 uint32_t ahead_rows(const kgen *x);           /* of its list */
-void ahead_open(kgen *x, const segment *s);   /* once per item: lists the rows */
-/* Addresses of the next rows, `rows` of them; when there are no more, the given ones (NULL: the last ones again). */
+void ahead_write(kgen *x);                    /* once per item: lists the rows */
+/* Addresses of the next rows, `rows` of them; when there are no more, the given ones (NULL: whatever stands there). */
 Val ahead_group(kgen *x, uint32_t rows, Val otherwise);
+void ahead_rest(kgen *x);                     /* asks for those that nobody has asked for */
 
 /* ---- rows.c ---- */
 void rows_setup(kgen *x);      /* the body of the function that fills the lanes' tables */
@@ -107,6 +108,7 @@ Val rows_query_factor(kgen *x); /* for the vector of lane_known; NULL: one */
 Val rows_load_words(kgen *x, Val p, uint32_t n); /* of a query, or a row of K that is not converted: floats, or pairs of bf16 as they are */
 unsigned rows_word_size(const kgen *x);          /* in memory */
 Val rows_pointer(kgen *x, uint64_t list, Val lane); /* q_ptr, o_ptr, lse_ptr */
+Val rows_query(kgen *x, Val seq, Val row, Val head);      /* where a query lies */
 void rows_transpose(kgen *x, Val *v);           /* vector x vector */
 void rows_init(kgen *x);       /* maxima and sums */
 void rows_clear_out(kgen *x);
@@ -180,7 +182,7 @@ Val int8_scores(kgen *x, Val lane, uint32_t rows, Val sums);
 
 /* ---- shared.c ---- */
 typedef enum {
-    SHARED_setup, SHARED_finish, SHARED_merge, SHARED_few_begin, SHARED_few_end, SHARED_few_runs, SHARED_few_scores, SHARED_few_peaks,
+    SHARED_setup, SHARED_ahead, SHARED_finish, SHARED_merge, SHARED_few_begin, SHARED_few_end, SHARED_few_runs, SHARED_few_scores, SHARED_few_peaks,
     SHARED_few_weights, SHARED_few_packed, SHARED_few_values, SHARED_few_seen_values, SHARED_COUNT
 } shared_id;
 typedef struct shared shared;
@@ -212,7 +214,7 @@ enum {
 #undef FIELD
     ARG_COUNT
 };
-enum { ITEM_seq, ITEM_head, ITEM_heads, ITEM_row, ITEM_rows, ITEM_part, ITEM_parts, ITEM_part_slot, ITEM_segment0, ITEM_segments };
+enum { ITEM_seq, ITEM_head, ITEM_heads, ITEM_row, ITEM_rows, ITEM_part, ITEM_parts, ITEM_part_slot, ITEM_segment0, ITEM_segments, ITEM_next };
 enum { SEG_k0, SEG_k1, SEG_lane0, SEG_lanes, SEG_masked };
 enum { SEQ_n_q, SEQ_pos, SEQ_n_keys, SEQ_q_offset, SEQ_o_offset, SEQ_lse_offset, SEQ_k_pages, SEQ_v_pages, SEQ_q_attr, SEQ_k_attr };
 

@@ -1,21 +1,21 @@
 /* keys.c - where the keys of a block lie: tables of the addresses of their rows, made once per block, or their rows converted to f32. */
 #include "backends/cpu/kernel_gen.h"
 
-static source source_of(kgen *x, unsigned pages, unsigned heads, unsigned stride, Val kv_head)
+static source source_of(kgen *x, Val seq, unsigned pages, unsigned heads, unsigned stride, Val kv_head)
 {
     gen *g = x->g;
     Val first = load(g, g->i64, at(g, g->i64, arg_field(x, heads), kv_head), 8);
-    return (source){.pages = field(g, g->seq_type, x->seq, pages), .offset = first, .stride = arg_field(x, stride)};
+    return (source){.pages = field(g, g->seq_type, seq, pages), .offset = first, .stride = arg_field(x, stride)};
 }
 
-segment keys_open(kgen *x)
+segment keys_open(kgen *x, Val seq, Val head)
 {
     gen *g = x->g;
     int64_t group = x->k->shape.q_heads / x->k->shape.kv_heads;
-    Val kv_head = LLVMBuildUDiv(g->b, item_field(x, ITEM_head), c64(g, group), "");
+    Val kv_head = LLVMBuildUDiv(g->b, head, c64(g, group), "");
     segment s = {.page = arg_field(x, ARG_page_tokens)};
-    s.k = source_of(x, SEQ_k_pages, ARG_k_heads, ARG_k_token_stride, kv_head);
-    s.v = source_of(x, SEQ_v_pages, ARG_v_heads, ARG_v_token_stride, kv_head);
+    s.k = source_of(x, seq, SEQ_k_pages, ARG_k_heads, ARG_k_token_stride, kv_head);
+    s.v = source_of(x, seq, SEQ_v_pages, ARG_v_heads, ARG_v_token_stride, kv_head);
     s.k.table = x->key_ptr, s.k.panel = x->key_panel, s.k.dim = s.k.panel_stride = x->dim;
     s.v.table = x->value_ptr, s.v.panel = x->value_panel, s.v.dim = x->dim_v, s.v.panel_stride = x->value_stride;
     s.k.convert = x->convert && !x->dot, s.v.convert = x->convert, s.v.values = true;
@@ -157,14 +157,14 @@ void keys_fetch_last(kgen *x, const segment *s, Val n)
     loop_end(g, &l, c64(g, 1), n);
 }
 
-void keys_place(kgen *x, const segment *s, Val n0, Val n)
+void keys_place(kgen *x, const segment *s, Val n0, Val n, Val slot)
 {
     gen *g = x->g;
     loop l;
     Val carried[2] = {LLVMBuildUDiv(g->b, n0, s->page, ""), LLVMBuildURem(g->b, n0, s->page, "")};
     Val i = loop_begin(g, &l, c64(g, 0), carried, 2), page = carried[0], offset = carried[1];
     Val run = smin(g, sub(g, s->page, offset), sub(g, n, i));
-    place_run(x, s, page, offset, i, run);
+    place_run(x, s, page, offset, add(g, slot, i), run);
     carried[0] = add(g, page, c64(g, 1));
     carried[1] = c64(g, 0);
     loop_end(g, &l, run, n);

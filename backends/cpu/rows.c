@@ -32,6 +32,12 @@ static Val row_address(kgen *x, unsigned base, Val offset, Val row, unsigned row
     return byte_at(g, arg_field(x, base), add(g, offset, bytes));
 }
 
+Val rows_query(kgen *x, Val seq, Val row, Val head)
+{
+    Val offset = field(x->g, x->g->seq_type, seq, SEQ_q_offset);
+    return row_address(x, ARG_q, offset, row, ARG_q_row_stride, head, ARG_q_head_stride);
+}
+
 static void store_lane_int(kgen *x, Val v, uint64_t offset, Val lane)
 {
     gen *g = x->g;
@@ -59,8 +65,7 @@ void rows_setup(kgen *x)
     Val place[] = {item_field(x, ITEM_row), c64(g, 0)}; /* of the lane: row, head of the item's */
     Val i = loop_begin(g, &l, c64(g, 0), place, 2), row = place[0], in_row = place[1], h = add(g, item_field(x, ITEM_head), in_row);
     Val idle = less(g, last, i);
-    store(g, row_address(x, ARG_q, seq_field(x, SEQ_q_offset), row, ARG_q_row_stride, h, ARG_q_head_stride),
-          at(g, g->ptr, ws_at(x, x->q_ptr), i), 8);
+    store(g, rows_query(x, x->seq, row, h), at(g, g->ptr, ws_at(x, x->q_ptr), i), 8);
     Val o = row_address(x, ARG_o, seq_field(x, SEQ_o_offset), row, ARG_o_row_stride, h, ARG_o_head_stride);
     store(g, select_of(g, idle, spare, o), at(g, g->ptr, ws_at(x, x->o_ptr), i), 8);
     Val to_lse = row_address(x, ARG_lse, seq_field(x, SEQ_lse_offset), row, ARG_lse_row_stride, h, ARG_lse_head_stride);

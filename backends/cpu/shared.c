@@ -16,6 +16,7 @@ static const struct {
     void (*write)(kgen *);
 } functions[SHARED_COUNT] = {
     [SHARED_setup] = {"setup", OF_ITEM, rows_setup},
+    [SHARED_ahead] = {"ahead", OF_ITEM, ahead_write},
     [SHARED_finish] = {"finish", OF_ITEM, rows_finish_tile},
     [SHARED_merge] = {"merge", OF_ITEM, parts_merge},
     [SHARED_few_begin] = {"few_begin", OF_ITEM, few_write_begin},

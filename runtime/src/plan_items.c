@@ -277,6 +277,7 @@ static attn_status emit(attn_plan *p, const drafts *d, attn_error *err)
     order_loads(p, d);
     p->n_items = p->n_segments = p->n_slots = p->pairs_computed = 0;
     for (size_t i = 0; i < d->loads.n; i++) emit_load(p, d, &d->loads.at[p->order[i]]);
+    for (int64_t i = 0; i + 1 < p->n_items; i++) p->items[i].next = 1;
     return p->n_slots > INT32_MAX ? attni_fail(err, ATTN_E_MEMORY, "the plan has too many parts") : ATTN_OK;
 }
 

@@ -18,7 +18,7 @@ static void print_work(void)
     STRUCT(attn_item);
     AT(attn_item, seq), AT(attn_item, head), AT(attn_item, heads), AT(attn_item, row), AT(attn_item, rows),
         AT(attn_item, part);
-    AT(attn_item, parts), AT(attn_item, part_slot), AT(attn_item, segment0), AT(attn_item, segments);
+    AT(attn_item, parts), AT(attn_item, part_slot), AT(attn_item, segment0), AT(attn_item, segments), AT(attn_item, next);
     STRUCT(attn_kernel_args);
 #define FIELD(type, kind, name) AT(attn_kernel_args, name);
 #include <attn/kernel_args.def>

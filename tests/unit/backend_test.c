@@ -454,6 +454,7 @@ static void make_work(work *w)
             for (int32_t r = 0; r < w->x->seq.n_q; r += rows)
                 add_tile(w, (attn_item){.head = g * group + h, .heads = group - h < heads ? group - h : heads, .row = r,
                                         .rows = w->x->seq.n_q - r < rows ? (int32_t)w->x->seq.n_q - r : rows});
+    for (size_t i = 0; i + 1 < w->items.n; i++) w->items.at[i].next = i % 3 != 0;
 }
 
 static void run_items(const work *w, const attn_kernel_args *args)

@@ -252,7 +252,7 @@ static struct fake {
     uint8_t **visits;        /* per sequence: [row][head][key]; NULL: not recorded */
     attn_item log[FAKE_LOG]; /* items in the order of their start */
     int64_t cost[FAKE_LOG];
-    atomic_int items, errors;
+    atomic_int items, errors, announced; /* announced: items that say another one follows */
     atomic_llong segments, pairs, masked; /* masked: pairs for which the mask was asked */
     void (*on_item)(void);                /* called from the kernel; NULL: nothing */
 } fake;
@@ -393,6 +393,7 @@ static void fake_run(const attn_kernel_args *a, const attn_item *item, void *wor
         }
     }
     int n = atomic_fetch_add(&fake.items, 1);
+    atomic_fetch_add(&fake.announced, item->next);
     if (n < FAKE_LOG) fake.log[n] = *item, fake.cost[n] = cost;
     atomic_fetch_add(&fake.segments, item->segments);
     atomic_fetch_add(&fake.pairs, pairs);
@@ -488,7 +489,7 @@ static const attn_module_desc *fake_make_model(const fake_model *from, fake_shap
                                      .inputs = fake.inputs,
                                      .attrs = fake.attrs};
     for (uint32_t i = 0; i < from->n_kinds; i++) fake_make_kind(i, &from->kinds[i], s);
-    fake.items = fake.errors = 0;
+    fake.items = fake.errors = fake.announced = 0;
     fake.segments = fake.pairs = fake.masked = 0;
     fake.visits = NULL;
     fake.on_item = NULL;

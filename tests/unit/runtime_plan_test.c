@@ -246,6 +246,7 @@ static void check_result(const test_case *c, const attn_plan *p)
     CHECK_MSG(s.pairs_computed == fake.pairs, "seed %llu: %lld pairs, kernels computed %lld", c->seed,
               (long long)s.pairs_computed, (long long)fake.pairs);
     CHECK(s.items == fake.items && s.segments == fake.segments && s.bytes > 0);
+    CHECK(fake.announced == (fake.items ? fake.items - 1 : 0));
     CHECK_STR(s.kernel, "fake_f32");
 }
 
@@ -359,6 +360,7 @@ static void far_keys_side_by_side(void)
     run_plain(p, 1, 40000, 8, 2);
     CHECK(fake.items == 2 * 39);
     for (int i = 0; i < fake.items; i++) CHECK(fake.log[i].head == 4 * (i % 2) && fake.log[i].part == i / 2);
+    for (int i = 0; i < fake.items; i++) CHECK(fake.log[i].next == (i + 1 < fake.items));
     attn_plan_destroy(p);
     attn_module_destroy(m);
 }

@@ -63,7 +63,8 @@ typedef struct attn_item {
     int32_t part, parts;  /* the keys are cut into `parts` items; 1: not cut. Only part 0 counts the sink */
     int32_t part_slot;    /* where partial results go: slot part_slot + part; the merge reads part_slot .. + parts - 1 */
     int32_t segment0, segments;
-    int32_t reserved[2];
+    int32_t next;         /* 1: the item behind this one in memory is likely to be run after it: what it reads may be asked for. Else 0 */
+    int32_t reserved;
 } attn_item;
 
 /* Arguments of a kernel, the same for all items of a call. One list: the C struct, LLVM's struct type and the layout test. */
