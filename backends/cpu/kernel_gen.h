@@ -48,23 +48,28 @@ typedef struct kgen {
     expr_code code;
 } kgen;
 
-/* Where the keys of a segment lie. */
+/* Where the key_walk of a segment lie. */
 typedef struct source { /* K or V */
-    Val pages, offset, stride; /* page list; bytes from a page to this head's first row; from row to row */
+    Val pages, offset, stride, pace; /* page list; bytes from a page to this head's first row; from row to row; from one that is visited to the next */
     uint64_t table, panel;     /* in the workspace */
     int64_t dim, panel_stride;
     bool convert, values;
 } source;
 
 typedef struct segment {
-    Val k1, page;      /* end of the keys; tokens of a page */
+    Val page, step; /* tokens of a page; from key to key */
     source k, v;
 } segment;
 
-/* A piece of a tile: n keys of the block against `nv` vectors of lanes from lane `s`. */
+/* Keys k0, k0 + step, .., n of them. */
+typedef struct key_walk {
+    Val k0, n, step;
+} key_walk;
+
+/* A piece of a tile: n key_walk of the block against `nv` vectors of lanes from lane `s`. */
 typedef struct piece {
     const kblock *body;
-    Val n0, n, s; /* first key (position), number of keys, first lane */
+    Val n0, n, step, s; /* first key (position), number of keys, positions from one to the next, first lane */
     uint32_t nv, qk_vectors, pv_vectors, keys, dims; /* register tiles */
     bool narrow, masked; /* masked: of a narrow piece's body, set by body_attend() */
 } piece;
@@ -73,18 +78,25 @@ typedef struct piece {
 void values_collect(kgen *x);                    /* fills lane_values, key_values, uniform_values, wide_ints */
 void values_emit_uniform(kgen *x);               /* at the start of an item */
 void values_emit_lanes(kgen *x);                 /* per-lane values into the workspace */
-void values_emit_keys(kgen *x, bool wide, Val n0, Val n, Val padded); /* per-key values of a block; wide: for the body without a mask */
+void values_emit_keys(kgen *x, bool wide, key_walk k, Val padded); /* per-key values of a block; wide: for the body without a mask */
 void values_load_lanes(kgen *x, Val lane);       /* makes lane_known for the vector at `lane` */
 Val values_of_key(kgen *x, expr e, Val key, Val slot, Val score); /* e for one key (position; place in the block) against that vector */
 Val values_on_lanes(kgen *x, expr e);            /* an expression over rows, for the vector of lane_known */
 
 /* ---- keys.c ---- */
-segment keys_open(kgen *x); /* of the item's KV head; k1 is set by the caller */
+segment keys_open(kgen *x); /* of the item's KV head; every key */
+void keys_set_step(kgen *x, segment *s, Val step);
+key_walk keys_of_segment(kgen *x, Val at_segment);
+Val keys_position(kgen *x, Val n0, Val slot, Val step); /* of a slot's key in a block that begins with n0 */
+/* Keys of the page at `page`, `offset` that the segment visits from there on: how many, n at the most; then where the next one lies. */
+Val keys_of_page(kgen *x, const segment *s, Val offset, Val n);
+void keys_next_page(kgen *x, const segment *s, Val run, Val *page, Val *offset);
 Val keys_row(kgen *x, const source *s, Val page, Val offset); /* address of a page's row */
-/* The rows of keys n0 .. n0 + n - 1, n > 0, into the tables, or converted into the panels. */
+/* The rows of n keys from n0 on, n > 0, into the tables, or converted into the panels. */
 void keys_place(kgen *x, const segment *s, Val n0, Val n);
 /* A register tile's rest, up to slot `padded`, repeats the last row: what it gives is masked. */
 void keys_repeat_last(kgen *x, const segment *s, Val n0, Val n, Val padded);
+void keys_gather(kgen *x, const segment *s, Val n); /* rows far apart, from the tables into the panels */
 void keys_fetch_last(kgen *x, const segment *s, Val n); /* asks for the last rows of the tables */
 void keys_pair_values(kgen *x, Val n);      /* the rows of V in pair_ptr, two keys side by side, into value_panel */
 Val keys_pair_at(kgen *x, Val pair, Val d); /* there: dim d of two keys, one word */
@@ -133,21 +145,21 @@ const char *body_check(const kblock *b); /* NULL, or why this body cannot be don
 
 /* ---- few.c: items with few rows ---- */
 enum {
-    FEW_BLOCK = 64,       /* keys of a block: K of one is fetched ahead while V of another is read, both and O stay in the first-level cache */
+    FEW_BLOCK = 64,       /* key_walk of a block: K of one is fetched ahead while V of another is read, both and O stay in the first-level cache */
     FEW_ROOM = 16384,     /* bytes that may be on their way */
     FEW_TILE_KEYS = 8,    /* the most of a register tile of S */
     FEW_OUTPUT_KEYS = 16, /* of a step of O += P V: its rows of V are read again for each tile of dims */
 };
-enum { RUN_row, RUN_keys, RUN_stride, RUN_WORDS }; /* keys of one page that lie one behind the other: first row; how many; bytes from row to row */
-typedef struct few_piece { /* n keys of the block against `rows` rows in one vector of lanes */
-    Val n0, n, runs;      /* first key (position); keys; the pages that they lie in */
+enum { RUN_row, RUN_keys, RUN_stride, RUN_WORDS }; /* key_walk of one page that lie one behind the other: first row; how many; bytes from row to row */
+typedef struct few_piece { /* n key_walk of the block against `rows` rows in one vector of lanes */
+    Val n0, n, pace, runs; /* first key (position); keys; positions from one to the next; the pages that they lie in */
     Val lane, rows, open; /* open: all rows see all keys */
     Val step;             /* floats from key to key of the scores: a vector, or few_rows where they are packed */
 } few_piece;
 void few_lay_out(kgen *x); /* takes its part of the workspace */
 void few_run(kgen *x); /* the body of the function that runs such an item, after setup */
 void few_write_begin(kgen *x); /* queries, O = 0 */
-void few_write_runs(kgen *x);  /* where the keys of a block lie, in the order in which they are read; returns their runs */
+void few_write_runs(kgen *x);  /* where the key_walk of a block lie, in the order in which they are read; returns their runs */
 void few_write_end(kgen *x);   /* O / l and lse, or the part's slot */
 
 /* ---- few_body.c, few_weights.c ---- */
@@ -159,7 +171,7 @@ Val few_score_at(kgen *x, const few_piece *p, Val slot, Val lane);
 Val few_seen_at(kgen *x, Val slot, Val lane);
 Val few_repeated(kgen *x, Val list, uint32_t rows, Type element); /* a number for each of some rows, again and again in a vector */
 Val few_panel_at(kgen *x, uint64_t panel, Val row, int64_t words, Val word);
-bool few_packs(const kgen *x);      /* vectors have room for several keys of few_rows rows */
+bool few_packs(const kgen *x);      /* vectors have room for several key_walk of few_rows rows */
 Val few_is_packed(kgen *x, const few_piece *p);
 void few_pair_weights(kgen *x, const few_piece *p); /* those of two keys take the place of the first half of the scores */
 void few_write_scores(kgen *x);      /* S = Q K^T */
@@ -174,7 +186,7 @@ void few_attend(kgen *x, const few_piece *p);
 void int8_lay_out(kgen *x);      /* decides it (x->digits), takes its part of the workspace */
 void int8_load_queries(kgen *x); /* the digits of the queries in the panel few_queries */
 /* Sums of n keys by the `rows` rows from `lane` on, each over the dims of its lanes; then what they are as scores, but for the keys' scales:
- * sums holds vector / rows keys of whole sums. */
+ * sums holds vector / rows key_walk of whole sums. */
 void int8_products(kgen *x, Val lane, uint32_t rows, const Val *key, uint32_t n, Val *sum);
 Val int8_scores(kgen *x, Val lane, uint32_t rows, Val sums);
 
@@ -188,7 +200,7 @@ shared *shared_of(kgen *x);                 /* of the kernel's shape, on its tar
 void shared_write(kgen *x, shared_id id);   /* unless it is written */
 Val shared_function(const kgen *x, shared_id id);
 void shared_call(kgen *x, shared_id id);    /* with the item of the function being written */
-Val shared_call_runs(kgen *x, Val n0, Val n, Val end);
+Val shared_call_runs(kgen *x, key_walk left, Val n);
 void shared_call_block(kgen *x, shared_id id, const few_piece *p);
 few_piece shared_block(const kgen *x);      /* what the function being written is called with */
 
@@ -213,7 +225,7 @@ enum {
     ARG_COUNT
 };
 enum { ITEM_seq, ITEM_head, ITEM_heads, ITEM_row, ITEM_rows, ITEM_part, ITEM_parts, ITEM_part_slot, ITEM_segment0, ITEM_segments };
-enum { SEG_k0, SEG_k1, SEG_lane0, SEG_lanes, SEG_masked };
+enum { SEG_k0, SEG_k1, SEG_lane0, SEG_lanes, SEG_masked, SEG_step };
 enum { SEQ_n_q, SEQ_pos, SEQ_n_keys, SEQ_q_offset, SEQ_o_offset, SEQ_lse_offset, SEQ_k_pages, SEQ_v_pages, SEQ_q_attr, SEQ_k_attr };
 
 #endif

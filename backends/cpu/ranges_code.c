@@ -76,13 +76,15 @@ static void choose_data(range_gen *r, uint32_t n_data)
     r->data = select_of(g, LLVMBuildIsNull(g->b, given, ""), unknown, given);
 }
 
-static void write_list(range_gen *r, const interval *list, uint32_t n, uint32_t first)
+/* width 2: lo, hi; 3: a step too. */
+static void write_list(range_gen *r, const interval *list, uint32_t n, uint32_t first, uint32_t width)
 {
     gen *g = r->g;
     Val out = LLVMGetParam(g->fn, 1);
     for (uint32_t i = 0; i < n; i++) {
-        store(g, expr_emit(g, &r->code, list[i].lo), at(g, g->i64, out, c64(g, 2 * (int64_t)(first + i))), 8);
-        store(g, expr_emit(g, &r->code, list[i].hi), at(g, g->i64, out, c64(g, 2 * (int64_t)(first + i) + 1)), 8);
+        const expr word[] = {list[i].lo, list[i].hi, list[i].step};
+        for (uint32_t j = 0; j < width; j++)
+            store(g, word[j] ? expr_emit(g, &r->code, word[j]) : c64(g, 1), at(g, g->i64, out, c64(g, (int64_t)width * (first + i) + j)), 8);
     }
     expr_forget(&r->code);
 }
@@ -92,10 +94,10 @@ static Val emit_lists(range_gen *r, const char *what, const ranges *x, bool live
     Val f = begin(r, what, r->g->none, true);
     choose_data(r, x->n_data);
     if (live) {
-        write_list(r, x->live, x->n_live, 0);
+        write_list(r, x->live, x->n_live, 0, 2);
     } else {
-        write_list(r, x->may, x->n_may, 0);
-        write_list(r, x->must, x->n_must, x->n_may);
+        write_list(r, x->may, x->n_may, 0, 3);
+        write_list(r, x->must, x->n_must, x->n_may, 3);
     }
     LLVMBuildRetVoid(r->g->b);
     return f;

@@ -97,6 +97,7 @@ static void print_intervals(const kernel *k, const char *what, const interval *a
         expr_print(k->module->pool, at[i].lo, to);
         text_add(to, ", ");
         expr_print(k->module->pool, at[i].hi, to);
+        if (at[i].step) text_add(to, ", "), expr_print(k->module->pool, at[i].step, to);
         text_add(to, "]");
     }
     text_add(to, ";\n");

@@ -300,12 +300,14 @@ static bool read_intervals(reader *r, interval **at, uint32_t *n)
     expr_pool *pool = r->m->pool;
     if (lex_accept(&r->lex, ";")) return true;
     do {
-        interval i;
+        interval i = {0};
         if (count >= RANGES_MAX_INTERVALS)
             return lex_error(&r->lex, DIAG_ID_TOO_LARGE, r->lex.at, "more than %d intervals", RANGES_MAX_INTERVALS);
         if (!lex_expect(&r->lex, "[") || !lex_expression(&r->lex, pool, &i.lo) || !lex_expect(&r->lex, ",") ||
-            !lex_expression(&r->lex, pool, &i.hi) || !lex_expect(&r->lex, "]"))
+            !lex_expression(&r->lex, pool, &i.hi))
             return false;
+        if (lex_accept(&r->lex, ",") && !lex_expression(&r->lex, pool, &i.step)) return false;
+        if (!lex_expect(&r->lex, "]")) return false;
         VEC_PUSH(r->arena, &v, i);
     } while (accept_list(r, &count));
     *at = v.at;

@@ -303,6 +303,17 @@ static bool check_block(checker *c, const kblock *b, place where, keys_range ran
 
 /* ---- ranges and schedule --------------------------------------------------------------------------------- */
 
+/* A step of 0 would never end. */
+static const char *step_error(const kernel *k, const char *what, expr step, const scope *s)
+{
+    int_range r;
+    const char *error = expression_error(k->module->arena, k->module->pool, step, s);
+    if (error) return error;
+    if (s->no_len) return arena_printf(k->module->arena, "%s has a step: what a cache keeps has none", what);
+    if (expr_range(k->module->pool, step, EXPR_MAX_POSITION, &r) && r.lo >= 1) return NULL;
+    return arena_printf(k->module->arena, "%s has a step that may not be positive", what);
+}
+
 static const char *intervals_error(const kernel *k, const char *what, const interval *at, uint32_t n, bool no_len)
 {
     const scope s = {.what = what,
@@ -318,6 +329,7 @@ static const char *intervals_error(const kernel *k, const char *what, const inte
     for (uint32_t i = 0; i < n && !error; i++) {
         error = expression_error(k->module->arena, k->module->pool, at[i].lo, &s);
         if (!error) error = expression_error(k->module->arena, k->module->pool, at[i].hi, &s);
+        if (!error && at[i].step) error = step_error(k, what, at[i].step, &s);
     }
     return error;
 }

@@ -5,9 +5,10 @@
 #include "ir/pattern/linear.h"
 #include "ir/pattern/ranges.h"
 
-/* Keys lo..hi (0: open) when a condition that is the same for all pairs of the tile holds. */
+/* Keys lo..hi (0: open) when a condition that is the same for all pairs of the tile holds; with a step (not 0, >= 1) only those that
+ * leave the remainder `at`, 0 <= at < step. */
 typedef struct piece {
-    expr lo, hi, when;
+    expr lo, hi, when, step, at;
 } piece;
 typedef struct piece_list {
     const piece *at;
@@ -41,10 +42,18 @@ piece_list list_one(const analysis *a, piece x);
 piece_list list_meet(analysis *a, ranges_list kind, piece_list x, piece_list y);
 piece_list list_join(analysis *a, ranges_list kind, piece_list x, piece_list y);
 bool piece_fits(const analysis *a, const piece *x); /* ends stay in 64 bits and of reasonable size */
+expr piece_first(const analysis *a, const piece *x); /* its lo, moved up to the remainder; 0: open */
 
 /* ---- ranges_atom.c ----------------------------------------------------------------------------------------------- */
 /* Lists of d >= 0, d free of min, max, abs and if over rows or keys. *decided is cleared when they are not exact. */
 lists atom_lists(analysis *a, expr d, bool *decided);
+
+/* ---- ranges_residue.c -------------------------------------------------------------------------------------------- */
+/* Lists of d == 0 where that says which remainder a key leaves; false: it does not, or not in a way that can be solved. *decided is cleared
+ * when it is so on single rows only. */
+bool residue_lists(analysis *a, expr d, lists *out, bool *decided);
+/* Keys that leave both remainders, for constant steps; clears the step of neither. false: not expressible. */
+bool residue_meet(analysis *a, const piece *x, const piece *y, piece *out);
 
 /* ---- ranges_bounds.c --------------------------------------------------------------------------------------------- */
 data_atom bounds_of_atom(analysis *a, expr atom);

@@ -14,7 +14,7 @@ static void print_work(void)
     AT(attn_seq, lse_offset), AT(attn_seq, k_pages), AT(attn_seq, v_pages), AT(attn_seq, q_attr), AT(attn_seq, k_attr);
     STRUCT(attn_segment);
     AT(attn_segment, k0), AT(attn_segment, k1), AT(attn_segment, lane0), AT(attn_segment, lanes),
-        AT(attn_segment, masked);
+        AT(attn_segment, masked), AT(attn_segment, step);
     STRUCT(attn_item);
     AT(attn_item, seq), AT(attn_item, head), AT(attn_item, heads), AT(attn_item, row), AT(attn_item, rows),
         AT(attn_item, part);

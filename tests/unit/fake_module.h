@@ -34,7 +34,15 @@ typedef struct fake_mask {
 
 #define FAKE_FAR ((int64_t)1 << 62)
 
-static void put(int64_t *out, int i, int64_t lo, int64_t hi)
+static void put_every(int64_t *out, int i, int64_t lo, int64_t hi, int64_t step)
+{
+    out[3 * i] = lo;
+    out[3 * i + 1] = hi;
+    out[3 * i + 2] = step;
+}
+static void put(int64_t *out, int i, int64_t lo, int64_t hi) { put_every(out, i, lo, hi, 1); }
+/* Of what a cache keeps: without a step. */
+static void keep(int64_t *out, int i, int64_t lo, int64_t hi)
 {
     out[2 * i] = lo;
     out[2 * i + 1] = hi;
@@ -74,9 +82,54 @@ static void ranges_chunk(const attn_range_args *a, int64_t *out)
     put(out, 1, a->q1 / 24 * 24, a->q0);
 }
 
-/* Undecided: the analysis cannot invert the remainder. */
+/* Nothing is known of several rows. */
 static bool see_stride(const fake_pair *p) { return p->k <= p->q && (p->q - p->k) % 3 == 0; }
-static void ranges_stride(const attn_range_args *a, int64_t *out) { put(out, 0, 0, a->q1); }
+static void ranges_stride(const attn_range_args *a, int64_t *out)
+{
+    const bool one = a->q0 == a->q1;
+    put_every(out, 0, a->q0 % 3, one ? a->q1 : -1, 3);
+    put(out, 1, 0, one ? -1 : a->q1);
+    put_every(out, 2, a->q0 % 3, one ? a->q0 : -1, 3);
+}
+
+/* One set of keys for all rows, which begins anywhere before the keys. */
+static bool see_every(const fake_pair *p) { return p->k <= p->q && p->k % 5 == 2; }
+static void ranges_every(const attn_range_args *a, int64_t *out)
+{
+    put_every(out, 0, -13, a->q1, 5);
+    put_every(out, 1, -8, a->q0, 5);
+}
+
+/* A window of 21 keys, and two sets of keys that meet each other and the window. */
+static bool see_sparse(const fake_pair *p)
+{
+    return p->k <= p->q && (p->q - p->k < 21 || p->k % 6 == 1 || p->k % 4 == 2);
+}
+static void ranges_sparse(const attn_range_args *a, int64_t *out)
+{
+    put_every(out, 0, 1, a->q1, 6);
+    put(out, 1, a->q0 - 20, a->q1);
+    put_every(out, 2, 2, a->q1, 4);
+    put_every(out, 3, 1, a->q0, 6);
+    put(out, 4, a->q1 - 20, a->q0);
+    put_every(out, 5, 2, a->q0, 4);
+}
+
+/* A step, and data. */
+static bool see_sampled(const fake_pair *p) { return p->k <= p->q && p->k % 3 == 1 && p->q_attr == p->k_attr; }
+static void ranges_sampled(const attn_range_args *a, int64_t *out)
+{
+    put_every(out, 0, 1, may_atom(a) ? a->q1 : -1, 3);
+    put_every(out, 1, 1, must_atom(a) ? a->q0 : -1, 3);
+}
+
+/* A step for each head: 1, 2, 3, 4. */
+static bool see_combs(const fake_pair *p) { return p->k <= p->q && p->k % (p->h % 4 + 1) == 0; }
+static void ranges_combs(const attn_range_args *a, int64_t *out)
+{
+    put_every(out, 0, 0, a->q1, a->h % 4 + 1);
+    put_every(out, 1, 0, a->q0, a->h % 4 + 1);
+}
 
 static bool see_documents(const fake_pair *p) { return p->k <= p->q && p->q_attr == p->k_attr; }
 static void ranges_documents(const attn_range_args *a, int64_t *out)
@@ -136,7 +189,7 @@ static bool see_mixed(const fake_pair *p) { return see_heads(p) || see_documents
 static void ranges_mixed(const attn_range_args *a, int64_t *out)
 {
     ranges_heads(a, out);
-    put(out, 3, out[2], out[3]);
+    put(out, 3, out[3], out[4]);
     put(out, 1, 0, may_atom(a) ? a->q1 : -1);
     put(out, 2, 0, must_atom(a) ? a->q0 : -1);
 }
@@ -163,18 +216,18 @@ static void bounds_blocks(const attn_range_args *a, uint8_t *data)
 static void live_all(const attn_range_args *a, int64_t *out)
 {
     (void)a;
-    put(out, 0, -FAKE_FAR, FAKE_FAR);
+    keep(out, 0, -FAKE_FAR, FAKE_FAR);
 }
 static void live_streaming(const attn_range_args *a, int64_t *out)
 {
-    put(out, 0, a->q0 - 20, FAKE_FAR);
-    put(out, 1, 0, 2);
+    keep(out, 0, a->q0 - 20, FAKE_FAR);
+    keep(out, 1, 0, 2);
 }
-static void live_chunk(const attn_range_args *a, int64_t *out) { put(out, 0, a->q0 / 24 * 24, FAKE_FAR); }
-static void live_heads(const attn_range_args *a, int64_t *out) { put(out, 0, a->q0 - head_window(a->h) + 1, FAKE_FAR); }
-static void live_layers(const attn_range_args *a, int64_t *out) { put(out, 0, a->q0 - 2 - 30 * a->layer, FAKE_FAR); }
+static void live_chunk(const attn_range_args *a, int64_t *out) { keep(out, 0, a->q0 / 24 * 24, FAKE_FAR); }
+static void live_heads(const attn_range_args *a, int64_t *out) { keep(out, 0, a->q0 - head_window(a->h) + 1, FAKE_FAR); }
+static void live_layers(const attn_range_args *a, int64_t *out) { keep(out, 0, a->q0 - 2 - 30 * a->layer, FAKE_FAR); }
 
-static void live_duo(const attn_range_args *a, int64_t *out) { put(out, 0, duo_first(a, a->q0), FAKE_FAR); }
+static void live_duo(const attn_range_args *a, int64_t *out) { keep(out, 0, duo_first(a, a->q0), FAKE_FAR); }
 
 static attn_live_fn *fake_live(const fake_mask *m)
 {
@@ -186,12 +239,23 @@ static attn_live_fn *fake_live(const fake_mask *m)
                                          : live_all;
 }
 
+/* What the rule goes by: steps are left out of it. */
+static inline bool (*fake_keeps(const fake_mask *m))(const fake_pair *)
+{
+    const bool steps = m->ranges == ranges_every || m->ranges == ranges_sparse || m->ranges == ranges_combs;
+    return steps ? see_causal : m->see;
+}
+
 static const fake_mask fake_masks[] = {
     {"all", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_all, NULL, see_all},
     {"causal", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_causal, NULL, see_causal},
     {"streaming", ATTN_KIND_EXACT_ROWS, 2, 2, 0, false, false, ranges_streaming, NULL, see_streaming},
     {"chunk", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_chunk, NULL, see_chunk},
-    {"stride", 0, 1, 0, 0, false, false, ranges_stride, NULL, see_stride},
+    {"stride", 0, 2, 1, 0, false, false, ranges_stride, NULL, see_stride},
+    {"every", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_every, NULL, see_every},
+    {"sparse", ATTN_KIND_EXACT_ROWS, 3, 3, 0, false, false, ranges_sparse, NULL, see_sparse},
+    {"sampled", 0, 1, 1, 1, true, false, ranges_sampled, bounds_equal, see_sampled},
+    {"combs", ATTN_KIND_EXACT_ROWS | ATTN_KIND_HEADS_DIFFER, 1, 1, 0, false, false, ranges_combs, NULL, see_combs},
     {"documents", 0, 1, 1, 1, true, false, ranges_documents, bounds_equal, see_documents},
     {"images", 0, 2, 2, 1, true, false, ranges_images, bounds_images, see_images},
     {"heads", ATTN_KIND_EXACT_ROWS | ATTN_KIND_HEADS_DIFFER, 1, 1, 0, false, false, ranges_heads, NULL, see_heads},
@@ -334,12 +398,19 @@ static void fake_check_item(const attn_kernel_args *a, const attn_item *item)
     FAKE_CHECK(item->part >= 0 && item->part < item->parts);
 }
 
+static int64_t fake_keys(const attn_segment *s)
+{
+    int64_t n = 0;
+    for (int64_t k = s->k0; k < s->k1; k += s->step) n++;
+    return n;
+}
+
 static void fake_check_segment(const attn_item *item, const attn_segment *s, const attn_seq *seq)
 {
     const attn_kernel_desc *k = &fake.kernel;
-    FAKE_CHECK(s->k0 >= 0 && s->k0 < s->k1 && s->k1 <= seq->n_keys);
+    FAKE_CHECK(s->k0 >= 0 && s->k0 < s->k1 && s->k1 <= seq->n_keys && s->step >= 1);
     if (s->lanes == (int32_t)k->lanes && !s->masked) {
-        FAKE_CHECK(s->lane0 == 0 && (s->k1 - s->k0) % k->key_step == 0);
+        FAKE_CHECK(s->lane0 == 0 && fake_keys(s) % k->key_step == 0);
     } else {
         FAKE_CHECK(s->lanes == (int32_t)k->vector && s->lane0 % (int32_t)k->vector == 0);
         FAKE_CHECK(s->lane0 < item->rows * item->heads);
@@ -353,7 +424,7 @@ static void fake_visit(const attn_kernel_args *a, const attn_item *item, const a
     const attn_kind_desc *kind = fake_kind_of(a->layer);
     const int64_t g = h / (kind->q_heads / kind->kv_heads);
     const char *q = a->q + seq->q_offset + row * a->q_row_stride + h * a->q_head_stride;
-    for (int64_t key = s->k0; key < s->k1; key++) {
+    for (int64_t key = s->k0; key < s->k1; key += s->step) {
         bool sees = fake_sees(seq, a->inputs, a->layer, row, h, key);
         if (fake.visits) {
             uint8_t *seen = &fake.visits[item->seq][(row * kind->q_heads + h) * seq->n_keys + key];
@@ -385,11 +456,12 @@ static void fake_run(const attn_kernel_args *a, const attn_item *item, void *wor
     for (int32_t i = 0; i < item->segments; i++) {
         const attn_segment *s = &a->segments[item->segment0 + i];
         fake_check_segment(item, s, &a->seqs[item->seq]);
-        cost += (s->k1 - s->k0) * s->lanes;
+        const int64_t keys = fake_keys(s);
+        cost += keys * s->lanes;
         for (int lane = s->lane0; lane < s->lane0 + s->lanes && lane < used; lane++) {
             fake_visit(a, item, s, lane, &lanes[lane]);
-            pairs += s->k1 - s->k0;
-            masked += s->masked ? s->k1 - s->k0 : 0;
+            pairs += keys;
+            masked += s->masked ? keys : 0;
         }
     }
     int n = atomic_fetch_add(&fake.items, 1);

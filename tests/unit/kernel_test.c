@@ -139,6 +139,10 @@ static void verifier_checks_kernels(void)
     refuse(KERNEL("", "rows { " START LOOP("all", "") "%31 = load.k " END "}"), "load.k must stand where keys are");
     refuse(KERNEL("", "ranges { may [k, q1]; } rows { " START LOOP("full", "") END "}"),
            "ranges may must not depend on the key");
+    refuse(KERNEL("", "ranges { may [0, q1, h]; } rows { " START LOOP("full", "") END "}"),
+           "ranges may has a step that may not be positive");
+    refuse(KERNEL("", "ranges { live [0, q1, 2]; } rows { " START LOOP("full", "") END "}"),
+           "ranges live has a step");
     refuse(KERNEL("", "ranges { may [if may#0 then 0 else 1, q1]; } rows { " START LOOP("full", "") END "}"),
            "there is no such data atom");
     refuse(KERNEL("", "ranges { data { k } may { true } must { true }; } rows { " START LOOP("full", "") END "}"),

@@ -52,10 +52,12 @@ static expr_env environment(const subject *s, const double **tables, long q0, lo
     return env;
 }
 
+/* Not by the analysis' own words for it. */
 static bool inside(const key_interval *x, uint32_t n, long k)
 {
     for (uint32_t i = 0; i < n; i++)
-        if (x[i].lo <= k && k <= x[i].hi) return true;
+        for (long one = x[i].lo; one <= x[i].hi; one += x[i].step)
+            if (one == k) return true;
     return false;
 }
 
@@ -114,7 +116,8 @@ static void check_split(const subject *s, long n)
     expr_env env = environment(s, tables, 0, n - 1);
     key_interval may[RANGES_MAX_INTERVALS];
     uint32_t n_may = ranges_evaluate(s->module->pool, s->ranges, RANGES_MAY, &env, s->keys, may);
-    if (n_may && may[n_may - 1].hi >= n) return;
+    for (uint32_t i = 0; i < n_may; i++)
+        if (may[i].hi >= n) return;
     for (long q = 0; q < n; q++)
         for (long k = n; k < s->keys; k++)
             CHECK_MSG(!s->seen[q][k], "%s: a step may end at %ld, but %ld sees %ld", s->name, n, q, k);
@@ -185,7 +188,9 @@ static void print_list(const subject *s, const char *name, const interval *x, ui
     for (uint32_t i = 0; i < n; i++) {
         text t = {.arena = s->module->arena};
         text_add(&t, " ["), expr_print(s->module->pool, x[i].lo, &t), text_add(&t, ", ");
-        expr_print(s->module->pool, x[i].hi, &t), text_add(&t, "]");
+        expr_print(s->module->pool, x[i].hi, &t);
+        if (x[i].step) text_add(&t, ", "), expr_print(s->module->pool, x[i].step, &t);
+        text_add(&t, "]");
         printf("%s", text_get(&t));
     }
     puts("");
@@ -205,7 +210,8 @@ static long md(long a, long b) { return (long)floor_remainder(a, b); }
 static long distance(long q, long k) { return q > k ? q - k : k - q; }
 static long clamp(long x, long lo, long hi) { return x < lo ? lo : x > hi ? hi : x; }
 
-enum { ROWS_EXACT = 1, LIVE_EXACT = 2, EXACT = 3, SOUND = 0 };
+/* KEYS_EXACT: keys of every tile, which with steps are not classes of tiles. */
+enum { ROWS_EXACT = 1, LIVE_EXACT = 2, TILES_EXACT = 4, KEYS_EXACT = 8 | ROWS_EXACT, EXACT = 15, SOUND = 0 };
 /* MASK(name, exactness, text, truth) */
 #define MASKS                                                                                                          \
     MASK(causal, EXACT, "k <= q", k <= q)                                                                              \
@@ -239,6 +245,26 @@ enum { ROWS_EXACT = 1, LIVE_EXACT = 2, EXACT = 3, SOUND = 0 };
     MASK(natten, ROWS_EXACT, "abs(k - min(max(q, 3), 44)) <= 3", distance(k, clamp(q, 3, 44)) <= 3)                    \
     MASK(dilated, SOUND, "k <= q and q - k < 9 and (q - k) % 2 == 0", k <= q && q - k < 9 && (q - k) % 2 == 0)         \
     MASK(stride, SOUND, "k <= q and (q - k < 4 or k % 8 >= 6)", k <= q && (q - k < 4 || k % 8 >= 6))                   \
+    MASK(every, KEYS_EXACT, "k <= q and k % 5 == 0", k <= q && k % 5 == 0)                                             \
+    MASK(every_phase, KEYS_EXACT, "k <= q and (k + 7) % 5 == 1", k <= q && md(k + 7, 5) == 1)                          \
+    MASK(every_alone, KEYS_EXACT, "k % 7 == 3", k % 7 == 3)                                                            \
+    MASK(every_back, KEYS_EXACT, "(3 - k) % 7 == 6 and k >= 2", md(3 - k, 7) == 6 && k >= 2)                           \
+    MASK(every_scaled, KEYS_EXACT, "(4 * k + 3) % 10 == 5", (4 * k + 3) % 10 == 5)                                     \
+    MASK(every_never, EXACT, "(4 * k + 3) % 10 == 4", false)                                                           \
+    MASK(every_too_large, EXACT, "k % 4 == 4", false)                                                                  \
+    MASK(every_all, EXACT, "k <= q and (3 * k) % 3 == 0", k <= q)                                                      \
+    MASK(every_or_window, KEYS_EXACT, "k <= q and (q - k < 6 or k % 4 == 1)", k <= q && (q - k < 6 || k % 4 == 1))     \
+    MASK(every_two, KEYS_EXACT, "k <= q and k % 6 == 1 and k % 4 == 3", k <= q && k % 12 == 7)                         \
+    MASK(every_neither, KEYS_EXACT, "k % 6 == 1 and k % 4 == 2", false)                                                     \
+    MASK(every_of_either, KEYS_EXACT, "k <= q and (k % 6 == 1 or k % 4 == 2)", k <= q && (k % 6 == 1 || k % 4 == 2))   \
+    MASK(every_in_chunk, KEYS_EXACT, "k <= q and q / 16 == k / 16 and k % 3 == 2",                                     \
+         k <= q && q / 16 == k / 16 && k % 3 == 2)                                                                     \
+    MASK(every_by_head, KEYS_EXACT, "k <= q and (k + h) % (h + 2) == 1", k <= q && (k + h) % (h + 2) == 1)             \
+    MASK(every_remainder_by_head, KEYS_EXACT, "k <= q and k % 3 == h", k <= q && k % 3 == h)                           \
+    MASK(every_document, SOUND, "k <= q and k % 3 == 1 and doc.q == doc.k",                                            \
+         k <= q && k % 3 == 1 && s->world.doc[q] == s->world.doc[k])                                                   \
+    MASK(same_remainder, SOUND, "k <= q and (q - k) % 6 == 0", k <= q && (q - k) % 6 == 0)                             \
+    MASK(remainder_of_row, SOUND, "k % 7 == q / 4", k % 7 == q / 4)                                                    \
     MASK(vertical_by_head, SOUND, "k <= q and (q / 4 - k / 4 < 2 or (k / 4 + h + 1) % 3 == 0)",                        \
          k <= q && (q / 4 - k / 4 < 2 || (k / 4 + h + 1) % 3 == 0))                                                    \
     MASK(bigbird, SOUND, "abs(q / 4 - k / 4) <= 1 or k < 4 or q < 4 or k / 4 == grid[q / 8 % 5, 2]",                   \
@@ -310,8 +336,8 @@ static void masks_of_the_prelude(void)
             int before = check_current;
             check_everything(s, &random, 40, &loose);
             if (m->exact & ROWS_EXACT) CHECK_MSG(s->ranges->exact_rows, "%s should be exact on rows", m->name);
-            if (m->exact == EXACT) CHECK_MSG(!loose.rows, "%s: %ld keys not exact", m->name, loose.rows);
-            if (m->exact == EXACT) CHECK_MSG(!loose.tiles, "%s: %ld tiles not exact", m->name, loose.tiles);
+            if (m->exact & 8) CHECK_MSG(!loose.rows, "%s: %ld keys not exact", m->name, loose.rows);
+            if (m->exact & TILES_EXACT) CHECK_MSG(!loose.tiles, "%s: %ld tiles not exact", m->name, loose.tiles);
             if (m->exact & LIVE_EXACT) CHECK_MSG(!loose.live, "%s: %ld keys kept for nothing", m->name, loose.live);
             if (check_current != before) explain(s, m->text);
             arena_destroy(a);
@@ -445,7 +471,9 @@ static const char *list_text(const ir_module *m, const interval *x, uint32_t n)
     for (uint32_t i = 0; i < n; i++) {
         if (i) text_add(&t, " ");
         text_add(&t, "["), expr_print(m->pool, x[i].lo, &t), text_add(&t, ", ");
-        expr_print(m->pool, x[i].hi, &t), text_add(&t, "]");
+        expr_print(m->pool, x[i].hi, &t);
+        if (x[i].step) text_add(&t, ", "), expr_print(m->pool, x[i].step, &t);
+        text_add(&t, "]");
     }
     return text_get(&t);
 }
@@ -468,7 +496,17 @@ static void results_are_simple(void)
     CHECK(r->n_data == 1 && !r->exact_rows);
     r = ranges_compute(m->pool, read_mask(m->pool, "k <= q and (q - k) % 3 == 0 and q - k < 4000000000000000000 * h"),
                        0);
-    CHECK(r->n_undecided == 2 && r->n_must == 0); /* the last may leave 64 bits */
+    CHECK(r->n_undecided == 2); /* the last may leave 64 bits */
+    r = ranges_compute(m->pool, read_mask(m->pool, "k <= q and k % 64 == 0"), 0);
+    CHECK_STR(list_text(m, r->may, r->n_may), "[0, q1, 64]");
+    CHECK_STR(list_text(m, r->must, r->n_must), "[0, q0, 64]");
+    CHECK_STR(list_text(m, r->live, r->n_live), "[0, 4611686018427387904]");
+    CHECK(!r->n_undecided && r->exact_rows);
+    r = ranges_compute(m->pool, read_mask(m->pool, "k <= q and q - k < 9 and (k + 3) % 64 == 0"), 0);
+    CHECK_STR(list_text(m, r->may, r->n_may), "[q0 + (69 - q0) % 64 - 8, q1, 64]");
+    r = ranges_compute(m->pool, read_mask(m->pool, "(q - k) % 64 == 0"), 0);
+    CHECK_STR(list_text(m, r->must, r->n_must), "[q0 % 64, if q0 == q1 then 4611686018427387904 else -1, 64]");
+    CHECK(r->n_undecided == 1);
     arena_destroy(a);
 }
 

@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-#define ATTN_ABI_VERSION 3u
+#define ATTN_ABI_VERSION 4u
 /* Every .so exports this symbol, an attn_module_desc; an object made by `attnc -c` exports attn_module_<model name> instead. */
 #define ATTN_MODULE_SYMBOL "attn_module"
 
@@ -46,12 +46,13 @@ typedef struct attn_seq {
     const int32_t *const *k_attr; /* n_keys values, by position */
 } attn_seq;
 
-/* A rectangle that some lanes see: keys [k0, k1). masked: the mask must be asked (a partial tile); else all these lanes see all of them. */
+/* A rectangle that some lanes see: keys k0, k0 + step, .. below k1. masked: the mask must be asked (a partial tile); else all these lanes see
+ * all of them. */
 typedef struct attn_segment {
     int64_t k0, k1;
     int32_t lane0, lanes; /* all lanes of the tile, or one vector of them */
     int32_t masked;
-    int32_t reserved;
+    int32_t step; /* at least 1; 1: every key */
 } attn_segment;
 
 /* A tile of query rows of one sequence, and the keys it visits in order.
@@ -87,9 +88,10 @@ typedef struct attn_range_args {
     const uint8_t *data;            /* ranges, live: 2 per data atom: may, must; NULL: 1, 0 */
     int64_t len;                    /* tokens of the sequence, this step's included; live does not read it */
 } attn_range_args;
-/* Pairs lo, hi (both included, empty when lo > hi, not cut, not sorted): n_may of them, then n_must. */
+/* Triples lo, hi, step: keys lo, lo + step, .. up to hi (included), none when lo > hi; step is at least 1; not cut, not sorted. n_may of them,
+ * then n_must. */
 typedef void attn_ranges_fn(const attn_range_args *args, int64_t *out);
-typedef void attn_live_fn(const attn_range_args *args, int64_t *out);  /* n_live pairs */
+typedef void attn_live_fn(const attn_range_args *args, int64_t *out);  /* n_live pairs lo, hi: all keys between */
 typedef void attn_bounds_fn(const attn_range_args *args, uint8_t *data); /* 2 per data atom: may, must */
 typedef int32_t attn_visible_fn(const attn_range_args *args);          /* the mask itself, for the pair q0, k0 */
 
@@ -100,7 +102,7 @@ typedef struct attn_kernel_desc { /* one layer kind for one instruction set */
     uint32_t isa;          /* attn_isa */
     uint32_t lanes;        /* of a tile */
     uint32_t vector;       /* lanes of one vector: what a masked segment covers */
-    uint32_t key_step;     /* keys of an unmasked segment that covers all lanes come in multiples of this */
+    uint32_t key_step;     /* an unmasked segment that covers all lanes visits a multiple of this many keys */
     uint32_t max_group;    /* most heads in one item */
     uint64_t workspace;    /* bytes per worker */
     uint64_t part_bytes;   /* bytes of one partial-result slot */
