@@ -30,7 +30,7 @@ static void list_queries(kgen *x)
 {
     gen *g = x->g;
     loop l;
-    Val bytes = mul(g, arg_field(x, ARG_q_row_stride), item_field(x, ITEM_rows));
+    Val rows = mul(g, item_field(x, ITEM_rows), item_field(x, ITEM_row_step)), bytes = mul(g, arg_field(x, ARG_q_row_stride), rows);
     Val i = loop_begin(g, &l, c64(g, 0), NULL, 0);
     store(g, byte_at(g, rows_pointer(x, x->q_ptr, i), bytes), entry(x, add(g, i, c64(g, 2 * x->lanes))), 8);
     loop_end(g, &l, c64(g, 1), c64(g, x->lanes));

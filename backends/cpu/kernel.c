@@ -12,7 +12,7 @@
 #define AT_ITEM(f) (offsetof(attn_item, f) == 4 * ITEM_##f)
 #define AT_SEQ(f) (offsetof(attn_seq, f) == 8 * SEQ_##f)
 _Static_assert(AT_ITEM(seq) && AT_ITEM(head) && AT_ITEM(heads) && AT_ITEM(row) && AT_ITEM(rows) && AT_ITEM(part) && AT_ITEM(parts) &&
-                   AT_ITEM(part_slot) && AT_ITEM(segment0) && AT_ITEM(segments), "attn_item");
+                   AT_ITEM(part_slot) && AT_ITEM(segment0) && AT_ITEM(segments) && AT_ITEM(row_step), "attn_item");
 _Static_assert(AT_SEQ(n_q) && AT_SEQ(pos) && AT_SEQ(n_keys) && AT_SEQ(q_offset) && AT_SEQ(o_offset) && AT_SEQ(lse_offset) &&
                    AT_SEQ(k_pages) && AT_SEQ(v_pages) && AT_SEQ(q_attr) && AT_SEQ(k_attr), "attn_seq");
 _Static_assert(offsetof(attn_segment, k1) == 8 * SEG_k1 && offsetof(attn_segment, lane0) == 8 * SEG_lane0 &&

@@ -224,7 +224,7 @@ enum {
 #undef FIELD
     ARG_COUNT
 };
-enum { ITEM_seq, ITEM_head, ITEM_heads, ITEM_row, ITEM_rows, ITEM_part, ITEM_parts, ITEM_part_slot, ITEM_segment0, ITEM_segments };
+enum { ITEM_seq, ITEM_head, ITEM_heads, ITEM_row, ITEM_rows, ITEM_part, ITEM_parts, ITEM_part_slot, ITEM_segment0, ITEM_segments, ITEM_row_step };
 enum { SEG_k0, SEG_k1, SEG_lane0, SEG_lanes, SEG_masked, SEG_step };
 enum { SEQ_n_q, SEQ_pos, SEQ_n_keys, SEQ_q_offset, SEQ_o_offset, SEQ_lse_offset, SEQ_k_pages, SEQ_v_pages, SEQ_q_attr, SEQ_k_attr };
 

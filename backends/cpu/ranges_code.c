@@ -4,7 +4,7 @@
 #include <attn/abi.h>
 
 /* Fields of attn_range_args as the code reads them. */
-enum { RANGE_size, RANGE_reserved, RANGE_q0, RANGE_q1, RANGE_k0, RANGE_k1, RANGE_h, RANGE_g, RANGE_layer, RANGE_inputs, RANGE_attr, RANGE_data, RANGE_len };
+enum { RANGE_size, RANGE_row_step, RANGE_q0, RANGE_q1, RANGE_k0, RANGE_k1, RANGE_h, RANGE_g, RANGE_layer, RANGE_inputs, RANGE_attr, RANGE_data, RANGE_len };
 
 typedef struct range_gen {
     gen *g;
@@ -24,7 +24,7 @@ static Type range_args_type(const gen *g)
 static Val variable(range_gen *r, expr_var v)
 {
     static const int fields[VAR_COUNT] = {[VAR_Q] = RANGE_q0, [VAR_K] = RANGE_k0, [VAR_H] = RANGE_h,   [VAR_G] = RANGE_g,
-                                          [VAR_LAYER] = RANGE_layer, [VAR_LEN] = RANGE_len, [VAR_Q0] = RANGE_q0, [VAR_Q1] = RANGE_q1,
+                                          [VAR_LAYER] = RANGE_layer, [VAR_LEN] = RANGE_len, [VAR_Q0] = RANGE_q0, [VAR_Q1] = RANGE_q1, [VAR_ROW_STEP] = RANGE_row_step,
                                           [VAR_K0] = RANGE_k0, [VAR_K1] = RANGE_k1};
     if (!fields[v] || ((v == VAR_Q || v == VAR_K) && !r->exact)) ATTNC_BUG("a range reads a variable it has not");
     return field(r->g, r->args_type, r->args, (unsigned)fields[v]);

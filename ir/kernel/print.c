@@ -124,6 +124,7 @@ static void print_ranges(const kernel *k, text *to)
         print_braced(k, r->undecided[i], to);
         text_add(to, ";\n");
     }
+    if (r->row_step) text_printf(to, "      row_step %u;\n", (unsigned)r->row_step);
     if (r->exact_rows) text_add(to, "      exact;\n");
     text_add(to, "    }\n");
 }

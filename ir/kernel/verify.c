@@ -42,8 +42,8 @@ typedef struct scope {
 
 static const char *bad_leaf(const expr_node *n, const scope *s)
 {
-    if (n->op == EXPR_VAR && !s->tile && (n->index == VAR_Q0 || n->index == VAR_Q1))
-        return "q0 and q1 belong to ranges";
+    if (n->op == EXPR_VAR && !s->tile && (n->index == VAR_Q0 || n->index == VAR_Q1 || n->index == VAR_ROW_STEP))
+        return "q0, q1 and row_step belong to ranges";
     if (n->op == EXPR_VAR && s->no_len && n->index == VAR_LEN) return "len has no value here";
     if (n->op == EXPR_VAR && !s->bounds && (n->index == VAR_K0 || n->index == VAR_K1))
         return "k0 and k1 belong to bounds of data";

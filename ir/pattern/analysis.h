@@ -20,14 +20,22 @@ typedef struct lists {
     piece_list of[3];
 } lists;
 
+/* A comparison that says which remainder keys leave, by row. */
+typedef struct row_remainder {
+    expr atom;
+    int64_t period; /* it says the same of rows so many apart; -1: of none */
+} row_remainder;
+
 typedef struct analysis {
     expr_pool *pool;
     arena *arena;
-    expr always, q, q0, q1;
+    expr always, q, q0, q1, row_step;
     size_t first_count; /* of the pool, to bound what one mask may cost */
     unsigned splits;    /* of the comparison being looked at */
     unsigned proofs;    /* tried so far, for the same reason */
     bool widened;
+    int64_t period; /* of the comparison being looked at, as in row_remainder; 0: it is none */
+    VEC(row_remainder) by_rows;
     VEC(expr) undecided;
     VEC(data_atom) data;
 } analysis;
@@ -49,9 +57,11 @@ expr piece_first(const analysis *a, const piece *x); /* its lo, moved up to the 
 lists atom_lists(analysis *a, expr d, bool *decided);
 
 /* ---- ranges_residue.c -------------------------------------------------------------------------------------------- */
-/* Lists of d == 0 where that says which remainder a key leaves; false: it does not, or not in a way that can be solved. *decided is cleared
- * when it is so on single rows only. */
-bool residue_lists(analysis *a, expr d, lists *out, bool *decided);
+/* Lists of d == 0 where that says which remainder a key leaves; false: it does not, or not in a way that can be solved. Sets a->period
+ * where that depends on the row: the lists are exact for single rows, and for rows that far apart. */
+bool residue_lists(analysis *a, expr d, lists *out);
+/* A row step at which all of a->by_rows are decided; 0: there is none. */
+uint32_t residue_row_step(const analysis *a);
 /* Keys that leave both remainders, for constant steps; clears the step of neither. false: not expressible. */
 bool residue_meet(analysis *a, const piece *x, const piece *y, piece *out);
 

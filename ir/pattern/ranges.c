@@ -129,7 +129,7 @@ static lists compare_ints(analysis *a, expr_op op, expr x, expr y, bool positive
     if (op == EXPR_LT) return positive ? ordered(a, y, x, true, decided) : ordered(a, x, y, false, decided);
     if (op == EXPR_LE) return positive ? ordered(a, y, x, false, decided) : ordered(a, x, y, true, decided);
     lists residue;
-    if (positive && residue_lists(a, expr_binary(a->pool, EXPR_SUB, x, y), &residue, decided)) return residue;
+    if (positive && residue_lists(a, expr_binary(a->pool, EXPR_SUB, x, y), &residue)) return residue;
     lists up = ordered(a, x, y, !positive, decided), down = ordered(a, y, x, !positive, decided);
     return combine(a, positive, &up, &down);
 }
@@ -153,7 +153,10 @@ static lists compare(analysis *a, expr e, bool positive)
     int_range r;
     if (large || !decided || choice || !expr_range(a->pool, e, EXPR_MAX_POSITION, &r))
         return undecided(a, with_sign(a, e, positive));
+    a->period = 0;
     lists l = compare_ints(a, (expr_op)n.op, n.arg[0], n.arg[1], positive, &decided);
+    if (a->period) VEC_PUSH(a->arena, &a->by_rows, ((row_remainder){with_sign(a, e, positive), a->period}));
+    a->period = 0;
     if (!decided) undecided(a, with_sign(a, e, positive));
     return l;
 }
@@ -278,6 +281,7 @@ ranges *ranges_compute(expr_pool *p, expr mask, int64_t max_len)
     analysis a = {.pool = p, .arena = expr_arena(p), .first_count = expr_count(p)};
     a.always = expr_bool(p, true);
     a.q = expr_variable(p, VAR_Q), a.q0 = expr_variable(p, VAR_Q0), a.q1 = expr_variable(p, VAR_Q1);
+    a.row_step = expr_variable(p, VAR_ROW_STEP);
     lists l = mask_lists(&a, mask);
     ranges *r = ARENA_NEW(a.arena, ranges);
     r->may = emit(&a, l.of[RANGES_MAY], &r->n_may);
@@ -285,7 +289,9 @@ ranges *ranges_compute(expr_pool *p, expr mask, int64_t max_len)
     r->live = emit(&a, l.of[RANGES_LIVE], &r->n_live);
     forget_len(&a, r, max_len ? max_len : EXPR_MAX_POSITION);
     r->data = a.data.at, r->n_data = (uint32_t)a.data.n;
-    r->undecided = a.undecided.at, r->n_undecided = (uint32_t)a.undecided.n;
     r->exact_rows = !a.data.n && !a.undecided.n && !a.widened;
+    r->row_step = residue_row_step(&a);
+    for (size_t i = 0; i < a.by_rows.n && !r->row_step; i++) undecided(&a, a.by_rows.at[i].atom);
+    r->undecided = a.undecided.at, r->n_undecided = (uint32_t)a.undecided.n;
     return r;
 }

@@ -1,7 +1,7 @@
 /* ranges_residue.c - comparisons that say which remainder a key leaves: (a * k + b) % n == r.
  *
  *     every(64, 3)    (k + 3) % 64 == 0    keys 61, 125, ..: an interval with a step, the same for all rows
- *     stride(64)      (q - k) % 64 == 0    the same for a single row; on a tile of several rows anything may hold
+ *     stride(64)      (q - k) % 64 == 0    the same for a single row, and for rows 64 apart; of others anything may hold
  *
  * n is the same for the whole tile and at least 1; a is 1 or -1, or n a constant and a any. */
 #include "ir/pattern/analysis.h"
@@ -109,29 +109,59 @@ static bool solve(analysis *a, const congruence *c, piece *out)
 
 static expr at_row(const analysis *a, expr e) { return expr_substitute(a->pool, e, VAR_Q, a->q0); }
 
-/* Nothing is known of several rows that need not agree. */
-static lists of_rows(analysis *a, piece x)
+/* How far apart rows are of which c says the same: f moves by a multiple of n. -1: nobody knows. */
+static int64_t period_of(const analysis *a, const congruence *c)
 {
-    const expr agree = expr_binary(a->pool, EXPR_EQ, a->q0, a->q1);
-    lists r = {{list_all(a), list_none(), list_all(a)}};
-    x = (piece){.when = expr_binary(a->pool, EXPR_AND, agree, at_row(a, x.when)), .step = x.step, .at = at_row(a, x.at)};
-    if (!piece_fits(a, &x)) return r;
-    const piece any = {.when = expr_unary(a->pool, EXPR_NOT, agree)};
-    r.of[RANGES_MUST] = list_one(a, x);
-    r.of[RANGES_MAY] = list_join(a, RANGES_MAY, list_one(a, x), list_one(a, any));
-    return r;
+    int64_t n, by = 0;
+    if (depends(a, c->when, DEPENDS_ROW) || !expr_is_const(a->pool, c->n, &n) || n > MOST_STEP) return -1;
+    for (uint32_t i = 0; i < c->f.n; i++) {
+        if (!depends(a, c->f.t[i].x, DEPENDS_ROW)) continue;
+        if (c->f.t[i].x != a->q) return -1;
+        by = c->f.t[i].c % n;
+    }
+    return n / gcd(by, n);
 }
 
-bool residue_lists(analysis *a, expr d, lists *out, bool *decided)
+/* Nothing is known of several rows that need not agree. */
+static bool of_rows(analysis *a, const congruence *c, piece x, lists *out)
+{
+    expr_pool *p = a->pool;
+    expr agree = expr_binary(p, EXPR_EQ, a->q0, a->q1);
+    const int64_t period = period_of(a, c);
+    if (period > 0) {
+        const expr apart = expr_binary(p, EXPR_LT, expr_int(p, 0), a->row_step);
+        const expr left = expr_binary(p, EXPR_MOD, a->row_step, expr_int(p, period));
+        agree = expr_binary(p, EXPR_OR, agree, expr_binary(p, EXPR_AND, apart, expr_binary(p, EXPR_EQ, left, expr_int(p, 0))));
+    }
+    x = (piece){.when = expr_binary(p, EXPR_AND, agree, at_row(a, x.when)), .step = x.step, .at = at_row(a, x.at)};
+    if (!piece_fits(a, &x)) return false;
+    const piece any = {.when = expr_unary(p, EXPR_NOT, agree)};
+    out->of[RANGES_LIVE] = list_all(a);
+    out->of[RANGES_MUST] = list_one(a, x);
+    out->of[RANGES_MAY] = list_join(a, RANGES_MAY, out->of[RANGES_MUST], list_one(a, any));
+    a->period = period;
+    return true;
+}
+
+uint32_t residue_row_step(const analysis *a)
+{
+    enum { MOST = 1 << 16 }; /* texts are not much longer than so many rows of each remainder */
+    int64_t step = a->by_rows.n ? 1 : 0;
+    for (size_t i = 0; i < a->by_rows.n; i++) {
+        const int64_t n = a->by_rows.at[i].period;
+        if (n < 1) return 0;
+        step = step / gcd(step, n) * n;
+        if (step > MOST) return 0;
+    }
+    return (uint32_t)step;
+}
+
+bool residue_lists(analysis *a, expr d, lists *out)
 {
     congruence c;
     piece x;
     if (!find_congruence(a, d, &c) || !solve(a, &c, &x) || !piece_fits(a, &x)) return false;
-    if (depends(a, x.at, DEPENDS_ROW) || depends(a, x.when, DEPENDS_ROW)) {
-        *out = of_rows(a, x);
-        *decided = false;
-        return true;
-    }
+    if (depends(a, x.at, DEPENDS_ROW) || depends(a, x.when, DEPENDS_ROW)) return of_rows(a, &c, x, out);
     int64_t one;
     if (expr_is_const(a->pool, x.step, &one) && one == 1) x.step = x.at = 0;
     int_range r;

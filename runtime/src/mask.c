@@ -51,11 +51,11 @@ void attni_mask_bind(mask *m, const attn_seq *seq, const int32_t *key_bounds)
     m->past = NULL;
 }
 
-/* Minimum and maximum of values[lo .. hi). */
-static void extremes(const int32_t *values, int64_t lo, int64_t hi, int32_t out[2])
+/* Minimum and maximum of values[lo], values[lo + step], .. below hi. */
+static void extremes(const int32_t *values, int64_t lo, int64_t hi, int64_t step, int32_t out[2])
 {
     out[0] = out[1] = values[lo];
-    for (int64_t i = lo + 1; i < hi; i++) {
+    for (int64_t i = lo + step; i < hi; i += step) {
         if (values[i] < out[0]) out[0] = values[i];
         if (values[i] > out[1]) out[1] = values[i];
     }
@@ -65,7 +65,7 @@ void attni_mask_bound_blocks(int32_t *bounds, const int32_t *const *values, uint
 {
     for (int64_t b = from / MASK_BLOCK; b * MASK_BLOCK < to; b++)
         for (uint32_t a = 0; a < n_attrs; a++)
-            extremes(values[a], b * MASK_BLOCK, min64((b + 1) * MASK_BLOCK, to), bounds + 2 * (b * n_attrs + a));
+            extremes(values[a], b * MASK_BLOCK, min64((b + 1) * MASK_BLOCK, to), 1, bounds + 2 * (b * n_attrs + a));
 }
 
 int32_t *attni_mask_key_bounds(memory *mem, const attn_seq *seq, uint32_t n_attrs)
@@ -78,10 +78,12 @@ int32_t *attni_mask_key_bounds(memory *mem, const attn_seq *seq, uint32_t n_attr
 
 /* ---- one head ------------------------------------------------------------------------------------------------- */
 
-static void set_rows(mask *m, int64_t row0, int64_t row1)
+static void set_rows(mask *m, int64_t row0, int64_t row1, uint32_t step)
 {
     m->rows.row0 = row0;
     m->rows.row1 = row1;
+    m->rows.step = step;
+    m->args.row_step = step;
     m->args.q0 = m->seq->pos + row0;
     m->args.q1 = m->seq->pos + row1;
 }
@@ -91,7 +93,7 @@ static void set_row_attrs(mask *m)
 {
     for (uint32_t a = 0; a < m->n_attrs; a++) {
         int32_t e[2];
-        extremes(m->seq->q_attr[a], m->rows.row0, m->rows.row1 + 1, e);
+        extremes(m->seq->q_attr[a], m->rows.row0, m->rows.row1 + 1, m->rows.step, e);
         m->attr[4 * a] = e[0];
         m->attr[4 * a + 1] = e[1];
     }
@@ -112,7 +114,7 @@ static void set_keys(mask *m, int64_t lo, int64_t hi, bool fine)
     for (uint32_t a = 0; a < m->n_attrs; a++) {
         int32_t e[2];
         const int32_t *known = fine || !m->key_bounds ? NULL : m->key_bounds + 2 * (block * m->n_attrs + a);
-        if (!known) extremes(m->seq->k_attr[a], lo, hi, e);
+        if (!known) extremes(m->seq->k_attr[a], lo, hi, 1, e);
         m->attr[4 * a + 2] = known ? known[0] : e[0];
         m->attr[4 * a + 3] = known ? known[1] : e[1];
     }
@@ -230,7 +232,7 @@ static void ask_head(mask *m, uint32_t head, const spans *within, bool fine, spa
 
 void attni_mask_ask(mask *m, mask_rows rows, const spans *within, bool fine, spans *may, spans *must)
 {
-    set_rows(m, rows.row0, rows.row1);
+    set_rows(m, rows.row0, rows.row1, rows.step);
     ask_head(m, rows.head, within, fine, may, must);
     if (!(m->kind->flags & ATTN_KIND_HEADS_DIFFER)) return;
     for (uint32_t h = 1; h < rows.heads && !m->mem->failed; h++) {
@@ -245,7 +247,7 @@ void attni_mask_ask(mask *m, mask_rows rows, const spans *within, bool fine, spa
 bool attni_mask_interval(mask *m, mask_rows rows, span *keys)
 {
     if (!m->plain) return false;
-    set_rows(m, rows.row0, rows.row1);
+    set_rows(m, rows.row0, rows.row1, rows.step);
     set_head(m, rows.head);
     m->args.data = NULL;
     m->kind->ranges(&m->args, m->ranges);
@@ -257,7 +259,7 @@ bool attni_mask_interval(mask *m, mask_rows rows, span *keys)
 
 bool attni_mask_visible(mask *m, int64_t row, uint32_t head, int64_t key)
 {
-    set_rows(m, row, row);
+    set_rows(m, row, row, 1);
     set_row_attrs(m);
     set_head(m, head);
     set_keys(m, key, key + 1, true);
@@ -266,7 +268,7 @@ bool attni_mask_visible(mask *m, int64_t row, uint32_t head, int64_t key)
 
 int64_t attni_mask_count(mask *m, int64_t row, uint32_t head, spans *may, spans *must)
 {
-    attni_mask_ask(m, (mask_rows){row, row, head, 1}, NULL, true, may, must);
+    attni_mask_ask(m, (mask_rows){row, row, head, 1, 1}, NULL, true, may, must);
     if (attni_spans_same(may, must)) return attni_spans_count(must);
     attni_spans_fit(may, must, &m->joined);
     int64_t n = attni_spans_count(must);

@@ -15,7 +15,7 @@ enum {
 
 typedef struct mask_rows {
     int64_t row0, row1; /* of the sequence, both included */
-    uint32_t head, heads;
+    uint32_t head, heads, step; /* from row to row, at least 1 */
 } mask_rows;
 
 typedef struct mask {

@@ -73,18 +73,23 @@ static void sort_heaviest_first(void *elements, size_t n, size_t size)
     }
 }
 
-static void draft_tiles(drafts *d, strip *s)
+/* Rows from `first` on, `step` apart. */
+static void draft_rows(drafts *d, const strip *s, int64_t first, int64_t step)
 {
-    const attn_seq *seq = d->mask.seq;
-    const int64_t rows = d->plan->kernel->lanes / (uint32_t)s->heads;
-    s->tile0 = d->tiles.n;
-    for (int64_t row = 0; row < seq->n_q && !d->mem->failed; row += rows) {
-        int64_t n = seq->n_q - row < rows ? seq->n_q - row : rows;
-        tile t = {.w.key = row, .row = (int32_t)row, .rows = (int32_t)n, .parts = 1};
+    const int64_t all = (d->mask.seq->n_q - first + step - 1) / step, most = d->plan->kernel->lanes / (uint32_t)s->heads;
+    for (int64_t row = 0; row < all && !d->mem->failed; row += most) {
+        const int64_t n = all - row < most ? all - row : most, at = first + row * step;
+        tile t = {.w.key = at, .row = (int32_t)at, .rows = (int32_t)n, .row_step = (int32_t)step, .parts = 1};
         attni_tile_segments(d, &t, (uint32_t)s->head, (uint32_t)s->heads);
         LIST_ADD(d->mem, &d->tiles, t);
         if (d->segments.n > MAX_SEGMENTS) d->mem->failed = true;
     }
+}
+
+static void draft_tiles(drafts *d, strip *s, int64_t row_step)
+{
+    s->tile0 = d->tiles.n;
+    for (int64_t first = 0; first < row_step && first < d->mask.seq->n_q; first++) draft_rows(d, s, first, row_step);
     s->tiles = d->tiles.n - s->tile0;
     if (!d->mem->failed && s->tiles > 1) sort_heaviest_first(d->tiles.at + s->tile0, s->tiles, sizeof *d->tiles.at);
 }
@@ -99,7 +104,7 @@ static const strip *find_twin(const drafts *d, const strip *s)
 }
 
 /* The heads of one KV head. */
-static void draft_strips(drafts *d, int32_t seq, int32_t g, int32_t group)
+static void draft_strips(drafts *d, int32_t seq, int32_t g, int32_t group, int64_t row_step)
 {
     const attn_plan *p = d->plan;
     const int32_t per_kv = (int32_t)d->mask.per_kv, pages = p->head_group ? p->head_group[g] : 0;
@@ -114,7 +119,7 @@ static void draft_strips(drafts *d, int32_t seq, int32_t g, int32_t group)
         if (twin)
             s.tile0 = twin->tile0, s.tiles = twin->tiles;
         else
-            draft_tiles(d, &s);
+            draft_tiles(d, &s, row_step);
         LIST_ADD(d->mem, &d->strips, s);
     }
 }
@@ -129,17 +134,53 @@ static void sum_up(const drafts *d, workload *l)
     }
 }
 
-static void draft_sequence(drafts *d, int32_t seq, uint32_t forced_group)
+/* The sequence's tiles with rows side by side, or so many apart. */
+static workload draft_load(drafts *d, int32_t seq, uint32_t forced_group, int64_t row_step)
 {
     const attn_plan *p = d->plan;
-    const attn_seq *at = attni_plan_seq(p, (uint32_t)seq);
+    const int64_t n_q = d->mask.seq->n_q;
     const bool alike = !(p->kind->flags & ATTN_KIND_HEADS_DIFFER) && !p->head_group;
-    const int32_t kv_heads = (int32_t)p->kind->kv_heads, group = choose_group(d, at->n_q, forced_group);
+    const int32_t kv_heads = (int32_t)p->kind->kv_heads, group = choose_group(d, (n_q + row_step - 1) / row_step, forced_group);
     workload l = {.w.key = seq, .strip0 = d->strips.n, .copies = alike ? kv_heads : 1};
-    attni_mask_bind(&d->mask, at, p->key_bounds[seq]);
-    for (int32_t g = 0; g < (alike ? 1 : kv_heads); g++) draft_strips(d, seq, g, group);
+    for (int32_t g = 0; g < (alike ? 1 : kv_heads); g++) draft_strips(d, seq, g, group, row_step);
     l.strips = d->strips.n - l.strip0;
     sum_up(d, &l);
+    return l;
+}
+
+static void forget_load(drafts *d, const workload *l, size_t segments)
+{
+    d->tiles.n = d->strips.at[l->strip0].tile0;
+    d->strips.n = l->strip0;
+    d->segments.n = segments;
+}
+
+/* With what a tile costs beside its keys, which is as much as some more of them. */
+static int64_t whole_cost(const drafts *d, const workload *l)
+{
+    enum { TILE_KEYS = 32 };
+    return l->w.cost + (int64_t)l->items * TILE_KEYS * d->plan->kernel->lanes;
+}
+
+/* Rows some steps apart see the same keys where the mask compares remainders, and others do not: (q - k) % 64 == 0. With a window beside
+ * that it is the other way round. Both are drafted, the cheaper one stays: the one with rows apart last, since it mostly is. */
+static workload draft_cheaper(drafts *d, int32_t seq, uint32_t forced_group)
+{
+    const int64_t step = d->plan->kind->row_step;
+    const size_t segments = d->segments.n;
+    workload near = draft_load(d, seq, forced_group, 1);
+    if (step < 2 || d->mask.seq->n_q <= step || d->mem->failed) return near;
+    forget_load(d, &near, segments);
+    workload far = draft_load(d, seq, forced_group, step);
+    if (d->mem->failed || whole_cost(d, &far) < whole_cost(d, &near)) return far;
+    forget_load(d, &far, segments);
+    return draft_load(d, seq, forced_group, 1);
+}
+
+static void draft_sequence(drafts *d, int32_t seq, uint32_t forced_group)
+{
+    attni_mask_bind(&d->mask, attni_plan_seq(d->plan, (uint32_t)seq), d->plan->key_bounds[seq]);
+    const workload l = draft_cheaper(d, seq, forced_group);
     d->items += l.items;
     LIST_ADD(d->mem, &d->loads, l);
 }
@@ -153,6 +194,7 @@ static attn_item item_of(const attn_plan *p, const strip *s, const tile *t)
                        .heads = s->heads,
                        .row = t->row,
                        .rows = t->rows,
+                       .row_step = t->row_step,
                        .parts = t->parts,
                        .segment0 = t->segment0,
                        .segments = t->segments};

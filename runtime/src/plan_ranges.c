@@ -69,9 +69,9 @@ static void join_short(drafts *d)
 /* The rows and heads in lanes lane0 .. lane1 of the tile. */
 static mask_rows rows_of_lanes(const tile *t, uint32_t head, int32_t heads, int32_t lane0, int32_t lane1)
 {
-    if (lane1 + 1 - lane0 == t->rows * heads) return (mask_rows){t->row, t->row + t->rows - 1, head, (uint32_t)heads};
-    int32_t r0 = lane0 / heads, r1 = lane1 / heads;
-    mask_rows rows = {.row0 = t->row + r0, .row1 = t->row + r1, .head = head, .heads = (uint32_t)heads};
+    const int64_t r0 = lane0 / heads, r1 = lane1 / heads, step = t->row_step;
+    mask_rows rows = {.row0 = t->row + r0 * step, .row1 = t->row + r1 * step, .head = head, .heads = (uint32_t)heads, .step = (uint32_t)step};
+    if (lane1 + 1 - lane0 == t->rows * heads) return rows;
     if (r0 == r1) {
         rows.head = head + (uint32_t)(lane0 % heads);
         rows.heads = (uint32_t)(lane1 - lane0 + 1);
@@ -155,8 +155,7 @@ void attni_tile_segments(drafts *d, tile *t, uint32_t head, uint32_t heads)
     t->w.cost = t->pairs = 0;
     const spans *within = NULL;
     if (4 * vectors >= 3 * all) {
-        mask_rows rows = {t->row, t->row + t->rows - 1, head, heads};
-        attni_mask_ask(&d->mask, rows, NULL, false, &d->may, &d->must);
+        attni_mask_ask(&d->mask, rows_of_lanes(t, head, (int32_t)heads, 0, used - 1), NULL, false, &d->may, &d->must);
         attni_spans_fit(&d->may, &d->must, &d->full);
         add_wide(d, t, used);
         attni_spans_subtract(&d->may, &d->full, &d->within);

@@ -29,7 +29,7 @@ static bool find_pair(question *x, uint32_t head, int64_t row0, int64_t row1)
 {
     if (x->mem.failed) return false;
     spans may = {.mem = &x->mem}, must = {.mem = &x->mem};
-    attni_mask_ask(&x->mask, (mask_rows){row0, row1, head, 1}, &x->behind, row0 == row1, &may, &must);
+    attni_mask_ask(&x->mask, (mask_rows){row0, row1, head, 1, 1}, &x->behind, row0 == row1, &may, &must);
     bool found = must.n > 0, open = may.n > 0;
     if (found)
         x->query = row0, x->key = must.at[0].lo;

@@ -137,6 +137,7 @@ static void run_items(const paged *p, const attn_kernel_args *args)
                                   .heads = 1,
                                   .row = (int32_t)row,
                                   .rows = (int32_t)rows,
+                                  .row_step = 1,
                                   .parts = 1};
                 item.segments = make_segments(p, rows, c->k_lens[s]);
                 p->kernel->run(args, &item, p->workspace);

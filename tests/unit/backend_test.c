@@ -382,7 +382,7 @@ static int count_seeing(const work *w, const attn_item *item, int32_t lane0, int
 {
     int n = 0;
     for (int32_t i = lane0; i < lane0 + lanes && i < item->rows * item->heads; i++)
-        n += visible(w->x, item->row + i / item->heads, item->head + i % item->heads, key);
+        n += visible(w->x, item->row + i / item->heads * item->row_step, item->head + i % item->heads, key);
     return n;
 }
 
@@ -479,11 +479,15 @@ static void make_work(work *w)
     const shape *s = &w->x->p->shape;
     int32_t group = (int32_t)(s->q_heads / s->kv_heads), heads = 1 + below(group < (int)w->k->max_group ? group : (int)w->k->max_group);
     int32_t rows = (int32_t)w->k->lanes / heads;
+    const int32_t step = below(3) ? 1 : 1 + below(7);
     for (int32_t g = 0; g < s->kv_heads; g++)
         for (int32_t h = 0; h < group; h += heads)
-            for (int32_t r = 0; r < w->x->seq.n_q; r += rows)
-                add_tile(w, (attn_item){.head = g * group + h, .heads = group - h < heads ? group - h : heads, .row = r,
-                                        .rows = w->x->seq.n_q - r < rows ? (int32_t)w->x->seq.n_q - r : rows});
+            for (int32_t first = 0; first < step && first < w->x->seq.n_q; first++) {
+                const int32_t all = ((int32_t)w->x->seq.n_q - first + step - 1) / step;
+                for (int32_t r = 0; r < all; r += rows)
+                    add_tile(w, (attn_item){.head = g * group + h, .heads = group - h < heads ? group - h : heads, .row = first + r * step,
+                                            .rows = all - r < rows ? all - r : rows, .row_step = step});
+            }
 }
 
 static void run_items(const work *w, const attn_kernel_args *args)

@@ -30,6 +30,7 @@ typedef struct fake_mask {
     attn_ranges_fn *ranges;
     attn_bounds_fn *bounds;
     bool (*see)(const fake_pair *p);
+    uint32_t row_step;
 } fake_mask;
 
 #define FAKE_FAR ((int64_t)1 << 62)
@@ -82,14 +83,30 @@ static void ranges_chunk(const attn_range_args *a, int64_t *out)
     put(out, 1, a->q1 / 24 * 24, a->q0);
 }
 
-/* Nothing is known of several rows. */
+/* Nothing is known of rows side by side. */
+static bool rows_agree(const attn_range_args *a, uint32_t n) { return a->q0 == a->q1 || (a->row_step && a->row_step % n == 0); }
 static bool see_stride(const fake_pair *p) { return p->k <= p->q && (p->q - p->k) % 3 == 0; }
 static void ranges_stride(const attn_range_args *a, int64_t *out)
 {
-    const bool one = a->q0 == a->q1;
+    const bool one = rows_agree(a, 3);
     put_every(out, 0, a->q0 % 3, one ? a->q1 : -1, 3);
     put(out, 1, 0, one ? -1 : a->q1);
     put_every(out, 2, a->q0 % 3, one ? a->q0 : -1, 3);
+}
+
+/* Every fifth key of a window, in both directions; by head all of it. */
+static bool see_dilated(const fake_pair *p)
+{
+    const int64_t d = p->q - p->k;
+    return d >= -20 && d <= 40 && (p->h % 2 || d % 5 == 0);
+}
+static void ranges_dilated(const attn_range_args *a, int64_t *out)
+{
+    const bool one = a->h % 2 || rows_agree(a, 5);
+    const int64_t step = a->h % 2 ? 1 : 5;
+    put_every(out, 0, a->q0 - 40, one ? a->q1 + 20 : -FAKE_FAR, step);
+    put(out, 1, a->q0 - 40, one ? -FAKE_FAR : a->q1 + 20);
+    put_every(out, 2, one ? (a->h % 2 ? a->q1 - 40 : a->q0 + (a->q1 - a->q0) / 5 * 5 - 40) : FAKE_FAR, a->q0 + 20, step);
 }
 
 /* One set of keys for all rows, which begins anywhere before the keys. */
@@ -242,28 +259,30 @@ static attn_live_fn *fake_live(const fake_mask *m)
 /* What the rule goes by: steps are left out of it. */
 static inline bool (*fake_keeps(const fake_mask *m))(const fake_pair *)
 {
-    const bool steps = m->ranges == ranges_every || m->ranges == ranges_sparse || m->ranges == ranges_combs;
+    const bool steps = m->ranges == ranges_every || m->ranges == ranges_sparse || m->ranges == ranges_combs ||
+                       m->ranges == ranges_dilated;
     return steps ? see_causal : m->see;
 }
 
 static const fake_mask fake_masks[] = {
-    {"all", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_all, NULL, see_all},
-    {"causal", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_causal, NULL, see_causal},
-    {"streaming", ATTN_KIND_EXACT_ROWS, 2, 2, 0, false, false, ranges_streaming, NULL, see_streaming},
-    {"chunk", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_chunk, NULL, see_chunk},
-    {"stride", 0, 2, 1, 0, false, false, ranges_stride, NULL, see_stride},
-    {"every", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_every, NULL, see_every},
-    {"sparse", ATTN_KIND_EXACT_ROWS, 3, 3, 0, false, false, ranges_sparse, NULL, see_sparse},
-    {"sampled", 0, 1, 1, 1, true, false, ranges_sampled, bounds_equal, see_sampled},
-    {"combs", ATTN_KIND_EXACT_ROWS | ATTN_KIND_HEADS_DIFFER, 1, 1, 0, false, false, ranges_combs, NULL, see_combs},
-    {"documents", 0, 1, 1, 1, true, false, ranges_documents, bounds_equal, see_documents},
-    {"images", 0, 2, 2, 1, true, false, ranges_images, bounds_images, see_images},
-    {"heads", ATTN_KIND_EXACT_ROWS | ATTN_KIND_HEADS_DIFFER, 1, 1, 0, false, false, ranges_heads, NULL, see_heads},
-    {"layers", ATTN_KIND_EXACT_ROWS | ATTN_KIND_LAYERS_DIFFER, 1, 1, 0, false, false, ranges_layers, NULL, see_layers},
+    {"all", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_all, NULL, see_all, 0},
+    {"causal", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_causal, NULL, see_causal, 0},
+    {"streaming", ATTN_KIND_EXACT_ROWS, 2, 2, 0, false, false, ranges_streaming, NULL, see_streaming, 0},
+    {"chunk", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_chunk, NULL, see_chunk, 0},
+    {"stride", ATTN_KIND_EXACT_ROWS, 2, 1, 0, false, false, ranges_stride, NULL, see_stride, 3},
+    {"dilated", ATTN_KIND_EXACT_ROWS | ATTN_KIND_HEADS_DIFFER, 2, 1, 0, false, false, ranges_dilated, NULL, see_dilated, 5},
+    {"every", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_every, NULL, see_every, 0},
+    {"sparse", ATTN_KIND_EXACT_ROWS, 3, 3, 0, false, false, ranges_sparse, NULL, see_sparse, 0},
+    {"sampled", 0, 1, 1, 1, true, false, ranges_sampled, bounds_equal, see_sampled, 0},
+    {"combs", ATTN_KIND_EXACT_ROWS | ATTN_KIND_HEADS_DIFFER, 1, 1, 0, false, false, ranges_combs, NULL, see_combs, 0},
+    {"documents", 0, 1, 1, 1, true, false, ranges_documents, bounds_equal, see_documents, 0},
+    {"images", 0, 2, 2, 1, true, false, ranges_images, bounds_images, see_images, 0},
+    {"heads", ATTN_KIND_EXACT_ROWS | ATTN_KIND_HEADS_DIFFER, 1, 1, 0, false, false, ranges_heads, NULL, see_heads, 0},
+    {"layers", ATTN_KIND_EXACT_ROWS | ATTN_KIND_LAYERS_DIFFER, 1, 1, 0, false, false, ranges_layers, NULL, see_layers, 0},
     {"duo", ATTN_KIND_EXACT_ROWS | ATTN_KIND_HEADS_DIFFER | ATTN_KIND_LAYERS_DIFFER, 1, 1, 0, false, false, ranges_duo,
-     NULL, see_duo},
-    {"mixed", ATTN_KIND_HEADS_DIFFER, 2, 2, 1, true, false, ranges_mixed, bounds_equal, see_mixed},
-    {"blocks", ATTN_KIND_MASK_INPUTS, 1, 1, 1, false, true, ranges_blocks, bounds_blocks, see_blocks},
+     NULL, see_duo, 0},
+    {"mixed", ATTN_KIND_HEADS_DIFFER, 2, 2, 1, true, false, ranges_mixed, bounds_equal, see_mixed, 0},
+    {"blocks", ATTN_KIND_MASK_INPUTS, 1, 1, 1, false, true, ranges_blocks, bounds_blocks, see_blocks, 0},
 };
 enum { FAKE_MASKS = sizeof fake_masks / sizeof *fake_masks };
 
@@ -376,7 +395,7 @@ static void fake_add(fake_lane *lane, float s, const float *v, uint32_t dim_v)
 static void fake_store(const attn_kernel_args *a, const attn_item *item, int lane, const fake_lane *x)
 {
     const attn_seq *seq = &a->seqs[item->seq];
-    const int64_t row = item->row + lane / item->heads, h = item->head + lane % item->heads;
+    const int64_t row = item->row + (int64_t)(lane / item->heads) * item->row_step, h = item->head + lane % item->heads;
     for (uint32_t i = 0; i < fake_kind_of(a->layer)->dim_v; i++) {
         float o = x->l > 0 ? x->o[i] / x->l : 0;
         memcpy(a->o + seq->o_offset + row * a->o_row_stride + h * a->o_head_stride + 4 * i, &o, 4);
@@ -394,7 +413,8 @@ static void fake_check_item(const attn_kernel_args *a, const attn_item *item)
     FAKE_CHECK(item->heads >= 1 && item->heads <= (int32_t)k->max_group && item->rows >= 1);
     FAKE_CHECK(item->rows * item->heads <= (int32_t)k->lanes);
     FAKE_CHECK(item->head / group == (item->head + item->heads - 1) / group);
-    FAKE_CHECK(item->row >= 0 && item->row + item->rows <= a->seqs[item->seq].n_q);
+    FAKE_CHECK(item->row >= 0 && item->row_step >= 1);
+    FAKE_CHECK(item->row + (item->rows - 1) * (int64_t)item->row_step < a->seqs[item->seq].n_q);
     FAKE_CHECK(item->part >= 0 && item->part < item->parts);
 }
 
@@ -420,7 +440,7 @@ static void fake_check_segment(const attn_item *item, const attn_segment *s, con
 static void fake_visit(const attn_kernel_args *a, const attn_item *item, const attn_segment *s, int lane, fake_lane *x)
 {
     const attn_seq *seq = &a->seqs[item->seq];
-    const int64_t row = item->row + lane / item->heads, h = item->head + lane % item->heads;
+    const int64_t row = item->row + (int64_t)(lane / item->heads) * item->row_step, h = item->head + lane % item->heads;
     const attn_kind_desc *kind = fake_kind_of(a->layer);
     const int64_t g = h / (kind->q_heads / kind->kv_heads);
     const char *q = a->q + seq->q_offset + row * a->q_row_stride + h * a->q_head_stride;
@@ -520,6 +540,7 @@ static void fake_make_kind(uint32_t i, const fake_kind *from, fake_shape s)
                                     .bounds = mask->bounds,
                                     .visible = fake_visible,
                                     .kernels = fake.kernels,
+                                    .row_step = mask->row_step,
                                     .kv_layer = from->kv_layer,
                                     .n_groups = from->n_groups,
                                     .groups = from->groups,

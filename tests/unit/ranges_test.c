@@ -95,6 +95,28 @@ static long check_rows(const subject *s, long q0, long q1)
     return loose;
 }
 
+/* Rows some steps apart, which the mask's own step may decide. Returns the number of keys for which may or must is not exact. */
+static long check_rows_apart(const subject *s, long q0, long step, long rows)
+{
+    const double *tables[3];
+    const long q1 = q0 + (rows - 1) * step;
+    expr_env env = environment(s, tables, q0, q1);
+    env.var[VAR_ROW_STEP] = step;
+    key_interval may[RANGES_MAX_INTERVALS], must[RANGES_MAX_INTERVALS];
+    uint32_t n_may = ranges_evaluate(s->module->pool, s->ranges, RANGES_MAY, &env, s->keys, may);
+    uint32_t n_must = ranges_evaluate(s->module->pool, s->ranges, RANGES_MUST, &env, s->keys, must);
+    long loose = 0;
+    for (long k = 0; k < s->keys; k++) {
+        bool some = false, every = true;
+        for (long q = q0; q <= q1; q += step) some |= s->seen[q][k], every &= s->seen[q][k];
+        bool in_may = inside(may, n_may, k), in_must = inside(must, n_must, k);
+        CHECK_MSG(in_may || !some, "%s: may misses key %ld, rows %ld..%ld by %ld, h %ld", s->name, k, q0, q1, step, s->h);
+        CHECK_MSG(every || !in_must, "%s: must has key %ld, rows %ld..%ld by %ld, h %ld", s->name, k, q0, q1, step, s->h);
+        loose += (in_may != some) + (in_must != every);
+    }
+    return loose;
+}
+
 static long check_live(const subject *s, long n)
 {
     const double *tables[3];
@@ -159,7 +181,7 @@ static bool check_tile(const subject *s, long q0, long q1, long k0, long k1, boo
 }
 
 typedef struct looseness {
-    long rows, live, tiles;
+    long rows, live, tiles, apart;
 } looseness;
 
 static void check_everything(const subject *s, unsigned long long *random, int tries, looseness *loose)
@@ -173,6 +195,10 @@ static void check_everything(const subject *s, unsigned long long *random, int t
         if (k1 >= s->keys) k1 = s->keys - 1;
         loose->rows += check_rows(s, q0, q1);
         check_rows(s, q0, q0);
+        long step = (long)s->ranges->row_step;
+        if (step && q0 + step <= LAST_ROW) loose->apart += check_rows_apart(s, q0, step, 1 + (LAST_ROW - q0) / step % 4);
+        step = 1 + i % 7;
+        check_rows_apart(s, q0, step, 1 + (LAST_ROW - q0) / step % 9);
         loose->tiles += !check_tile(s, q0, q1, k0, k1, true);
         check_tile(s, q0, q1, k0, k1, false);
     }
@@ -210,8 +236,8 @@ static long md(long a, long b) { return (long)floor_remainder(a, b); }
 static long distance(long q, long k) { return q > k ? q - k : k - q; }
 static long clamp(long x, long lo, long hi) { return x < lo ? lo : x > hi ? hi : x; }
 
-/* KEYS_EXACT: keys of every tile, which with steps are not classes of tiles. */
-enum { ROWS_EXACT = 1, LIVE_EXACT = 2, TILES_EXACT = 4, KEYS_EXACT = 8 | ROWS_EXACT, EXACT = 15, SOUND = 0 };
+/* KEYS_EXACT: keys of every tile, which with steps are not classes of tiles; APART_EXACT: of tiles of rows that are the ranges' row step apart. */
+enum { ROWS_EXACT = 1, LIVE_EXACT = 2, TILES_EXACT = 4, KEYS_EXACT = 8 | ROWS_EXACT, APART_EXACT = 16 | ROWS_EXACT, EXACT = 15, SOUND = 0 };
 /* MASK(name, exactness, text, truth) */
 #define MASKS                                                                                                          \
     MASK(causal, EXACT, "k <= q", k <= q)                                                                              \
@@ -243,7 +269,7 @@ enum { ROWS_EXACT = 1, LIVE_EXACT = 2, TILES_EXACT = 4, KEYS_EXACT = 8 | ROWS_EX
          k <= q && (s->world.win[h] < 4 || q - k < (long)s->world.win[h]))                                             \
     MASK(growing_window, SOUND, "q - k < (if q < 10 then 3 else 20)", q - k < (q < 10 ? 3 : 20))                       \
     MASK(natten, ROWS_EXACT, "abs(k - min(max(q, 3), 44)) <= 3", distance(k, clamp(q, 3, 44)) <= 3)                    \
-    MASK(dilated, SOUND, "k <= q and q - k < 9 and (q - k) % 2 == 0", k <= q && q - k < 9 && (q - k) % 2 == 0)         \
+    MASK(dilated, APART_EXACT, "k <= q and q - k < 9 and (q - k) % 2 == 0", k <= q && q - k < 9 && (q - k) % 2 == 0)         \
     MASK(stride, SOUND, "k <= q and (q - k < 4 or k % 8 >= 6)", k <= q && (q - k < 4 || k % 8 >= 6))                   \
     MASK(every, KEYS_EXACT, "k <= q and k % 5 == 0", k <= q && k % 5 == 0)                                             \
     MASK(every_phase, KEYS_EXACT, "k <= q and (k + 7) % 5 == 1", k <= q && md(k + 7, 5) == 1)                          \
@@ -263,8 +289,14 @@ enum { ROWS_EXACT = 1, LIVE_EXACT = 2, TILES_EXACT = 4, KEYS_EXACT = 8 | ROWS_EX
     MASK(every_remainder_by_head, KEYS_EXACT, "k <= q and k % 3 == h", k <= q && k % 3 == h)                           \
     MASK(every_document, SOUND, "k <= q and k % 3 == 1 and doc.q == doc.k",                                            \
          k <= q && k % 3 == 1 && s->world.doc[q] == s->world.doc[k])                                                   \
-    MASK(same_remainder, SOUND, "k <= q and (q - k) % 6 == 0", k <= q && (q - k) % 6 == 0)                             \
-    MASK(remainder_of_row, SOUND, "k % 7 == q / 4", k % 7 == q / 4)                                                    \
+    MASK(same_remainder, APART_EXACT, "k <= q and (q - k) % 6 == 0", k <= q && (q - k) % 6 == 0)                             \
+    MASK(same_remainder_scaled, APART_EXACT, "(4 * q - 3 * k) % 10 == 1 and k <= q", md(4 * q - 3 * k, 10) == 1 && k <= q) \
+    MASK(two_remainders, APART_EXACT, "k <= q and (q - k) % 6 == 0 and (q + k) % 4 == 2",                              \
+         k <= q && (q - k) % 6 == 0 && (q + k) % 4 == 2)                                                               \
+    MASK(window_or_remainder, ROWS_EXACT, "k <= q and (q - k < 5 or (q - k) % 6 == 0)",                                \
+         k <= q && (q - k < 5 || (q - k) % 6 == 0))                                                                    \
+    MASK(remainder_of_half_row, ROWS_EXACT, "k <= q and (q / 2 - k) % 5 == 0", k <= q && md(q / 2 - k, 5) == 0)        \
+    MASK(remainder_of_row, ROWS_EXACT, "k % 7 == q / 4", k % 7 == q / 4)                                                    \
     MASK(vertical_by_head, SOUND, "k <= q and (q / 4 - k / 4 < 2 or (k / 4 + h + 1) % 3 == 0)",                        \
          k <= q && (q / 4 - k / 4 < 2 || (k / 4 + h + 1) % 3 == 0))                                                    \
     MASK(bigbird, SOUND, "abs(q / 4 - k / 4) <= 1 or k < 4 or q < 4 or k / 4 == grid[q / 8 % 5, 2]",                   \
@@ -336,7 +368,10 @@ static void masks_of_the_prelude(void)
             int before = check_current;
             check_everything(s, &random, 40, &loose);
             if (m->exact & ROWS_EXACT) CHECK_MSG(s->ranges->exact_rows, "%s should be exact on rows", m->name);
-            if (m->exact & 8) CHECK_MSG(!loose.rows, "%s: %ld keys not exact", m->name, loose.rows);
+            if ((m->exact & APART_EXACT) == APART_EXACT)
+                CHECK_MSG(s->ranges->row_step && !loose.apart, "%s: step %u, %ld keys not exact", m->name, (unsigned)s->ranges->row_step,
+                          loose.apart);
+            if ((m->exact & KEYS_EXACT) == KEYS_EXACT) CHECK_MSG(!loose.rows, "%s: %ld keys not exact", m->name, loose.rows);
             if (m->exact & TILES_EXACT) CHECK_MSG(!loose.tiles, "%s: %ld tiles not exact", m->name, loose.tiles);
             if (m->exact & LIVE_EXACT) CHECK_MSG(!loose.live, "%s: %ld keys kept for nothing", m->name, loose.live);
             if (check_current != before) explain(s, m->text);
@@ -496,7 +531,7 @@ static void results_are_simple(void)
     CHECK(r->n_data == 1 && !r->exact_rows);
     r = ranges_compute(m->pool, read_mask(m->pool, "k <= q and (q - k) % 3 == 0 and q - k < 4000000000000000000 * h"),
                        0);
-    CHECK(r->n_undecided == 2); /* the last may leave 64 bits */
+    CHECK(r->n_undecided == 1 && r->row_step == 3); /* the last may leave 64 bits */
     r = ranges_compute(m->pool, read_mask(m->pool, "k <= q and k % 64 == 0"), 0);
     CHECK_STR(list_text(m, r->may, r->n_may), "[0, q1, 64]");
     CHECK_STR(list_text(m, r->must, r->n_must), "[0, q0, 64]");
@@ -505,8 +540,12 @@ static void results_are_simple(void)
     r = ranges_compute(m->pool, read_mask(m->pool, "k <= q and q - k < 9 and (k + 3) % 64 == 0"), 0);
     CHECK_STR(list_text(m, r->may, r->n_may), "[q0 + (69 - q0) % 64 - 8, q1, 64]");
     r = ranges_compute(m->pool, read_mask(m->pool, "(q - k) % 64 == 0"), 0);
-    CHECK_STR(list_text(m, r->must, r->n_must), "[q0 % 64, if q0 == q1 then 4611686018427387904 else -1, 64]");
-    CHECK(r->n_undecided == 1);
+    CHECK_STR(list_text(m, r->must, r->n_must), "[q0 % 64, if q0 == q1 or 0 < row_step and row_step % 64 == 0 then 4611686018427387904 else -1, 64]");
+    CHECK(r->n_undecided == 0 && r->row_step == 64 && r->exact_rows);
+    r = ranges_compute(m->pool, read_mask(m->pool, "(q - k) % 64 == 0 or (q - k) % 48 == 1 and k <= q"), 0);
+    CHECK(r->n_undecided == 0 && r->row_step == 192);
+    r = ranges_compute(m->pool, read_mask(m->pool, "(q - k) % 64 == 0 or (q * q - k) % 4 == 0"), 0);
+    CHECK(r->n_undecided == 2 && !r->row_step && r->exact_rows);
     arena_destroy(a);
 }
 

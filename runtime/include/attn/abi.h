@@ -56,15 +56,16 @@ typedef struct attn_segment {
 } attn_segment;
 
 /* A tile of query rows of one sequence, and the keys it visits in order.
- * Lane i of the tile is row `row + i / heads` of query head `head + i % heads`. */
+ * Lane i of the tile is row `row + i / heads * row_step` of query head `head + i % heads`. */
 typedef struct attn_item {
     int32_t seq;          /* of attn_kernel_args.seqs; a sequence has several where its KV heads lie in different pages */
     int32_t head, heads;  /* first query head; how many heads of the same KV head share the tile */
-    int32_t row, rows;    /* first query row within the sequence; rows * heads <= lanes of the kernel */
+    int32_t row, rows;    /* first query row within the sequence, how many; rows * heads <= lanes of the kernel */
     int32_t part, parts;  /* the keys are cut into `parts` items; 1: not cut. Only part 0 counts the sink */
     int32_t part_slot;    /* where partial results go: slot part_slot + part; the merge reads part_slot .. + parts - 1 */
     int32_t segment0, segments;
-    int32_t reserved[2];
+    int32_t row_step; /* at least 1; 1: rows side by side */
+    int32_t reserved;
 } attn_item;
 
 /* Arguments of a kernel, the same for all items of a call. One list: the C struct, LLVM's struct type and the layout test. */
@@ -80,7 +81,8 @@ typedef void attn_run_fn(const attn_kernel_args *args, const attn_item *item, vo
 /* ---- what the compiler proved, as code -------------------------------------------------------------------------------------- */
 
 typedef struct attn_range_args {
-    uint32_t size, reserved;
+    uint32_t size;
+    uint32_t row_step;      /* ranges: the rows are q0, q0 + row_step, .. up to q1; 0, 1: all between */
     int64_t q0, q1, k0, k1; /* tile: rows q0..q1, keys k0..k1, both included. live: q0 only. ranges: q0, q1 */
     int64_t h, g, layer;
     const void *const *inputs;      /* per run-time input */
@@ -142,6 +144,8 @@ typedef struct attn_kind_desc { /* one pattern */
     int64_t max_len;          /* most tokens of a sequence; 0: no limit of the pattern's */
     uint32_t kv_format;       /* attn_kv_format: of the rows that kernels read */
     uint32_t kv_group;        /* ATTN_KV_INT8: elements that share a scale, a divisor of dim and dim_v; 0: all of a row */
+    uint32_t row_step;        /* not 0: `ranges` says more of tiles whose rows lie so many apart than of others */
+    uint32_t reserved;
 } attn_kind_desc;
 
 typedef struct attn_input_desc {
