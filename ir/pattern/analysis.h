@@ -9,6 +9,7 @@
  * leave the remainder `at`, 0 <= at < step. */
 typedef struct piece {
     expr lo, hi, when, step, at;
+    bool of_several; /* `when` does not hold on single rows */
 } piece;
 typedef struct piece_list {
     const piece *at;

@@ -98,6 +98,7 @@ static bool join_pieces(analysis *a, piece *x, const piece *y)
     if (!same_step(x, y)) return false;
     if (x->lo == y->lo && x->hi == y->hi) {
         x->when = expr_binary(a->pool, EXPR_OR, x->when, y->when);
+        x->of_several &= y->of_several;
         return true;
     }
     if (x->when != y->when) return false;
@@ -115,7 +116,7 @@ static bool join_pieces(analysis *a, piece *x, const piece *y)
 /* One interval around all. */
 static piece hull(analysis *a, const buffer *b)
 {
-    piece r = {b->at[0].lo, b->at[0].hi, a->always, 0, 0};
+    piece r = {.lo = b->at[0].lo, .hi = b->at[0].hi, .when = a->always};
     for (uint32_t i = 1; i < b->n; i++) {
         r.lo = r.lo && b->at[i].lo ? lesser(a, r.lo, b->at[i].lo) : 0;
         r.hi = r.hi && b->at[i].hi ? greater(a, r.hi, b->at[i].hi) : 0;
@@ -176,7 +177,8 @@ static bool meet_pieces(analysis *a, ranges_list kind, const piece *x, const pie
         out->step = y->step, out->at = y->at;
     else if (y->step && !same_step(x, y))
         exact = residue_meet(a, x, y, out);
-    if (!exact) a->widened = true; /* may: the keys that leave the first of the remainders */
+    out->of_several |= y->of_several;
+    if (!exact && !out->of_several) a->widened = true; /* may: the keys that leave the first of the remainders */
     if (!exact && kind == RANGES_MUST) return false;
     if (piece_fits(a, out)) return true;
     a->widened = true;

@@ -109,20 +109,55 @@ static bool solve(analysis *a, const congruence *c, piece *out)
 
 static expr at_row(const analysis *a, expr e) { return expr_substitute(a->pool, e, VAR_Q, a->q0); }
 
+static expr divides(const analysis *a, int64_t n, expr x)
+{
+    return expr_binary(a->pool, EXPR_EQ, expr_binary(a->pool, EXPR_MOD, x, expr_int(a->pool, n)), expr_int(a->pool, 0));
+}
+
+/* How f moves with the row; false: not by a constant. */
+static bool row_factor(const analysis *a, const congruence *c, int64_t *out)
+{
+    *out = 0;
+    for (uint32_t i = 0; i < c->f.n; i++) {
+        if (!depends(a, c->f.t[i].x, DEPENDS_ROW)) continue;
+        if (c->f.t[i].x != a->q) return false;
+        *out = c->f.t[i].c;
+    }
+    return true;
+}
+
 /* How far apart rows are of which c says the same: f moves by a multiple of n. -1: nobody knows. */
 static int64_t period_of(const analysis *a, const congruence *c)
 {
-    int64_t n, by = 0;
-    if (depends(a, c->when, DEPENDS_ROW) || !expr_is_const(a->pool, c->n, &n) || n > MOST_STEP) return -1;
-    for (uint32_t i = 0; i < c->f.n; i++) {
-        if (!depends(a, c->f.t[i].x, DEPENDS_ROW)) continue;
-        if (c->f.t[i].x != a->q) return -1;
-        by = c->f.t[i].c % n;
-    }
-    return n / gcd(by, n);
+    int64_t n, by;
+    if (depends(a, c->when, DEPENDS_ROW) || !expr_is_const(a->pool, c->n, &n) || n > MOST_STEP || !row_factor(a, c, &by)) return -1;
+    return n / gcd(by % n, n);
 }
 
-/* Nothing is known of several rows that need not agree. */
+static int64_t without_factor(int64_t n)
+{
+    for (int64_t f = 2; f * f <= n; f++)
+        if (n % f == 0) return n / f;
+    return 1;
+}
+
+/* Rows that leave several remainders when divided by n may leave one when divided by n / 2, or n / 4 ..: it holds for the keys too. */
+static piece agree_in_part(const analysis *a, const congruence *c, const piece *x, expr agree)
+{
+    expr_pool *p = a->pool;
+    int64_t n = 0, by, divisor[8];
+    int count = 0;
+    piece r = {.when = expr_unary(p, EXPR_NOT, agree), .of_several = true};
+    if ((c->a != 1 && c->a != -1) || !row_factor(a, c, &by) || !expr_is_const(p, c->n, &n)) return r;
+    for (n = without_factor(n); n > 1 && count < 8; n = without_factor(n)) divisor[count++] = n;
+    expr step = expr_int(p, 1);
+    while (count-- > 0) step = expr_if(p, divides(a, divisor[count] / gcd(by, divisor[count]), a->row_step), expr_int(p, divisor[count]), step);
+    r.step = expr_if(p, expr_binary(p, EXPR_LT, expr_int(p, 0), a->row_step), step, expr_int(p, 1));
+    r.at = expr_binary(p, EXPR_MOD, x->at, r.step);
+    return piece_fits(a, &r) ? r : (piece){.when = r.when, .of_several = true};
+}
+
+/* Little is known of several rows that need not agree. */
 static bool of_rows(analysis *a, const congruence *c, piece x, lists *out)
 {
     expr_pool *p = a->pool;
@@ -130,12 +165,11 @@ static bool of_rows(analysis *a, const congruence *c, piece x, lists *out)
     const int64_t period = period_of(a, c);
     if (period > 0) {
         const expr apart = expr_binary(p, EXPR_LT, expr_int(p, 0), a->row_step);
-        const expr left = expr_binary(p, EXPR_MOD, a->row_step, expr_int(p, period));
-        agree = expr_binary(p, EXPR_OR, agree, expr_binary(p, EXPR_AND, apart, expr_binary(p, EXPR_EQ, left, expr_int(p, 0))));
+        agree = expr_binary(p, EXPR_OR, agree, expr_binary(p, EXPR_AND, apart, divides(a, period, a->row_step)));
     }
     x = (piece){.when = expr_binary(p, EXPR_AND, agree, at_row(a, x.when)), .step = x.step, .at = at_row(a, x.at)};
     if (!piece_fits(a, &x)) return false;
-    const piece any = {.when = expr_unary(p, EXPR_NOT, agree)};
+    const piece any = agree_in_part(a, c, &x, agree);
     out->of[RANGES_LIVE] = list_all(a);
     out->of[RANGES_MUST] = list_one(a, x);
     out->of[RANGES_MAY] = list_join(a, RANGES_MAY, out->of[RANGES_MUST], list_one(a, any));

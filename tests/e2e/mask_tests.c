@@ -275,6 +275,12 @@ static bool sees_stride(const e2e_pair *x, const void *ctx)
     return x->k <= x->q && (x->q - x->k) % 6 == 0;
 }
 
+static bool sees_slashes(const e2e_pair *x, const void *ctx)
+{
+    (void)ctx;
+    return x->k <= x->q && (x->q - x->k < 9 || (x->q - x->k) % 12 == 0);
+}
+
 static bool sees_dilated(const e2e_pair *x, const void *ctx)
 {
     (void)ctx;
@@ -296,6 +302,7 @@ bool test_E15(void)
            probe_with("attr doc : int;", "mask causal and every(3, 2) and same(doc);", set_halves,
                       sees_every_of_document, LENS(150)) &&
            probe_with("", "mask causal and stride(6);", NULL, sees_stride, LENS(400, 130, 70, 6, 1)) &&
+           probe_with("", "mask causal and (window(9) or stride(12));", NULL, sees_slashes, LENS(260, 14, 2)) &&
            probe_with("", "mask dilated(6, 3);", NULL, sees_dilated, LENS(210, 64, 2));
 }
 

@@ -94,19 +94,32 @@ static void ranges_stride(const attn_range_args *a, int64_t *out)
     put_every(out, 2, a->q0 % 3, one ? a->q0 : -1, 3);
 }
 
-/* Every fifth key of a window, in both directions; by head all of it. */
+/* A window of 9 keys and every twelfth before it: rows that agree only when divided by 6, 4, 3 or 2 have so many keys in common. */
+static bool see_slashes(const fake_pair *p) { return p->k <= p->q && (p->q - p->k < 9 || (p->q - p->k) % 12 == 0); }
+static void ranges_slashes(const attn_range_args *a, int64_t *out)
+{
+    int64_t step = a->q0 == a->q1 ? 12 : 1;
+    for (int64_t n = 12; n > 1 && step == 1; n--)
+        if (12 % n == 0 && a->row_step && a->row_step % n == 0) step = n;
+    put(out, 0, a->q0 - 8, a->q1);
+    put_every(out, 1, a->q0 % step, a->q1, step);
+    put(out, 2, a->q1 - 8, a->q0);
+    put_every(out, 3, a->q0 % 12, step == 12 ? a->q0 : -1, 12);
+}
+
+/* Every fifth key of a window; by head all of it. */
 static bool see_dilated(const fake_pair *p)
 {
     const int64_t d = p->q - p->k;
-    return d >= -20 && d <= 40 && (p->h % 2 || d % 5 == 0);
+    return d >= 0 && d <= 40 && (p->h % 2 || d % 5 == 0);
 }
 static void ranges_dilated(const attn_range_args *a, int64_t *out)
 {
     const bool one = a->h % 2 || rows_agree(a, 5);
     const int64_t step = a->h % 2 ? 1 : 5;
-    put_every(out, 0, a->q0 - 40, one ? a->q1 + 20 : -FAKE_FAR, step);
-    put(out, 1, a->q0 - 40, one ? -FAKE_FAR : a->q1 + 20);
-    put_every(out, 2, one ? (a->h % 2 ? a->q1 - 40 : a->q0 + (a->q1 - a->q0) / 5 * 5 - 40) : FAKE_FAR, a->q0 + 20, step);
+    put_every(out, 0, a->q0 - 40, one ? a->q1 : -FAKE_FAR, step);
+    put(out, 1, a->q0 - 40, one ? -FAKE_FAR : a->q1);
+    put_every(out, 2, one ? (a->h % 2 ? a->q1 - 40 : a->q0 + (a->q1 - a->q0) / 5 * 5 - 40) : FAKE_FAR, a->q0, step);
 }
 
 /* One set of keys for all rows, which begins anywhere before the keys. */
@@ -270,6 +283,7 @@ static const fake_mask fake_masks[] = {
     {"streaming", ATTN_KIND_EXACT_ROWS, 2, 2, 0, false, false, ranges_streaming, NULL, see_streaming, 0},
     {"chunk", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_chunk, NULL, see_chunk, 0},
     {"stride", ATTN_KIND_EXACT_ROWS, 2, 1, 0, false, false, ranges_stride, NULL, see_stride, 3},
+    {"slashes", ATTN_KIND_EXACT_ROWS, 2, 2, 0, false, false, ranges_slashes, NULL, see_slashes, 12},
     {"dilated", ATTN_KIND_EXACT_ROWS | ATTN_KIND_HEADS_DIFFER, 2, 1, 0, false, false, ranges_dilated, NULL, see_dilated, 5},
     {"every", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_every, NULL, see_every, 0},
     {"sparse", ATTN_KIND_EXACT_ROWS, 3, 3, 0, false, false, ranges_sparse, NULL, see_sparse, 0},

@@ -542,6 +542,11 @@ static void results_are_simple(void)
     r = ranges_compute(m->pool, read_mask(m->pool, "(q - k) % 64 == 0"), 0);
     CHECK_STR(list_text(m, r->must, r->n_must), "[q0 % 64, if q0 == q1 or 0 < row_step and row_step % 64 == 0 then 4611686018427387904 else -1, 64]");
     CHECK(r->n_undecided == 0 && r->row_step == 64 && r->exact_rows);
+    expr_env env = {.var[VAR_Q0] = 37, .var[VAR_Q1] = 85, .var[VAR_ROW_STEP] = 48}; /* they agree modulo 16 */
+    key_interval some[RANGES_MAX_INTERVALS];
+    CHECK(ranges_evaluate(m->pool, r, RANGES_MAY, &env, 90, some) == 1);
+    CHECK(some[0].lo == 5 && some[0].hi == 85 && some[0].step == 16);
+    CHECK(ranges_evaluate(m->pool, r, RANGES_MUST, &env, 90, some) == 0);
     r = ranges_compute(m->pool, read_mask(m->pool, "(q - k) % 64 == 0 or (q - k) % 48 == 1 and k <= q"), 0);
     CHECK(r->n_undecided == 0 && r->row_step == 192);
     r = ranges_compute(m->pool, read_mask(m->pool, "(q - k) % 64 == 0 or (q * q - k) % 4 == 0"), 0);

@@ -406,6 +406,8 @@ static void rows_apart_where_it_pays(void)
     } tried[] = {{"stride", 300, 300, 2 * (300 * 151 / 3 + 300 * 16), true},
                  {"stride", 1, 3000, 2 * 1000, false},
                  {"stride", 3, 3000, 2 * 3 * 3000, false},
+                 {"slashes", 300, 300, 2 * 300 * 100, true},
+                 {"slashes", 2, 3000, 2 * 2 * (9 + 250), true},
                  {"every", 300, 300, 2 * (300 * 151 / 5 + 300 * 16), false}};
     for (size_t i = 0; i < sizeof tried / sizeof *tried; i++) {
         attn_module *m;
