@@ -22,7 +22,7 @@ static Val next_item(kgen *x) { return at(x->g, x->g->item_type, x->item, item_f
 
 static Val segment_at(kgen *x, Val index) { return at(x->g, x->g->segment_type, arg_field(x, ARG_segments), index); }
 
-static key_range keys_of_segment(kgen *x, Val index)
+static key_range range_of_segment(kgen *x, Val index)
 {
     gen *g = x->g;
     Val s = segment_at(x, index);
@@ -36,31 +36,34 @@ static key_range keys_of_item(kgen *x)
     loop l;
     Val first = item_field(x, ITEM_segment0), seen[] = {c64(g, INT64_MAX), c64(g, INT64_MIN)};
     Val i = loop_begin(g, &l, first, seen, 2);
-    const key_range s = keys_of_segment(x, i);
+    const key_range s = range_of_segment(x, i);
     seen[0] = smin(g, seen[0], s.lo);
     seen[1] = smax(g, seen[1], s.hi);
     loop_end(g, &l, c64(g, 1), add(g, first, item_field(x, ITEM_segments)));
     return (key_range){seen[0], seen[1]};
 }
 
-/* What a segment has outside of `known`, on one side of it, and behind `taken`. */
-static key_range unknown_keys(kgen *x, key_range s, key_range known, Val taken)
+/* What a segment has outside of `known`, on one side of it, and behind `taken`; `most` keys at the most. */
+static key_walk unknown_keys(kgen *x, Val index, key_range known, Val taken, Val most)
 {
     gen *g = x->g;
-    Val before = less(g, s.lo, known.lo);
+    const key_range s = range_of_segment(x, index);
+    Val step = field(g, g->segment_type, segment_at(x, index), SEG_step), before = less(g, s.lo, known.lo);
     Val lo = select_of(g, before, s.lo, smax(g, s.lo, known.hi)), hi = select_of(g, before, smin(g, s.hi, known.lo), s.hi);
-    return (key_range){smax(g, lo, taken), hi};
+    Val first = keys_position(x, s.lo, keys_divided_up(x, sub(g, smax(g, lo, taken), s.lo), step), step);
+    return (key_walk){first, smin(g, keys_divided_up(x, smax(g, sub(g, hi, first), c64(g, 0)), step), most), step};
 }
 
 /* ---- the list: rows of K, of V, of Q --------------------------------------------------------------------------------------------------- */
 
-static void place_keys(kgen *x, const segment *s, Val k0, Val slot, Val n)
+static void place_keys(kgen *x, segment *s, key_walk k, Val slot)
 {
     gen *g = x->g;
     Block some = block(g), done = block(g);
-    branch(g, less(g, c64(g, 0), n), some, done);
+    keys_set_step(x, s, k.step);
+    branch(g, less(g, c64(g, 0), k.n), some, done);
     go(g, some);
-    keys_place(x, s, k0, n, slot);
+    keys_place(x, s, k.k0, k.n, slot);
     jump(g, done);
     go(g, done);
 }
@@ -76,11 +79,10 @@ static Val list_keys(kgen *x, Val item, key_range known)
     s.k.table = x->ahead, s.v.table = x->ahead + (uint64_t)x->lanes * 8;
     Val first = field(g, g->item_type, item, ITEM_segment0), carried[] = {c64(g, 0), c64(g, INT64_MIN)};
     Val i = loop_begin(g, &l, first, carried, 2), count = carried[0];
-    const key_range k = unknown_keys(x, keys_of_segment(x, i), known, carried[1]);
-    Val n = smin(g, smax(g, sub(g, k.hi, k.lo), c64(g, 0)), sub(g, c64(g, x->lanes), count));
-    place_keys(x, &s, k.lo, count, n);
-    carried[0] = add(g, count, n);
-    carried[1] = smax(g, carried[1], k.hi);
+    const key_walk k = unknown_keys(x, i, known, carried[1], sub(g, c64(g, x->lanes), count));
+    place_keys(x, &s, k, count);
+    carried[0] = add(g, count, k.n);
+    carried[1] = smax(g, carried[1], keys_position(x, k.k0, k.n, k.step));
     loop_end(g, &l, c64(g, 1), add(g, first, field(g, g->item_type, item, ITEM_segments)));
     return carried[0];
 }
@@ -105,7 +107,7 @@ static Val list_queries(kgen *x, Val item, Val slot)
     Val i = loop_begin(g, &l, c64(g, 0), place, 2), h = add(g, field(g, g->item_type, item, ITEM_head), place[1]);
     store(g, rows_query(x, seq, place[0], h), entry(x, add(g, slot, i)), 8);
     Val in_row = add(g, place[1], c64(g, 1)), wraps = LLVMBuildICmp(g->b, LLVMIntEQ, in_row, heads, "");
-    place[0] = select_of(g, wraps, add(g, place[0], c64(g, 1)), place[0]);
+    place[0] = select_of(g, wraps, add(g, place[0], field(g, g->item_type, item, ITEM_row_step)), place[0]);
     place[1] = select_of(g, wraps, c64(g, 0), in_row);
     loop_end(g, &l, c64(g, 1), n);
     return n;

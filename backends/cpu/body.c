@@ -163,7 +163,7 @@ bool body_has(const kblock *b, kop_code c)
 Val body_mapped(kgen *x, const piece *p, Val s, Val slot, Val *visible)
 {
     gen *g = x->g;
-    Val key = add(g, p->n0, slot);
+    Val key = keys_position(x, p->n0, slot, p->step);
     for (size_t i = 0; i < p->body->ops.n; i++) {
         const kop *o = p->body->ops.at[i];
         if (o->code == OP_MAP) s = values_of_key(x, o->e, key, slot, s);

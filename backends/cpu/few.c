@@ -121,16 +121,15 @@ static void put_rows(kgen *x, Val place, Val row, Val stride, Val n)
 
 /* The rows of n keys, page by page from token `offset` of `page`: into the order, and as runs from `run` on (NULL: not). Returns the run
  * behind the last. */
-static Val put_pages(kgen *x, const source *s, Val page_tokens, const Val from[2], Val n, Val place, Val run)
+static Val put_pages(kgen *x, const segment *of, const source *s, const Val from[2], Val n, Val place, Val run)
 {
     gen *g = x->g;
     loop l;
     Val carried[3] = {from[0], from[1], run ? run : c64(g, 0)}, i = loop_begin(g, &l, c64(g, 0), carried, 3);
-    Val keys = smin(g, sub(g, page_tokens, carried[1]), sub(g, n, i)), row = keys_row(x, s, carried[0], carried[1]);
-    if (run) put_run(x, carried[2], row, keys, s->stride);
-    put_rows(x, add(g, place, i), row, s->stride, keys);
-    carried[0] = add(g, carried[0], c64(g, 1));
-    carried[1] = c64(g, 0);
+    Val keys = keys_of_page(x, of, carried[1], sub(g, n, i)), row = keys_row(x, s, carried[0], carried[1]);
+    if (run) put_run(x, carried[2], row, keys, s->pace);
+    put_rows(x, add(g, place, i), row, s->pace, keys);
+    keys_next_page(x, of, keys, &carried[0], &carried[1]);
     carried[2] = add(g, carried[2], c64(g, 1));
     loop_end(g, &l, keys, n);
     return carried[2];
@@ -148,23 +147,28 @@ void few_write_runs(kgen *x)
 {
     gen *g = x->g;
     segment s = keys_open(x, x->seq, item_field(x, ITEM_head));
-    Val n0 = LLVMGetParam(g->fn, 3), n = LLVMGetParam(g->fn, 4), end = LLVMGetParam(g->fn, 5), page[2], ahead = c64(g, x->fetch_keys);
+    Val n0 = LLVMGetParam(g->fn, 3), left = LLVMGetParam(g->fn, 4), n = LLVMGetParam(g->fn, 6), page[2], ahead = c64(g, x->fetch_keys);
+    keys_set_step(x, &s, LLVMGetParam(g->fn, 5));
     find_page(x, &s, n0, page);
-    Val runs = put_pages(x, &s.k, s.page, page, n, c64(g, 0), c64(g, 0));
-    put_pages(x, &s.v, s.page, page, n, n, runs);
-    Val next = smin(g, add(g, n0, n), sub(g, end, c64(g, 1))), more = smin(g, sub(g, end, next), ahead), place = add(g, n, n);
-    find_page(x, &s, next, page);
-    put_pages(x, &s.k, s.page, page, more, place, NULL);
+    Val runs = put_pages(x, &s, &s.k, page, n, c64(g, 0), c64(g, 0));
+    put_pages(x, &s, &s.v, page, n, n, runs);
+    Val next = smin(g, n, sub(g, left, c64(g, 1))), more = smin(g, sub(g, left, next), ahead), place = add(g, n, n);
+    find_page(x, &s, keys_position(x, n0, next, s.step), page);
+    put_pages(x, &s, &s.k, page, more, place, NULL);
     put_rows(x, add(g, place, more), keys_row(x, &s.k, page[0], page[1]), c64(g, 0), add(g, sub(g, ahead, more), c64(g, FEW_TILE_KEYS)));
     LLVMBuildRet(g->b, runs);
 }
 
-static void attend_block(kgen *x, few_piece p, Val end, Val lane0, Val lane1)
+/* left: the keys of the segment from the block's first on. */
+static void attend_block(kgen *x, few_piece p, key_walk left, Val lane0, Val lane1)
 {
     gen *g = x->g;
     guarded l;
-    p.runs = shared_call_runs(x, p.n0, p.n, end);
-    values_emit_keys(x, false, p.n0, p.n, p.n);
+    p.n0 = left.k0;
+    p.n = smin(g, left.n, c64(g, FEW_BLOCK));
+    p.pace = left.step;
+    p.runs = shared_call_runs(x, left, p.n);
+    values_emit_keys(x, false, (key_walk){p.n0, p.n, p.pace}, p.n);
     p.lane = guarded_begin(g, &l, lane0, lane1);
     p.rows = smin(g, sub(g, x->in_use, p.lane), c64(g, x->vector));
     few_attend(x, &p);
@@ -177,13 +181,12 @@ static void attend_segments(kgen *x)
     guarded ls, lk;
     Val first = item_field(x, ITEM_segment0), list = arg_field(x, ARG_segments);
     Val i = guarded_begin(g, &ls, first, add(g, first, item_field(x, ITEM_segments))), at_seg = at(g, g->segment_type, list, i);
-    Val k0 = field(g, g->segment_type, at_seg, SEG_k0), lane0 = field(g, g->segment_type, at_seg, SEG_lane0);
+    Val lane0 = field(g, g->segment_type, at_seg, SEG_lane0);
     Val lane1 = smin(g, add(g, lane0, field(g, g->segment_type, at_seg, SEG_lanes)), x->in_use);
     few_piece p = {.open = LLVMBuildICmp(g->b, LLVMIntEQ, field(g, g->segment_type, at_seg, SEG_masked), c64(g, 0), "")};
-    Val end = field(g, g->segment_type, at_seg, SEG_k1);
-    p.n0 = guarded_begin(g, &lk, k0, end);
-    p.n = smin(g, sub(g, end, p.n0), c64(g, FEW_BLOCK));
-    attend_block(x, p, end, lane0, lane1);
+    key_walk of = keys_of_segment(x, at_seg);
+    Val done = guarded_begin(g, &lk, c64(g, 0), of.n);
+    attend_block(x, p, (key_walk){keys_position(x, of.k0, done, of.step), sub(g, of.n, done), of.step}, lane0, lane1);
     guarded_end(g, &lk, c64(g, FEW_BLOCK));
     guarded_end(g, &ls, c64(g, 1));
 }

@@ -118,6 +118,26 @@ static void fetch(kgen *x, Val place, uint32_t n, Val offset, int64_t bytes)
         }
 }
 
+/* Rows of int8 share lines where they lie side by side, as the keys of a step of 1 do. */
+static void fetch_keys(kgen *x, const run *r, Val slot, uint32_t n)
+{
+    gen *g = x->g;
+    const int64_t bytes = keys_row_bytes(x, false);
+    if (!x->quant) {
+        fetch(x, slot, n, c64(g, 0), bytes);
+        return;
+    }
+    Block dense = block(g), sparse = block(g), done = block(g);
+    branch(g, less(g, r->field[RUN_stride], c64(g, 2 * bytes)), dense, sparse);
+    go(g, dense);
+    fetch_dense(x, slot, n, bytes);
+    jump(g, done);
+    go(g, sparse);
+    fetch(x, slot, n, c64(g, 0), bytes);
+    jump(g, done);
+    go(g, done);
+}
+
 /* ---- tiles of rows ------------------------------------------------------------------------------------------------------------------ */
 
 typedef struct tile { /* `rows` rows from `row` of the vector of lanes */
@@ -328,8 +348,7 @@ static void score_keys(kgen *x, const few_piece *p, const tile *t, const run *r,
     Val sum[MAX_CARRIED], last = sub(g, r->field[RUN_keys], c64(g, 1)), slot = add(g, r->slot, key), factor = score_factor(x, p, t);
     keys_at k = {.n = n};
     uint32_t sums = n * t->rows, W = x->vector;
-    if (x->quant) fetch_dense(x, slot, n, keys_row_bytes(x, false));
-    else fetch(x, slot, n, c64(g, 0), keys_row_bytes(x, false));
+    fetch_keys(x, r, slot, n);
     for (uint32_t j = 0; j < n; j++) k.row[j] = row_of(x, r, j ? smin(g, add(g, key, c64(g, j)), last) : key);
     if (x->digits) int8_products(x, lane_row(x, p, t, 0), t->rows, k.row, n, sum);
     else products(x, p, t, &k, sum);
@@ -386,7 +405,7 @@ static void change_scores(kgen *x, const few_piece *p, const kblock *body)
 {
     gen *g = x->g;
     loop l;
-    piece of = {.body = body, .n0 = p->n0, .n = p->n, .s = p->lane, .nv = 1, .narrow = true};
+    piece of = {.body = body, .n0 = p->n0, .n = p->n, .step = p->pace, .s = p->lane, .nv = 1, .narrow = true};
     Val m = load_lanes(x, x->new_max, p->lane), zero = c64(g, 0);
     values_load_lanes(x, p->lane);
     Val slot = loop_begin(g, &l, zero, &m, 1), visible = NULL, to = few_score_at(x, p, slot, zero);

@@ -12,11 +12,12 @@
 #define AT_ITEM(f) (offsetof(attn_item, f) == 4 * ITEM_##f)
 #define AT_SEQ(f) (offsetof(attn_seq, f) == 8 * SEQ_##f)
 _Static_assert(AT_ITEM(seq) && AT_ITEM(head) && AT_ITEM(heads) && AT_ITEM(row) && AT_ITEM(rows) && AT_ITEM(part) && AT_ITEM(parts) &&
-                   AT_ITEM(part_slot) && AT_ITEM(segment0) && AT_ITEM(segments) && AT_ITEM(next), "attn_item");
+                   AT_ITEM(part_slot) && AT_ITEM(segment0) && AT_ITEM(segments) && AT_ITEM(row_step) && AT_ITEM(next), "attn_item");
 _Static_assert(AT_SEQ(n_q) && AT_SEQ(pos) && AT_SEQ(n_keys) && AT_SEQ(q_offset) && AT_SEQ(o_offset) && AT_SEQ(lse_offset) &&
                    AT_SEQ(k_pages) && AT_SEQ(v_pages) && AT_SEQ(q_attr) && AT_SEQ(k_attr), "attn_seq");
 _Static_assert(offsetof(attn_segment, k1) == 8 * SEG_k1 && offsetof(attn_segment, lane0) == 8 * SEG_lane0 &&
-                   offsetof(attn_segment, lanes) == 20 && offsetof(attn_segment, masked) == 24, "attn_segment");
+                   offsetof(attn_segment, lanes) == 20 && offsetof(attn_segment, masked) == 24 && offsetof(attn_segment, step) == 28,
+               "attn_segment");
 
 /* ---- layout of the workspace ---------------------------------------------------------------------------------------------------- */
 
@@ -34,7 +35,7 @@ static void lay_out(kgen *x)
     x->key_ptr = ws_take(x, keys * 8);
     x->value_ptr = ws_take(x, keys * 8);
     if (x->dot) x->pair_ptr = ws_take(x, keys * 8); /* value_ptr leads to the panel */
-    if (x->convert && !x->dot) x->key_panel = ws_take(x, keys * (uint64_t)x->dim * 4);
+    x->key_panel = ws_take(x, keys * (uint64_t)x->words * 4); /* of rows that are converted, or gathered */
     x->value_panel = ws_take(x, keys * x->value_stride * 4); /* or pairs of rows, half as many */
     x->ahead = ws_take(x, (uint64_t)ahead_rows(x) * 8);
     x->ahead_next = ws_take(x, 8);
@@ -55,21 +56,24 @@ static void lay_out(kgen *x)
 
 /* ---- segments ---------------------------------------------------------------------------------------------------------------------------- */
 
-static void blocks(kgen *x, const segment *s, Val k0, piece p)
+static void blocks(kgen *x, const segment *s, key_walk of, piece p)
 {
     gen *g = x->g;
     guarded l;
-    p.n0 = guarded_begin(g, &l, k0, s->k1);
-    p.n = smin(g, sub(g, s->k1, p.n0), c64(g, x->block_keys));
+    Val first = guarded_begin(g, &l, c64(g, 0), of.n);
+    p.n0 = keys_position(x, of.k0, first, of.step);
+    p.n = smin(g, sub(g, of.n, first), c64(g, x->block_keys));
+    p.step = of.step;
     segment placed = *s;
     if (x->dot && !p.narrow) placed.v.convert = false, placed.v.table = x->pair_ptr; /* body_attend() pairs them */
     keys_place(x, &placed, p.n0, p.n, c64(g, 0));
+    keys_gather(x, &placed, p.n);
     Val padded = p.narrow ? round_up(g, p.n, p.keys) : p.n;
     if (p.narrow) {
         keys_repeat_last(x, &placed, p.n0, p.n, padded);
         keys_fetch_last(x, &placed, p.n);
     }
-    values_emit_keys(x, !p.narrow, p.n0, p.n, padded);
+    values_emit_keys(x, !p.narrow, (key_walk){p.n0, p.n, p.step}, padded);
     body_attend(x, &p);
     guarded_end(g, &l, c64(g, x->block_keys));
 }
@@ -84,8 +88,9 @@ static void emit_segments(kgen *x)
     Val first = item_field(x, ITEM_segment0), list = arg_field(x, ARG_segments);
     guarded l;
     Val i = guarded_begin(g, &l, first, add(g, first, item_field(x, ITEM_segments))), at_seg = at(g, g->segment_type, list, i);
-    Val k0 = field(g, g->segment_type, at_seg, SEG_k0), lane0 = field(g, g->segment_type, at_seg, SEG_lane0);
-    s.k1 = field(g, g->segment_type, at_seg, SEG_k1);
+    Val lane0 = field(g, g->segment_type, at_seg, SEG_lane0);
+    key_walk of = keys_of_segment(x, at_seg);
+    keys_set_step(x, &s, of.step);
     Val all = LLVMBuildICmp(g->b, LLVMIntEQ, field(g, g->segment_type, at_seg, SEG_lanes), c64(g, x->lanes), "");
     Val open = LLVMBuildICmp(g->b, LLVMIntEQ, field(g, g->segment_type, at_seg, SEG_masked), c64(g, 0), "");
     Block wide = block(g), narrow = block(g), next = block(g);
@@ -93,12 +98,12 @@ static void emit_segments(kgen *x)
     go(g, wide);
     piece p = {.body = x->full, .s = c64(g, 0), .nv = x->vectors, .qk_vectors = c->qk_vectors, .pv_vectors = c->pv_vectors,
                .keys = c->qk_keys, .dims = c->pv_dims};
-    if (x->full) blocks(x, &s, k0, p);
+    if (x->full) blocks(x, &s, of, p);
     jump(g, next);
     go(g, narrow);
     p = (piece){.body = x->partial ? x->partial : x->full, .s = lane0, .nv = 1, .qk_vectors = 1, .pv_vectors = 1,
                 .keys = c->narrow_keys, .dims = c->narrow_dims, .narrow = true};
-    blocks(x, &s, k0, p);
+    blocks(x, &s, of, p);
     jump(g, next);
     go(g, next);
     guarded_end(g, &l, c64(g, 1));

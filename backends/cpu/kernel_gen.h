@@ -50,21 +50,26 @@ typedef struct kgen {
 
 /* Where the keys of a segment lie. */
 typedef struct source { /* K or V */
-    Val pages, offset, stride; /* page list; bytes from a page to this head's first row; from row to row */
+    Val pages, offset, stride, pace; /* page list; bytes from a page to this head's first row; from row to row; from one that is visited to the next */
     uint64_t table, panel;     /* in the workspace */
     int64_t dim, panel_stride;
     bool convert, values;
 } source;
 
 typedef struct segment {
-    Val k1, page;      /* end of the keys; tokens of a page */
+    Val page, step; /* tokens of a page; from key to key */
     source k, v;
 } segment;
+
+/* Keys k0, k0 + step, .., n of them. */
+typedef struct key_walk {
+    Val k0, n, step;
+} key_walk;
 
 /* A piece of a tile: n keys of the block against `nv` vectors of lanes from lane `s`. */
 typedef struct piece {
     const kblock *body;
-    Val n0, n, s; /* first key (position), number of keys, first lane */
+    Val n0, n, step, s; /* first key (position), number of keys, positions from one to the next, first lane */
     uint32_t nv, qk_vectors, pv_vectors, keys, dims; /* register tiles */
     bool narrow, masked; /* masked: of a narrow piece's body, set by body_attend() */
 } piece;
@@ -73,18 +78,26 @@ typedef struct piece {
 void values_collect(kgen *x);                    /* fills lane_values, key_values, uniform_values, wide_ints */
 void values_emit_uniform(kgen *x);               /* at the start of an item */
 void values_emit_lanes(kgen *x);                 /* per-lane values into the workspace */
-void values_emit_keys(kgen *x, bool wide, Val n0, Val n, Val padded); /* per-key values of a block; wide: for the body without a mask */
+void values_emit_keys(kgen *x, bool wide, key_walk k, Val padded); /* per-key values of a block; wide: for the body without a mask */
 void values_load_lanes(kgen *x, Val lane);       /* makes lane_known for the vector at `lane` */
 Val values_of_key(kgen *x, expr e, Val key, Val slot, Val score); /* e for one key (position; place in the block) against that vector */
 Val values_on_lanes(kgen *x, expr e);            /* an expression over rows, for the vector of lane_known */
 
 /* ---- keys.c ---- */
-segment keys_open(kgen *x, Val seq, Val head); /* of a query head's keys; k1 is set by the caller */
+segment keys_open(kgen *x, Val seq, Val head); /* of a query head's keys; every key */
+void keys_set_step(kgen *x, segment *s, Val step);
+key_walk keys_of_segment(kgen *x, Val at_segment);
+Val keys_divided_up(kgen *x, Val n, Val step); /* n >= 0 */
+Val keys_position(kgen *x, Val n0, Val slot, Val step); /* of a slot's key in a block that begins with n0 */
+/* Keys of the page at `page`, `offset` that the segment visits from there on: how many, n at the most; then where the next one lies. */
+Val keys_of_page(kgen *x, const segment *s, Val offset, Val n);
+void keys_next_page(kgen *x, const segment *s, Val run, Val *page, Val *offset);
 Val keys_row(kgen *x, const source *s, Val page, Val offset); /* address of a page's row */
-/* The rows of keys n0 .. n0 + n - 1, n > 0, into the tables from `slot` on, or converted into the panels. */
+/* The rows of n keys from n0 on, n > 0, into the tables from `slot` on, or converted into the panels. */
 void keys_place(kgen *x, const segment *s, Val n0, Val n, Val slot);
 /* A register tile's rest, up to slot `padded`, repeats the last row: what it gives is masked. */
 void keys_repeat_last(kgen *x, const segment *s, Val n0, Val n, Val padded);
+void keys_gather(kgen *x, const segment *s, Val n); /* rows far apart, from the tables into the panels */
 void keys_fetch_last(kgen *x, const segment *s, Val n); /* asks for the last rows of the tables */
 void keys_pair_values(kgen *x, Val n);      /* the rows of V in pair_ptr, two keys side by side, into value_panel */
 Val keys_pair_at(kgen *x, Val pair, Val d); /* there: dim d of two keys, one word */
@@ -142,7 +155,7 @@ enum {
 };
 enum { RUN_row, RUN_keys, RUN_stride, RUN_WORDS }; /* keys of one page that lie one behind the other: first row; how many; bytes from row to row */
 typedef struct few_piece { /* n keys of the block against `rows` rows in one vector of lanes */
-    Val n0, n, runs;      /* first key (position); keys; the pages that they lie in */
+    Val n0, n, pace, runs; /* first key (position); keys; positions from one to the next; the pages that they lie in */
     Val lane, rows, open; /* open: all rows see all keys */
     Val step;             /* floats from key to key of the scores: a vector, or few_rows where they are packed */
 } few_piece;
@@ -176,7 +189,7 @@ void few_attend(kgen *x, const few_piece *p);
 void int8_lay_out(kgen *x);      /* decides it (x->digits), takes its part of the workspace */
 void int8_load_queries(kgen *x); /* the digits of the queries in the panel few_queries */
 /* Sums of n keys by the `rows` rows from `lane` on, each over the dims of its lanes; then what they are as scores, but for the keys' scales:
- * sums holds vector / rows keys of whole sums. */
+ * sums holds vector / rows key_walk of whole sums. */
 void int8_products(kgen *x, Val lane, uint32_t rows, const Val *key, uint32_t n, Val *sum);
 Val int8_scores(kgen *x, Val lane, uint32_t rows, Val sums);
 
@@ -190,7 +203,7 @@ shared *shared_of(kgen *x);                 /* of the kernel's shape, on its tar
 void shared_write(kgen *x, shared_id id);   /* unless it is written */
 Val shared_function(const kgen *x, shared_id id);
 void shared_call(kgen *x, shared_id id);    /* with the item of the function being written */
-Val shared_call_runs(kgen *x, Val n0, Val n, Val end);
+Val shared_call_runs(kgen *x, key_walk left, Val n);
 void shared_call_block(kgen *x, shared_id id, const few_piece *p);
 few_piece shared_block(const kgen *x);      /* what the function being written is called with */
 
@@ -214,8 +227,8 @@ enum {
 #undef FIELD
     ARG_COUNT
 };
-enum { ITEM_seq, ITEM_head, ITEM_heads, ITEM_row, ITEM_rows, ITEM_part, ITEM_parts, ITEM_part_slot, ITEM_segment0, ITEM_segments, ITEM_next };
-enum { SEG_k0, SEG_k1, SEG_lane0, SEG_lanes, SEG_masked };
+enum { ITEM_seq, ITEM_head, ITEM_heads, ITEM_row, ITEM_rows, ITEM_part, ITEM_parts, ITEM_part_slot, ITEM_segment0, ITEM_segments, ITEM_row_step, ITEM_next };
+enum { SEG_k0, SEG_k1, SEG_lane0, SEG_lanes, SEG_masked, SEG_step };
 enum { SEQ_n_q, SEQ_pos, SEQ_n_keys, SEQ_q_offset, SEQ_o_offset, SEQ_lse_offset, SEQ_k_pages, SEQ_v_pages, SEQ_q_attr, SEQ_k_attr };
 
 #endif

@@ -5,7 +5,8 @@ static source source_of(kgen *x, Val seq, unsigned pages, unsigned heads, unsign
 {
     gen *g = x->g;
     Val first = load(g, g->i64, at(g, g->i64, arg_field(x, heads), kv_head), 8);
-    return (source){.pages = field(g, g->seq_type, seq, pages), .offset = first, .stride = arg_field(x, stride)};
+    Val row = arg_field(x, stride);
+    return (source){.pages = field(g, g->seq_type, seq, pages), .offset = first, .stride = row, .pace = row};
 }
 
 segment keys_open(kgen *x, Val seq, Val head)
@@ -13,13 +14,67 @@ segment keys_open(kgen *x, Val seq, Val head)
     gen *g = x->g;
     int64_t group = x->k->shape.q_heads / x->k->shape.kv_heads;
     Val kv_head = LLVMBuildUDiv(g->b, head, c64(g, group), "");
-    segment s = {.page = arg_field(x, ARG_page_tokens)};
+    segment s = {.page = arg_field(x, ARG_page_tokens), .step = c64(g, 1)};
     s.k = source_of(x, seq, SEQ_k_pages, ARG_k_heads, ARG_k_token_stride, kv_head);
     s.v = source_of(x, seq, SEQ_v_pages, ARG_v_heads, ARG_v_token_stride, kv_head);
-    s.k.table = x->key_ptr, s.k.panel = x->key_panel, s.k.dim = s.k.panel_stride = x->dim;
+    s.k.table = x->key_ptr, s.k.panel = x->key_panel, s.k.dim = x->dim, s.k.panel_stride = x->words;
     s.v.table = x->value_ptr, s.v.panel = x->value_panel, s.v.dim = x->dim_v, s.v.panel_stride = x->value_stride;
     s.k.convert = x->convert && !x->dot, s.v.convert = x->convert, s.v.values = true;
     return s;
+}
+
+void keys_set_step(kgen *x, segment *s, Val step)
+{
+    s->step = step;
+    s->k.pace = mul(x->g, s->k.stride, step);
+    s->v.pace = mul(x->g, s->v.stride, step);
+}
+
+/* Without a division where every key is visited, which nearly all segments do. */
+Val keys_divided_up(kgen *x, Val n, Val step)
+{
+    gen *g = x->g;
+    Block every = here(g), some = block(g), done = block(g);
+    branch(g, LLVMBuildICmp(g->b, LLVMIntEQ, step, c64(g, 1), ""), done, some);
+    go(g, some);
+    Val quotient = LLVMBuildUDiv(g->b, add(g, n, sub(g, step, c64(g, 1))), step, "");
+    jump(g, done);
+    go(g, done);
+    Val phi = LLVMBuildPhi(g->b, g->i64, "");
+    LLVMAddIncoming(phi, (Val[]){n, quotient}, (Block[]){every, some}, 2);
+    return phi;
+}
+
+key_walk keys_of_segment(kgen *x, Val at_segment)
+{
+    gen *g = x->g;
+    Val k0 = field(g, g->segment_type, at_segment, SEG_k0), step = field(g, g->segment_type, at_segment, SEG_step);
+    return (key_walk){k0, keys_divided_up(x, sub(g, field(g, g->segment_type, at_segment, SEG_k1), k0), step), step};
+}
+
+Val keys_position(kgen *x, Val n0, Val slot, Val step) { return add(x->g, n0, mul(x->g, slot, step)); }
+
+Val keys_of_page(kgen *x, const segment *s, Val offset, Val n)
+{
+    return smin(x->g, keys_divided_up(x, sub(x->g, s->page, offset), s->step), n);
+}
+
+/* Steps longer than a page leave some out. */
+void keys_next_page(kgen *x, const segment *s, Val run, Val *page, Val *offset)
+{
+    gen *g = x->g;
+    Val next[2] = {add(g, *page, c64(g, 1)), sub(g, add(g, *offset, mul(g, run, s->step)), s->page)};
+    Block near = here(g), far = block(g), done = block(g);
+    branch(g, less(g, next[1], s->page), done, far);
+    go(g, far);
+    Val beyond[2] = {add(g, next[0], LLVMBuildUDiv(g->b, next[1], s->page, "")), LLVMBuildURem(g->b, next[1], s->page, "")};
+    jump(g, done);
+    go(g, done);
+    for (int i = 0; i < 2; i++) {
+        Val phi = LLVMBuildPhi(g->b, g->i64, "");
+        LLVMAddIncoming(phi, (Val[]){next[i], beyond[i]}, (Block[]){near, far}, 2);
+        *(i ? offset : page) = phi;
+    }
 }
 
 /* ---- what a row consists of -------------------------------------------------------------------------------------------------------- */
@@ -115,7 +170,7 @@ void keys_pair_values(kgen *x, Val n)
     loop_end(g, &l, c64(g, 2), n);
 }
 
-/* Keys first .. first + n - 1 of the block lie one behind the other, from a page's `offset`. */
+/* Keys first .. first + n - 1 of the block lie in one page, from its `offset` on. */
 static void place_run(kgen *x, const segment *s, Val page, Val offset, Val first, Val n)
 {
     gen *g = x->g;
@@ -124,8 +179,8 @@ static void place_run(kgen *x, const segment *s, Val page, Val offset, Val first
     Val slot = loop_begin(g, &l, first, row, 2);
     place_row(x, &s->k, row[0], slot);
     place_row(x, &s->v, row[1], slot);
-    row[0] = byte_at(g, row[0], s->k.stride);
-    row[1] = byte_at(g, row[1], s->v.stride);
+    row[0] = byte_at(g, row[0], s->k.pace);
+    row[1] = byte_at(g, row[1], s->v.pace);
     loop_end(g, &l, c64(g, 1), add(g, first, n));
 }
 
@@ -133,11 +188,49 @@ void keys_repeat_last(kgen *x, const segment *s, Val n0, Val n, Val padded)
 {
     gen *g = x->g;
     guarded l;
-    Val slot = guarded_begin(g, &l, n, padded), last = add(g, n0, sub(g, n, c64(g, 1)));
+    Val slot = guarded_begin(g, &l, n, padded), last = keys_position(x, n0, sub(g, n, c64(g, 1)), s->step);
     Val page = LLVMBuildUDiv(g->b, last, s->page, ""), offset = LLVMBuildURem(g->b, last, s->page, "");
     place_row(x, &s->k, keys_row(x, &s->k, page, offset), slot);
     place_row(x, &s->v, keys_row(x, &s->v, page, offset), slot);
     guarded_end(g, &l, c64(g, 1));
+}
+
+/* Vectors of a row, in whatever they hold; what is left at its end byte by byte. */
+static void copy_row(kgen *x, Val from, Val to, int64_t bytes)
+{
+    gen *g = x->g;
+    const int64_t W = x->vector * 4;
+    for (int64_t at_byte = 0, n; at_byte < bytes; at_byte += n) {
+        n = bytes - at_byte >= W ? W : 2;
+        Type t = n == W ? vector_of(g->i32, x->vector) : g->i16;
+        store(g, load(g, t, byte_at(g, from, c64(g, at_byte)), 2), byte_at(g, to, c64(g, at_byte)), 2);
+    }
+}
+
+static void gather(kgen *x, const source *s, Val n)
+{
+    gen *g = x->g;
+    loop l;
+    Val slot = loop_begin(g, &l, c64(g, 0), NULL, 0), entry = at(g, g->ptr, ws_at(x, s->table), slot);
+    Val to = at(g, g->f32, ws_at(x, s->panel), mul(g, slot, c64(g, s->panel_stride)));
+    copy_row(x, load(g, g->ptr, entry, 8), to, s->dim * (x->half ? 2 : 4));
+    store(g, to, entry, 8);
+    loop_end(g, &l, c64(g, 1), n);
+}
+
+/* Keys some steps apart: their rows often meet in few sets of every cache, and no prefetcher of the machine finds them. Copied, they are read
+ * from far away once, many at a time. (Measured: every(64), f32, D 64, rows of 2048 bytes.) */
+void keys_gather(kgen *x, const segment *s, Val n)
+{
+    gen *g = x->g;
+    if (s->k.convert && x->convert) return;
+    Block apart = block(g), done = block(g);
+    branch(g, less(g, c64(g, 1), s->step), apart, done);
+    go(g, apart);
+    if (!s->k.convert) gather(x, &s->k, n);
+    if (!x->convert) gather(x, &s->v, n);
+    jump(g, done);
+    go(g, done);
 }
 
 /* A narrow piece of a tile's rim often reads its last keys for the first time, V a line of each row after the other, which no prefetcher
@@ -163,10 +256,11 @@ void keys_place(kgen *x, const segment *s, Val n0, Val n, Val slot)
     loop l;
     Val carried[2] = {LLVMBuildUDiv(g->b, n0, s->page, ""), LLVMBuildURem(g->b, n0, s->page, "")};
     Val i = loop_begin(g, &l, c64(g, 0), carried, 2), page = carried[0], offset = carried[1];
-    Val run = smin(g, sub(g, s->page, offset), sub(g, n, i));
+    Val run = keys_of_page(x, s, offset, sub(g, n, i));
     place_run(x, s, page, offset, add(g, slot, i), run);
-    carried[0] = add(g, page, c64(g, 1));
-    carried[1] = c64(g, 0);
+    keys_next_page(x, s, run, &page, &offset);
+    carried[0] = page;
+    carried[1] = offset;
     loop_end(g, &l, run, n);
 }
 

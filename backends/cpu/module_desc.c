@@ -113,7 +113,9 @@ static Val kind_desc(gen *g, const kind_code *c, const kernel_code *kernels, siz
                groups_list(g, &groups, k->shape.kv_heads),
                u64(g, (uint64_t)p->max_len),
                u32(g, k->shape.kv),
-               u32(g, (uint64_t)k->shape.kv_group)};
+               u32(g, (uint64_t)k->shape.kv_group),
+               u32(g, k->ranges->row_step),
+               u32(g, 0)};
     return record(g, f, ATTNC_COUNT(f), sizeof(attn_kind_desc), "kind");
 }
 

@@ -4,7 +4,7 @@
 #include <attn/abi.h>
 
 /* Fields of attn_range_args as the code reads them. */
-enum { RANGE_size, RANGE_reserved, RANGE_q0, RANGE_q1, RANGE_k0, RANGE_k1, RANGE_h, RANGE_g, RANGE_layer, RANGE_inputs, RANGE_attr, RANGE_data, RANGE_len };
+enum { RANGE_size, RANGE_row_step, RANGE_q0, RANGE_q1, RANGE_k0, RANGE_k1, RANGE_h, RANGE_g, RANGE_layer, RANGE_inputs, RANGE_attr, RANGE_data, RANGE_len };
 
 typedef struct range_gen {
     gen *g;
@@ -24,7 +24,7 @@ static Type range_args_type(const gen *g)
 static Val variable(range_gen *r, expr_var v)
 {
     static const int fields[VAR_COUNT] = {[VAR_Q] = RANGE_q0, [VAR_K] = RANGE_k0, [VAR_H] = RANGE_h,   [VAR_G] = RANGE_g,
-                                          [VAR_LAYER] = RANGE_layer, [VAR_LEN] = RANGE_len, [VAR_Q0] = RANGE_q0, [VAR_Q1] = RANGE_q1,
+                                          [VAR_LAYER] = RANGE_layer, [VAR_LEN] = RANGE_len, [VAR_Q0] = RANGE_q0, [VAR_Q1] = RANGE_q1, [VAR_ROW_STEP] = RANGE_row_step,
                                           [VAR_K0] = RANGE_k0, [VAR_K1] = RANGE_k1};
     if (!fields[v] || ((v == VAR_Q || v == VAR_K) && !r->exact)) ATTNC_BUG("a range reads a variable it has not");
     return field(r->g, r->args_type, r->args, (unsigned)fields[v]);
@@ -76,13 +76,15 @@ static void choose_data(range_gen *r, uint32_t n_data)
     r->data = select_of(g, LLVMBuildIsNull(g->b, given, ""), unknown, given);
 }
 
-static void write_list(range_gen *r, const interval *list, uint32_t n, uint32_t first)
+/* width 2: lo, hi; 3: a step too. */
+static void write_list(range_gen *r, const interval *list, uint32_t n, uint32_t first, uint32_t width)
 {
     gen *g = r->g;
     Val out = LLVMGetParam(g->fn, 1);
     for (uint32_t i = 0; i < n; i++) {
-        store(g, expr_emit(g, &r->code, list[i].lo), at(g, g->i64, out, c64(g, 2 * (int64_t)(first + i))), 8);
-        store(g, expr_emit(g, &r->code, list[i].hi), at(g, g->i64, out, c64(g, 2 * (int64_t)(first + i) + 1)), 8);
+        const expr word[] = {list[i].lo, list[i].hi, list[i].step};
+        for (uint32_t j = 0; j < width; j++)
+            store(g, word[j] ? expr_emit(g, &r->code, word[j]) : c64(g, 1), at(g, g->i64, out, c64(g, (int64_t)width * (first + i) + j)), 8);
     }
     expr_forget(&r->code);
 }
@@ -92,10 +94,10 @@ static Val emit_lists(range_gen *r, const char *what, const ranges *x, bool live
     Val f = begin(r, what, r->g->none, true);
     choose_data(r, x->n_data);
     if (live) {
-        write_list(r, x->live, x->n_live, 0);
+        write_list(r, x->live, x->n_live, 0, 2);
     } else {
-        write_list(r, x->may, x->n_may, 0);
-        write_list(r, x->must, x->n_must, x->n_may);
+        write_list(r, x->may, x->n_may, 0, 3);
+        write_list(r, x->must, x->n_must, x->n_may, 3);
     }
     LLVMBuildRetVoid(r->g->b);
     return f;

@@ -53,7 +53,7 @@ static void fetch_query(kgen *x, Val row)
     prefetch_bytes(x->g, row, x->dim * (x->half ? 2 : 4), 2);
 }
 
-/* Lane i holds row i / heads, head i % heads; lanes behind the last repeat it and store into a spare row. */
+/* Lane i holds the item's row i / heads, head i % heads; lanes behind the last repeat it and store into a spare row. */
 void rows_setup(kgen *x)
 {
     gen *g = x->g;
@@ -81,7 +81,7 @@ void rows_setup(kgen *x)
     fetch_query(x, rows_pointer(x, x->q_ptr, i));
     Val next = add(g, in_row, c64(g, 1)), is_last = LLVMBuildNot(g->b, less(g, i, last), "");
     Val wraps = LLVMBuildICmp(g->b, LLVMIntEQ, next, heads, "");
-    place[0] = select_of(g, is_last, row, select_of(g, wraps, add(g, row, c64(g, 1)), row));
+    place[0] = select_of(g, is_last, row, select_of(g, wraps, add(g, row, item_field(x, ITEM_row_step)), row));
     place[1] = select_of(g, is_last, in_row, select_of(g, wraps, c64(g, 0), next));
     loop_end(g, &l, c64(g, 1), x->used);
 }

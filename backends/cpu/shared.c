@@ -6,7 +6,7 @@
 /* What they are called with, all words of 64 bits. */
 typedef enum {
     OF_ITEM,  /* args, item, workspace */
-    OF_RUNS,  /* the same, first key, keys, end of the segment; returns a number */
+    OF_RUNS,  /* the same, first key, keys of the segment from it on, their step, keys of the block; returns a number */
     OF_BLOCK, /* workspace, lane, rows, step, runs, keys: a few_piece */
 } signature;
 
@@ -97,7 +97,7 @@ static const char *types_name(const kgen *x)
 static void begin(kgen *x, shared_id id)
 {
     gen *g = x->g;
-    Type p = g->ptr, i = g->i64, of_item[] = {p, p, p, i, i, i}, of_block[] = {p, i, i, i, i, i};
+    Type p = g->ptr, i = g->i64, of_item[] = {p, p, p, i, i, i, i}, of_block[] = {p, i, i, i, i, i};
     const char *name = arena_printf(g->arena, "%s_d%lld_%s_%s", types_name(x), (long long)x->dim, g->target->suffix, functions[id].name);
     if (functions[id].takes == OF_BLOCK) {
         x->ws = LLVMGetParam(add_function(g, name, g->none, of_block, 6), 0);
@@ -105,7 +105,7 @@ static void begin(kgen *x, shared_id id)
         return;
     }
     const bool runs = functions[id].takes == OF_RUNS;
-    kernel_begin(x, name, runs ? i : g->none, of_item, runs ? 6 : 3);
+    kernel_begin(x, name, runs ? i : g->none, of_item, runs ? 7 : 3);
 }
 
 /* Not while another function is being written. */
@@ -133,7 +133,10 @@ static Val call(kgen *x, shared_id id, Val *args, unsigned n)
 
 void shared_call(kgen *x, shared_id id) { call(x, id, (Val[]){x->args, x->item, x->ws}, 3); }
 
-Val shared_call_runs(kgen *x, Val n0, Val n, Val end) { return call(x, SHARED_few_runs, (Val[]){x->args, x->item, x->ws, n0, n, end}, 6); }
+Val shared_call_runs(kgen *x, key_walk left, Val n)
+{
+    return call(x, SHARED_few_runs, (Val[]){x->args, x->item, x->ws, left.k0, left.n, left.step, n}, 7);
+}
 
 void shared_call_block(kgen *x, shared_id id, const few_piece *p)
 {

@@ -228,13 +228,13 @@ static bool any_wide(const kgen *x)
     return false;
 }
 
-void values_emit_keys(kgen *x, bool wide, Val n0, Val n, Val padded)
+void values_emit_keys(kgen *x, bool wide, key_walk k, Val padded)
 {
     gen *g = x->g;
     loop l;
     if (wide ? !any_wide(x) : !x->key_values.n) return;
     Val i = loop_begin(g, &l, c64(g, 0), NULL, 0);
-    key_place place = {x, add(g, n0, smin(g, i, sub(g, n, c64(g, 1))))};
+    key_place place = {x, keys_position(x, k.k0, smin(g, i, sub(g, k.n, c64(g, 1))), k.step)};
     use_code(x, key_leaf, 1, x->uniform);
     x->code.ctx = &place;
     for (size_t j = 0; j < x->key_values.n; j++)

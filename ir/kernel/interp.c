@@ -462,7 +462,7 @@ static void mark_keys(machine *m, ranges_list which, uint8_t bit)
     key_interval at[RANGES_MAX_INTERVALS];
     uint32_t n = ranges_evaluate(m->k->module->pool, m->k->ranges, which, &m->env, m->seq->n_keys, at);
     for (uint32_t i = 0; i < n; i++)
-        for (int64_t k = at[i].lo; k <= at[i].hi; k++) m->key_class[k] |= bit;
+        for (int64_t k = at[i].lo; k <= at[i].hi; k += at[i].step) m->key_class[k] |= bit;
 }
 
 /* Full: in the must of every head of the tile. Partial: in the may of some, or in the must of some only. */
@@ -619,7 +619,7 @@ static void need_block(needs *u, const kblock *b)
 
 static void need_intervals(needs *u, const interval *at, uint32_t n)
 {
-    for (uint32_t i = 0; i < n; i++) u->part[at[i].lo] = u->part[at[i].hi] = true;
+    for (uint32_t i = 0; i < n; i++) u->part[at[i].lo] = u->part[at[i].hi] = u->part[at[i].step] = true;
 }
 
 static const char *missing_leaf(const machine *m, const expr_node *n, const interp_sequence *seqs, size_t n_seqs)

@@ -97,6 +97,7 @@ static void print_intervals(const kernel *k, const char *what, const interval *a
         expr_print(k->module->pool, at[i].lo, to);
         text_add(to, ", ");
         expr_print(k->module->pool, at[i].hi, to);
+        if (at[i].step) text_add(to, ", "), expr_print(k->module->pool, at[i].step, to);
         text_add(to, "]");
     }
     text_add(to, ";\n");
@@ -123,6 +124,7 @@ static void print_ranges(const kernel *k, text *to)
         print_braced(k, r->undecided[i], to);
         text_add(to, ";\n");
     }
+    if (r->row_step) text_printf(to, "      row_step %u;\n", (unsigned)r->row_step);
     if (r->exact_rows) text_add(to, "      exact;\n");
     text_add(to, "    }\n");
 }

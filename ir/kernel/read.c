@@ -300,12 +300,14 @@ static bool read_intervals(reader *r, interval **at, uint32_t *n)
     expr_pool *pool = r->m->pool;
     if (lex_accept(&r->lex, ";")) return true;
     do {
-        interval i;
+        interval i = {0};
         if (count >= RANGES_MAX_INTERVALS)
             return lex_error(&r->lex, DIAG_ID_TOO_LARGE, r->lex.at, "more than %d intervals", RANGES_MAX_INTERVALS);
         if (!lex_expect(&r->lex, "[") || !lex_expression(&r->lex, pool, &i.lo) || !lex_expect(&r->lex, ",") ||
-            !lex_expression(&r->lex, pool, &i.hi) || !lex_expect(&r->lex, "]"))
+            !lex_expression(&r->lex, pool, &i.hi))
             return false;
+        if (lex_accept(&r->lex, ",") && !lex_expression(&r->lex, pool, &i.step)) return false;
+        if (!lex_expect(&r->lex, "]")) return false;
         VEC_PUSH(r->arena, &v, i);
     } while (accept_list(r, &count));
     *at = v.at;
@@ -334,6 +336,12 @@ static bool read_range_clause(reader *r, ranges_draft *d)
     if (lex_accept(&r->lex, "may")) return read_intervals(r, &d->r->may, &d->r->n_may);
     if (lex_accept(&r->lex, "must")) return read_intervals(r, &d->r->must, &d->r->n_must);
     if (lex_accept(&r->lex, "live")) return read_intervals(r, &d->r->live, &d->r->n_live);
+    if (lex_accept(&r->lex, "row_step")) {
+        int64_t step;
+        if (!lex_integer(&r->lex, "a step", 1, INT32_MAX, &step)) return false;
+        d->r->row_step = (uint32_t)step;
+        return accept_semicolon(r);
+    }
     if (lex_accept(&r->lex, "exact")) return d->r->exact_rows = true, accept_semicolon(r);
     if (lex_accept(&r->lex, "data")) {
         if (!read_atom(r, &atom)) return false;

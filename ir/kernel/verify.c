@@ -42,8 +42,8 @@ typedef struct scope {
 
 static const char *bad_leaf(const expr_node *n, const scope *s)
 {
-    if (n->op == EXPR_VAR && !s->tile && (n->index == VAR_Q0 || n->index == VAR_Q1))
-        return "q0 and q1 belong to ranges";
+    if (n->op == EXPR_VAR && !s->tile && (n->index == VAR_Q0 || n->index == VAR_Q1 || n->index == VAR_ROW_STEP))
+        return "q0, q1 and row_step belong to ranges";
     if (n->op == EXPR_VAR && s->no_len && n->index == VAR_LEN) return "len has no value here";
     if (n->op == EXPR_VAR && !s->bounds && (n->index == VAR_K0 || n->index == VAR_K1))
         return "k0 and k1 belong to bounds of data";
@@ -303,6 +303,17 @@ static bool check_block(checker *c, const kblock *b, place where, keys_range ran
 
 /* ---- ranges and schedule --------------------------------------------------------------------------------- */
 
+/* A step of 0 would never end. */
+static const char *step_error(const kernel *k, const char *what, expr step, const scope *s)
+{
+    int_range r;
+    const char *error = expression_error(k->module->arena, k->module->pool, step, s);
+    if (error) return error;
+    if (s->no_len) return arena_printf(k->module->arena, "%s has a step: what a cache keeps has none", what);
+    if (expr_range(k->module->pool, step, EXPR_MAX_POSITION, &r) && r.lo >= 1) return NULL;
+    return arena_printf(k->module->arena, "%s has a step that may not be positive", what);
+}
+
 static const char *intervals_error(const kernel *k, const char *what, const interval *at, uint32_t n, bool no_len)
 {
     const scope s = {.what = what,
@@ -318,6 +329,7 @@ static const char *intervals_error(const kernel *k, const char *what, const inte
     for (uint32_t i = 0; i < n && !error; i++) {
         error = expression_error(k->module->arena, k->module->pool, at[i].lo, &s);
         if (!error) error = expression_error(k->module->arena, k->module->pool, at[i].hi, &s);
+        if (!error && at[i].step) error = step_error(k, what, at[i].step, &s);
     }
     return error;
 }

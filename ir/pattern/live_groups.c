@@ -87,7 +87,7 @@ static live_group live_of(const grouping *x, uint32_t kind, uint32_t layer, uint
     const shape *s = &x->m->patterns.at[kind]->shape;
     live_group out = {.live = ARENA_ARRAY(x->arena, interval, r->n_live + 1u)};
     for (uint32_t i = 0; i < r->n_live; i++) {
-        interval one = {put_in(x, r->live[i].lo, s, layer, h), put_in(x, r->live[i].hi, s, layer, h)};
+        interval one = {put_in(x, r->live[i].lo, s, layer, h), put_in(x, r->live[i].hi, s, layer, h), 0};
         if (tidy(x, &one)) out.live[out.n_live++] = one;
     }
     return out;

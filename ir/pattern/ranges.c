@@ -39,7 +39,7 @@ static lists uniform_lists(analysis *a, expr when)
 {
     int_range r;
     if (!expr_range(a->pool, when, EXPR_MAX_POSITION, &r)) return undecided(a, when);
-    piece_list l = r.hi == 0 ? list_none() : list_one(a, (piece){0, 0, r.lo == 1 ? a->always : when});
+    piece_list l = r.hi == 0 ? list_none() : list_one(a, (piece){.when = r.lo == 1 ? a->always : when});
     return (lists){{l, l, l}};
 }
 
@@ -50,8 +50,8 @@ static lists data_lists(analysis *a, expr atom)
     if (i == RANGES_MAX_DATA) return undecided(a, atom);
     if (i == a->data.n) VEC_PUSH(a->arena, &a->data, bounds_of_atom(a, atom));
     lists r;
-    r.of[RANGES_MAY] = list_one(a, (piece){0, 0, expr_data(a->pool, i, false)});
-    r.of[RANGES_MUST] = list_one(a, (piece){0, 0, expr_data(a->pool, i, true)});
+    r.of[RANGES_MAY] = list_one(a, (piece){.when = expr_data(a->pool, i, false)});
+    r.of[RANGES_MUST] = list_one(a, (piece){.when = expr_data(a->pool, i, true)});
     r.of[RANGES_LIVE] = list_all(a); /* nobody knows the attributes of tokens to come */
     return r;
 }
@@ -128,6 +128,8 @@ static lists compare_ints(analysis *a, expr_op op, expr x, expr y, bool positive
 {
     if (op == EXPR_LT) return positive ? ordered(a, y, x, true, decided) : ordered(a, x, y, false, decided);
     if (op == EXPR_LE) return positive ? ordered(a, y, x, false, decided) : ordered(a, x, y, true, decided);
+    lists residue;
+    if (positive && residue_lists(a, expr_binary(a->pool, EXPR_SUB, x, y), &residue)) return residue;
     lists up = ordered(a, x, y, !positive, decided), down = ordered(a, y, x, !positive, decided);
     return combine(a, positive, &up, &down);
 }
@@ -151,7 +153,10 @@ static lists compare(analysis *a, expr e, bool positive)
     int_range r;
     if (large || !decided || choice || !expr_range(a->pool, e, EXPR_MAX_POSITION, &r))
         return undecided(a, with_sign(a, e, positive));
+    a->period = 0;
     lists l = compare_ints(a, (expr_op)n.op, n.arg[0], n.arg[1], positive, &decided);
+    if (a->period) VEC_PUSH(a->arena, &a->by_rows, ((row_remainder){with_sign(a, e, positive), a->period}));
+    a->period = 0;
     if (!decided) undecided(a, with_sign(a, e, positive));
     return l;
 }
@@ -249,7 +254,9 @@ static interval *emit(analysis *a, piece_list l, uint32_t *n)
     *n = l.n;
     for (uint32_t i = 0; i < l.n; i++) {
         piece x = l.at[i];
-        r[i].lo = x.lo ? x.lo : expr_int(a->pool, 0);
+        const expr first = piece_first(a, &x);
+        r[i].lo = first ? first : expr_int(a->pool, 0);
+        r[i].step = x.step;
         r[i].hi = expr_if(a->pool, x.when, x.hi ? x.hi : expr_int(a->pool, RANGES_INFINITY), expr_int(a->pool, -1));
         /* without its condition the interval is lo .. -1, and keys start at 0 */
     }
@@ -274,6 +281,7 @@ ranges *ranges_compute(expr_pool *p, expr mask, int64_t max_len)
     analysis a = {.pool = p, .arena = expr_arena(p), .first_count = expr_count(p)};
     a.always = expr_bool(p, true);
     a.q = expr_variable(p, VAR_Q), a.q0 = expr_variable(p, VAR_Q0), a.q1 = expr_variable(p, VAR_Q1);
+    a.row_step = expr_variable(p, VAR_ROW_STEP);
     lists l = mask_lists(&a, mask);
     ranges *r = ARENA_NEW(a.arena, ranges);
     r->may = emit(&a, l.of[RANGES_MAY], &r->n_may);
@@ -281,7 +289,9 @@ ranges *ranges_compute(expr_pool *p, expr mask, int64_t max_len)
     r->live = emit(&a, l.of[RANGES_LIVE], &r->n_live);
     forget_len(&a, r, max_len ? max_len : EXPR_MAX_POSITION);
     r->data = a.data.at, r->n_data = (uint32_t)a.data.n;
-    r->undecided = a.undecided.at, r->n_undecided = (uint32_t)a.undecided.n;
     r->exact_rows = !a.data.n && !a.undecided.n && !a.widened;
+    r->row_step = residue_row_step(&a);
+    for (size_t i = 0; i < a.by_rows.n && !r->row_step; i++) undecided(&a, a.by_rows.at[i].atom);
+    r->undecided = a.undecided.at, r->n_undecided = (uint32_t)a.undecided.n;
     return r;
 }

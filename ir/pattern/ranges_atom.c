@@ -203,7 +203,7 @@ static expr condition(solver *s, sum d)
 /* d >= 0 as a condition on the tile, or as a half line of keys found from the outside in. */
 static bool solve_keys(solver *s, sum d, piece *out)
 {
-    *out = (piece){0, 0, s->a->always};
+    *out = (piece){.when = s->a->always};
     for (int step = 0; step < LINEAR_MAX_TREE && d.ok; step++) {
         int at = key_term(s, &d);
         if (at == -2) return false;

@@ -218,7 +218,7 @@ data_atom bounds_of_atom(analysis *a, expr atom)
     data_atom r = {.atom = atom, .may = expr_bool(a->pool, true), .must = expr_bool(a->pool, false)};
     if (expr_tree_size(a->pool, atom) > LINEAR_MAX_TREE) return r;
     bound x = bound_of(&b, atom);
-    piece may = {0, 0, expr_simplify_by_range(a->pool, x.hi)}, must = {0, 0, expr_simplify_by_range(a->pool, x.lo)};
+    piece may = {.when = expr_simplify_by_range(a->pool, x.hi)}, must = {.when = expr_simplify_by_range(a->pool, x.lo)};
     if (piece_fits(a, &may)) r.may = may.when;
     if (piece_fits(a, &must)) r.must = must.when;
     return r;

@@ -16,7 +16,7 @@ piece_list list_one(const analysis *a, piece x)
     *at = x;
     return (piece_list){at, 1};
 }
-piece_list list_all(const analysis *a) { return list_one(a, (piece){0, 0, a->always}); }
+piece_list list_all(const analysis *a) { return list_one(a, (piece){.when = a->always}); }
 piece_list list_none(void) { return (piece_list){NULL, 0}; }
 
 static piece_list finish(const analysis *a, const buffer *b)
@@ -28,7 +28,7 @@ static piece_list finish(const analysis *a, const buffer *b)
 
 static bool is_all(const analysis *a, piece_list x)
 {
-    return x.n == 1 && !x.at[0].lo && !x.at[0].hi && x.at[0].when == a->always;
+    return x.n == 1 && !x.at[0].lo && !x.at[0].hi && x.at[0].when == a->always && !x.at[0].step;
 }
 
 static bool small(const analysis *a, expr e)
@@ -36,9 +36,20 @@ static bool small(const analysis *a, expr e)
     return !e || (expr_tree_size(a->pool, e) <= MAX_END_TREE && expr_nesting(a->pool, e) <= MAX_END_NESTING);
 }
 
+expr piece_first(const analysis *a, const piece *x)
+{
+    if (!x->step) return x->lo;
+    if (!x->lo) return x->at; /* of the keys there are, from 0 on */
+    expr away = expr_binary(a->pool, EXPR_SUB, x->at, x->lo);
+    return expr_binary(a->pool, EXPR_ADD, x->lo, expr_binary(a->pool, EXPR_MOD, away, x->step));
+}
+
 bool piece_fits(const analysis *a, const piece *x)
 {
     int_range r;
+    const expr first = piece_first(a, x);
+    if (first != x->lo && (!expr_range(a->pool, first, EXPR_MAX_POSITION, &r) || !small(a, first))) return false;
+    if (x->step && !small(a, x->step)) return false;
     if (x->lo && !expr_range(a->pool, x->lo, EXPR_MAX_POSITION, &r)) return false;
     if (x->hi && !expr_range(a->pool, x->hi, EXPR_MAX_POSITION, &r)) return false;
     return expr_range(a->pool, x->when, EXPR_MAX_POSITION, &r) && small(a, x->lo) && small(a, x->hi) &&
@@ -71,8 +82,11 @@ static bool is_empty(analysis *a, const piece *x)
 }
 
 /* ---- union ------------------------------------------------------------------------------------------------------- */
+static bool same_step(const piece *x, const piece *y) { return x->step == y->step && x->at == y->at; }
+
 static bool covers(analysis *a, const piece *big, const piece *x)
 {
+    if (big->step && !same_step(big, x)) return false;
     if (big->when != a->always && big->when != x->when) return false;
     if (big->lo && !(x->lo && proves(a, big->lo, x->lo))) return false;
     return !big->hi || (x->hi && proves(a, x->hi, big->hi));
@@ -81,8 +95,10 @@ static bool covers(analysis *a, const piece *big, const piece *x)
 /* Two intervals as one, when that is exactly their union. */
 static bool join_pieces(analysis *a, piece *x, const piece *y)
 {
+    if (!same_step(x, y)) return false;
     if (x->lo == y->lo && x->hi == y->hi) {
         x->when = expr_binary(a->pool, EXPR_OR, x->when, y->when);
+        x->of_several &= y->of_several;
         return true;
     }
     if (x->when != y->when) return false;
@@ -100,7 +116,7 @@ static bool join_pieces(analysis *a, piece *x, const piece *y)
 /* One interval around all. */
 static piece hull(analysis *a, const buffer *b)
 {
-    piece r = {b->at[0].lo, b->at[0].hi, a->always};
+    piece r = {.lo = b->at[0].lo, .hi = b->at[0].hi, .when = a->always};
     for (uint32_t i = 1; i < b->n; i++) {
         r.lo = r.lo && b->at[i].lo ? lesser(a, r.lo, b->at[i].lo) : 0;
         r.hi = r.hi && b->at[i].hi ? greater(a, r.hi, b->at[i].hi) : 0;
@@ -156,6 +172,14 @@ static bool meet_pieces(analysis *a, ranges_list kind, const piece *x, const pie
     if (y->lo) out->lo = x->lo ? greater(a, x->lo, y->lo) : y->lo;
     if (y->hi) out->hi = x->hi ? lesser(a, x->hi, y->hi) : y->hi;
     out->when = expr_binary(a->pool, EXPR_AND, x->when, y->when);
+    bool exact = true;
+    if (!x->step)
+        out->step = y->step, out->at = y->at;
+    else if (y->step && !same_step(x, y))
+        exact = residue_meet(a, x, y, out);
+    out->of_several |= y->of_several;
+    if (!exact && !out->of_several) a->widened = true; /* may: the keys that leave the first of the remainders */
+    if (!exact && kind == RANGES_MUST) return false;
     if (piece_fits(a, out)) return true;
     a->widened = true;
     *out = *x; /* may: leaving one of them out is safe */

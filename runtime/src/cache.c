@@ -63,7 +63,7 @@ static attn_status take_memory(attn_cache *c, attn_error *err)
     }
     c->busy = attni_alloc(&c->mem, 1, sizeof *c->busy);
     c->inputs = attni_alloc(&c->mem, d->n_inputs, sizeof *c->inputs);
-    c->pairs = attni_alloc(&c->mem, most + 1, 2 * sizeof *c->pairs);
+    c->pairs = attni_alloc(&c->mem, most + 1, MASK_RANGE * sizeof *c->pairs);
     c->step.done = attni_alloc(&c->mem, d->n_layers, 1);
     c->step.pages.mem = c->step.there.mem = &c->mem;
     return c->mem.failed ? attni_no_memory(err) : ATTN_OK;

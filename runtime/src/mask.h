@@ -9,12 +9,13 @@
 
 enum {
     MASK_BLOCK = 64, /* keys for which attribute bounds are kept */
+    MASK_RANGE = 3,  /* words of an answer: lo, hi, step */
     MASK_FINE = 16   /* keys of a block when a block of MASK_BLOCK stays undecided */
 };
 
 typedef struct mask_rows {
     int64_t row0, row1; /* of the sequence, both included */
-    uint32_t head, heads;
+    uint32_t head, heads, step; /* from row to row, at least 1 */
 } mask_rows;
 
 typedef struct mask {
@@ -29,9 +30,9 @@ typedef struct mask {
     mask_rows rows;            /* that are asked about */
     attn_range_args args;
     int64_t *attr;  /* 4 per attribute: what args.attr points to */
-    int64_t *pairs; /* what ranges writes */
+    int64_t *ranges; /* what ranges writes */
     uint8_t *data;
-    spans head_may, head_must, rest, block_may, block_must, piece_may, piece_must, joined, present;
+    spans head_may, head_must, rest, block_may, block_must, piece_may, piece_must, joined, present, one;
 } mask;
 
 /* All lists come from mem, whose `failed` is the only error. Serves every layer of the module, one after the other. */
@@ -51,7 +52,7 @@ void attni_mask_bound_blocks(int32_t *bounds, const int32_t *const *values, uint
  * (NULL: all). fine: what blocks leave undecided is asked again in smaller blocks. */
 void attni_mask_ask(mask *m, mask_rows rows, const spans *within, bool fine, spans *may, spans *must);
 
-/* attni_mask_ask in short: true when some row sees what all rows see, and that is one interval. False: ask. */
+/* attni_mask_ask in short: true when some row sees what all rows see, and that is one span. False: ask. */
 bool attni_mask_interval(mask *m, mask_rows rows, span *keys);
 
 bool attni_mask_visible(mask *m, int64_t row, uint32_t head, int64_t key); /* the pair itself */

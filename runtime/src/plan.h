@@ -144,7 +144,7 @@ typedef struct weight {
 typedef struct tile {
     weight w;      /* lanes times keys, idle lanes included; the first row */
     int64_t pairs; /* without idle lanes */
-    int32_t row, rows;
+    int32_t row, rows, row_step;
     int32_t segment0, segments;
     int32_t parts, cut0; /* parts > 1: drafts.cuts[cut0 ..] */
 } tile;

@@ -41,7 +41,7 @@ void attni_plan_remember(attn_plan *p, const drafts *d)
 /* The segments of a sequence, in the places of those that it had; false: it needs others. */
 static bool move_segments(attn_plan *p, drafts *d, plan_row *r)
 {
-    tile t = {.rows = r->n_q};
+    tile t = {.rows = r->n_q, .row_step = 1};
     d->segments.n = 0;
     attni_tile_segments(d, &t, 0, d->mask.per_kv);
     if (t.segments != r->segments || d->mem->failed) return false;
@@ -51,6 +51,7 @@ static bool move_segments(attn_plan *p, drafts *d, plan_row *r)
         if (from->lane0 != to->lane0 || from->lanes != to->lanes || from->masked != to->masked) return false;
         to->k0 = from->k0;
         to->k1 = from->k1;
+        to->step = from->step;
     }
     r->cost = t.w.cost;
     r->pairs = t.pairs;
@@ -62,11 +63,12 @@ static bool move_interval(attn_plan *p, drafts *d, plan_row *r)
 {
     span keys;
     attn_segment *to = &p->segments[r->segment0];
-    if (!attni_mask_interval(&d->mask, (mask_rows){0, r->n_q - 1, 0, d->mask.per_kv}, &keys)) return false;
+    if (!attni_mask_interval(&d->mask, (mask_rows){0, r->n_q - 1, 0, d->mask.per_kv, 1}, &keys)) return false;
     to->k0 = keys.lo;
     to->k1 = keys.hi;
-    r->cost = (keys.hi - keys.lo) * to->lanes;
-    r->pairs = (keys.hi - keys.lo) * r->n_q * d->mask.per_kv;
+    to->step = (int32_t)attni_span_step(&keys);
+    r->cost = attni_span_keys(&keys) * to->lanes;
+    r->pairs = attni_span_keys(&keys) * r->n_q * d->mask.per_kv;
     return true;
 }
 

@@ -73,18 +73,34 @@ static void sort_heaviest_first(void *elements, size_t n, size_t size)
     }
 }
 
-static void draft_tiles(drafts *d, strip *s)
+/* Rows from `first` on, `step` apart. */
+static void draft_rows(drafts *d, const strip *s, int64_t first, int64_t step)
 {
-    const attn_seq *seq = d->mask.seq;
-    const int64_t rows = d->plan->kernel->lanes / (uint32_t)s->heads;
-    s->tile0 = d->tiles.n;
-    for (int64_t row = 0; row < seq->n_q && !d->mem->failed; row += rows) {
-        int64_t n = seq->n_q - row < rows ? seq->n_q - row : rows;
-        tile t = {.w.key = row, .row = (int32_t)row, .rows = (int32_t)n, .parts = 1};
+    const int64_t all = (d->mask.seq->n_q - first + step - 1) / step, most = d->plan->kernel->lanes / (uint32_t)s->heads;
+    for (int64_t row = 0; row < all && !d->mem->failed; row += most) {
+        const int64_t n = all - row < most ? all - row : most, at = first + row * step;
+        tile t = {.w.key = at, .row = (int32_t)at, .rows = (int32_t)n, .row_step = (int32_t)step, .parts = 1};
         attni_tile_segments(d, &t, (uint32_t)s->head, (uint32_t)s->heads);
         LIST_ADD(d->mem, &d->tiles, t);
         if (d->segments.n > MAX_SEGMENTS) d->mem->failed = true;
     }
+}
+
+/* Which rows lie side by side in tiles: row_step apart, from each of the rows first .. end - 1 on. */
+typedef struct spacing {
+    int64_t row_step, first, end;
+} spacing;
+
+static spacing all_rows(const drafts *d, int64_t row_step)
+{
+    const int64_t n_q = d->mask.seq->n_q;
+    return (spacing){row_step, 0, row_step < n_q ? row_step : n_q};
+}
+
+static void draft_tiles(drafts *d, strip *s, spacing rows)
+{
+    s->tile0 = d->tiles.n;
+    for (int64_t first = rows.first; first < rows.end; first++) draft_rows(d, s, first, rows.row_step);
     s->tiles = d->tiles.n - s->tile0;
     if (!d->mem->failed && s->tiles > 1) sort_heaviest_first(d->tiles.at + s->tile0, s->tiles, sizeof *d->tiles.at);
 }
@@ -99,7 +115,7 @@ static const strip *find_twin(const drafts *d, const strip *s)
 }
 
 /* The heads of one KV head. */
-static void draft_strips(drafts *d, int32_t seq, int32_t g, int32_t group)
+static void draft_strips(drafts *d, int32_t seq, int32_t g, int32_t group, spacing rows)
 {
     const attn_plan *p = d->plan;
     const int32_t per_kv = (int32_t)d->mask.per_kv, pages = p->head_group ? p->head_group[g] : 0;
@@ -114,7 +130,7 @@ static void draft_strips(drafts *d, int32_t seq, int32_t g, int32_t group)
         if (twin)
             s.tile0 = twin->tile0, s.tiles = twin->tiles;
         else
-            draft_tiles(d, &s);
+            draft_tiles(d, &s, rows);
         LIST_ADD(d->mem, &d->strips, s);
     }
 }
@@ -129,17 +145,58 @@ static void sum_up(const drafts *d, workload *l)
     }
 }
 
-static void draft_sequence(drafts *d, int32_t seq, uint32_t forced_group)
+static workload draft_load(drafts *d, int32_t seq, uint32_t forced_group, spacing rows)
 {
     const attn_plan *p = d->plan;
-    const attn_seq *at = attni_plan_seq(p, (uint32_t)seq);
+    const int64_t rows_alike = (d->mask.seq->n_q + rows.row_step - 1) / rows.row_step;
     const bool alike = !(p->kind->flags & ATTN_KIND_HEADS_DIFFER) && !p->head_group;
-    const int32_t kv_heads = (int32_t)p->kind->kv_heads, group = choose_group(d, at->n_q, forced_group);
+    const int32_t kv_heads = (int32_t)p->kind->kv_heads, group = choose_group(d, rows_alike, forced_group);
     workload l = {.w.key = seq, .strip0 = d->strips.n, .copies = alike ? kv_heads : 1};
-    attni_mask_bind(&d->mask, at, p->key_bounds[seq]);
-    for (int32_t g = 0; g < (alike ? 1 : kv_heads); g++) draft_strips(d, seq, g, group);
+    for (int32_t g = 0; g < (alike ? 1 : kv_heads); g++) draft_strips(d, seq, g, group, rows);
     l.strips = d->strips.n - l.strip0;
     sum_up(d, &l);
+    return l;
+}
+
+/* About what the sequence costs with rows so far apart, by those from one row in the middle on; and what tiles cost beside their keys, which
+ * is as much as some more of them. */
+static int64_t guess_cost(drafts *d, int32_t seq, uint32_t forced_group, int64_t row_step)
+{
+    enum { TILE_KEYS = 32 };
+    const size_t tiles = d->tiles.n, strips = d->strips.n, segments = d->segments.n;
+    spacing rows = all_rows(d, row_step);
+    const int64_t n = rows.end;
+    rows.first = n / 2, rows.end = n / 2 + 1;
+    const workload l = draft_load(d, seq, forced_group, rows);
+    d->tiles.n = tiles, d->strips.n = strips, d->segments.n = segments;
+    return n * (l.w.cost + (int64_t)l.items * TILE_KEYS * d->plan->kernel->lanes);
+}
+
+static int64_t without_factor(int64_t n)
+{
+    for (int64_t f = 2; f * f <= n; f++)
+        if (n % f == 0) return n / f;
+    return 1;
+}
+
+/* Rows some steps apart see the same keys where the mask compares remainders, and others do not: (q - k) % 64 == 0. With a window beside
+ * that rows 16 apart may be best: they have keys 16 apart in common, and most of their windows. */
+static int64_t choose_row_step(drafts *d, int32_t seq, uint32_t forced_group)
+{
+    int64_t best = 1, least, step = d->plan->kind->row_step;
+    if (step < 2 || d->mask.seq->n_q < 2) return 1;
+    least = guess_cost(d, seq, forced_group, 1);
+    for (; step > 1 && !d->mem->failed; step = without_factor(step)) {
+        const int64_t cost = guess_cost(d, seq, forced_group, step);
+        if (cost < least) least = cost, best = step;
+    }
+    return best;
+}
+
+static void draft_sequence(drafts *d, int32_t seq, uint32_t forced_group)
+{
+    attni_mask_bind(&d->mask, attni_plan_seq(d->plan, (uint32_t)seq), d->plan->key_bounds[seq]);
+    const workload l = draft_load(d, seq, forced_group, all_rows(d, choose_row_step(d, seq, forced_group)));
     d->items += l.items;
     LIST_ADD(d->mem, &d->loads, l);
 }
@@ -153,6 +210,7 @@ static attn_item item_of(const attn_plan *p, const strip *s, const tile *t)
                        .heads = s->heads,
                        .row = t->row,
                        .rows = t->rows,
+                       .row_step = t->row_step,
                        .parts = t->parts,
                        .segment0 = t->segment0,
                        .segments = t->segments};

@@ -22,10 +22,21 @@ enum {
 
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
+static int64_t keys_of(const attn_segment *s) { return (s->k1 - s->k0 + s->step - 1) / s->step; }
+
+/* The first n keys of s, of which they are taken away. */
+static attn_segment take_keys(attn_segment *s, int64_t n)
+{
+    attn_segment taken = *s;
+    taken.k1 = s->k0 + (n - 1) * s->step + 1;
+    s->k0 += n * s->step;
+    return taken;
+}
+
 /* How many keys of s a part takes that still has room for `room` lanes times keys. */
 static int64_t keys_that_fit(const attn_kernel_desc *k, const attn_segment *s, int64_t room)
 {
-    int64_t length = s->k1 - s->k0, keys = (room + s->lanes - 1) / s->lanes;
+    int64_t length = keys_of(s), keys = (room + s->lanes - 1) / s->lanes;
     int64_t step = s->lanes == (int32_t)k->lanes && !s->masked ? k->key_step : length >= PART_KEYS ? ROUND_KEYS : 1;
     return min64((keys + step - 1) / step * step, length);
 }
@@ -42,13 +53,12 @@ static void cut_tile(drafts *d, tile *t, int32_t parts)
         part piece = {.segment0 = (int32_t)d->segments.n};
         const int64_t until = t->w.cost * (p + 1) / parts;
         while (i < last && done < until) {
-            attn_segment taken = s;
-            taken.k1 = s.k0 + keys_that_fit(k, &s, until - done);
+            const int64_t n = keys_that_fit(k, &s, until - done);
+            const attn_segment taken = take_keys(&s, n);
             LIST_ADD(d->mem, &d->segments, taken);
             piece.segments++;
-            done += (taken.k1 - taken.k0) * s.lanes;
-            s.k0 = taken.k1;
-            if (s.k0 == s.k1 && ++i < last) s = d->segments.at[i];
+            done += n * s.lanes;
+            if (s.k0 >= s.k1 && ++i < last) s = d->segments.at[i];
         }
         if (piece.segments) LIST_ADD(d->mem, &d->cuts, piece);
     }

@@ -19,11 +19,12 @@ enum {
 
 static void add_segment(drafts *d, tile *t, span keys, int32_t lane0, int32_t lanes, int32_t used, bool masked)
 {
-    attn_segment s = {.k0 = keys.lo, .k1 = keys.hi, .lane0 = lane0, .lanes = lanes, .masked = masked};
+    const int64_t n = attni_span_keys(&keys);
+    attn_segment s = {.k0 = keys.lo, .k1 = keys.hi, .lane0 = lane0, .lanes = lanes, .masked = masked, .step = (int32_t)attni_span_step(&keys)};
     LIST_ADD(d->mem, &d->segments, s);
     t->segments++;
-    t->w.cost += (keys.hi - keys.lo) * lanes;
-    t->pairs += (keys.hi - keys.lo) * used;
+    t->w.cost += n * lanes;
+    t->pairs += n * used;
 }
 
 /* Wide segments take whole key steps of what all rows see; d->full is what they took. */
@@ -33,28 +34,34 @@ static void add_wide(drafts *d, tile *t, int32_t used)
     d->full.n = 0;
     for (size_t i = 0; i < d->must.n; i++) {
         span keys = d->must.at[i];
-        keys.hi -= (keys.hi - keys.lo) % k->key_step;
-        if (keys.lo == keys.hi) continue;
-        attni_spans_append(&d->full, keys.lo, keys.hi);
+        const int64_t n = attni_span_keys(&keys), step = attni_span_step(&keys);
+        if (n < k->key_step) continue;
+        keys = attni_span_cut(keys, keys.lo, keys.lo + (n - n % k->key_step) * step);
+        attni_spans_put(&d->full, keys);
         add_segment(d, t, keys, 0, (int32_t)k->lanes, used, false);
     }
 }
 
-/* Moves short unmasked pieces that touch masked ones to those; both lists stay sorted. With `all` every piece moves: a
- * kernel whose only vector is the whole tile takes unmasked keys in whole steps. */
-static void join_short(drafts *d, bool all)
+/* Whether one of the masked spans continues s or is continued by it; they are sorted, *j is the first one behind s. */
+static bool touches(const spans *masked, size_t *j, const span *s)
+{
+    while (*j < masked->n && masked->at[*j].lo < s->lo) ++*j;
+    return (*j > 0 && attni_span_continues(&masked->at[*j - 1], s)) || (*j < masked->n && attni_span_continues(s, &masked->at[*j]));
+}
+
+/* Moves short unmasked pieces that touch masked ones to those; both lists stay sorted. */
+static void join_short(drafts *d)
 {
     spans *open = &d->open, *masked = &d->masked;
     size_t kept = 0;
     for (size_t i = 0, j = 0; i < open->n; i++) {
-        span s = open->at[i];
-        while (j < masked->n && masked->at[j].hi < s.lo) j++;
-        bool touches = (j < masked->n && masked->at[j].lo <= s.hi);
-        if (all || (touches && s.hi - s.lo < SHORT_OPEN))
-            attni_spans_insert(masked, s.lo, s.hi);
-        else
+        const span s = open->at[i];
+        if (attni_span_keys(&s) < SHORT_OPEN && touches(masked, &j, &s)) {
+            attni_spans_put(masked, s);
+            j = j ? j - 1 : 0;
+        } else {
             open->at[kept++] = s;
-        if (j > masked->n) j = masked->n;
+        }
     }
     open->n = kept;
 }
@@ -62,9 +69,9 @@ static void join_short(drafts *d, bool all)
 /* The rows and heads in lanes lane0 .. lane1 of the tile. */
 static mask_rows rows_of_lanes(const tile *t, uint32_t head, int32_t heads, int32_t lane0, int32_t lane1)
 {
-    if (lane1 + 1 - lane0 == t->rows * heads) return (mask_rows){t->row, t->row + t->rows - 1, head, (uint32_t)heads};
-    int32_t r0 = lane0 / heads, r1 = lane1 / heads;
-    mask_rows rows = {.row0 = t->row + r0, .row1 = t->row + r1, .head = head, .heads = (uint32_t)heads};
+    const int64_t r0 = lane0 / heads, r1 = lane1 / heads, step = t->row_step;
+    mask_rows rows = {.row0 = t->row + r0 * step, .row1 = t->row + r1 * step, .head = head, .heads = (uint32_t)heads, .step = (uint32_t)step};
+    if (lane1 + 1 - lane0 == t->rows * heads) return rows;
     if (r0 == r1) {
         rows.head = head + (uint32_t)(lane0 % heads);
         rows.heads = (uint32_t)(lane1 - lane0 + 1);
@@ -89,21 +96,30 @@ static void add_vector(drafts *d, tile *t, uint32_t head, int32_t heads, int32_t
             add_segment(d, t, d->row_may.at[i], lane0, vector, used, k->lanes == k->vector);
         return;
     }
-    attni_spans_subtract(&d->row_may, &d->row_must, &d->masked);
-    attni_spans_copy(&d->open, &d->row_must);
-    join_short(d, k->lanes == k->vector);
+    if (k->lanes == k->vector) { /* a kernel whose only vector is the whole tile takes unmasked keys in whole steps */
+        attni_spans_copy(&d->masked, &d->row_may);
+        d->open.n = 0;
+    } else {
+        attni_spans_copy(&d->open, &d->row_must);
+        attni_spans_fit(&d->row_may, &d->open, &d->masked);
+        attni_spans_subtract(&d->row_may, &d->open, &d->masked);
+        join_short(d);
+    }
     for (size_t i = 0; i < d->open.n; i++) add_segment(d, t, d->open.at[i], lane0, vector, used, false);
     for (size_t i = 0; i < d->masked.n; i++) add_segment(d, t, d->masked.at[i], lane0, vector, used, true);
 }
 
-/* What the tile's segments have of keys lo .. lo + TURN_KEYS - 1, vector after vector. */
-static void add_turn(drafts *d, const tile *t, int32_t segments, int64_t lo)
+static span keys_of(const attn_segment *s) { return (span){s->k0, s->k1, s->step - 1}; }
+
+/* What the tile's segments have of keys lo .. hi - 1, vector after vector. */
+static void add_turn(drafts *d, const tile *t, int32_t segments, int64_t lo, int64_t hi)
 {
     for (int32_t i = 0; i < segments && !d->mem->failed; i++) {
         attn_segment s = d->segments.at[t->segment0 + i];
-        if (s.k0 < lo) s.k0 = lo;
-        if (s.k1 > lo + TURN_KEYS) s.k1 = lo + TURN_KEYS;
-        if (s.k0 < s.k1) LIST_ADD(d->mem, &d->segments, s);
+        const span keys = attni_span_cut(keys_of(&s), lo, hi);
+        if (keys.lo >= keys.hi) continue;
+        s.k0 = keys.lo, s.k1 = keys.hi, s.step = (int32_t)attni_span_step(&keys);
+        LIST_ADD(d->mem, &d->segments, s);
     }
 }
 
@@ -112,14 +128,16 @@ static void take_turns(drafts *d, tile *t, int32_t vectors)
 {
     const int32_t n = t->segments;
     if (vectors < 2 || n < 2 || n > TURN_SEGMENTS * vectors || d->mem->failed) return;
-    span all = {INT64_MAX, 0};
+    span all = {INT64_MAX, 0, 0};
+    int64_t turn = TURN_KEYS;
     for (int32_t i = 0; i < n; i++) {
         const attn_segment *s = &d->segments.at[t->segment0 + i];
         if (s->k0 < all.lo) all.lo = s->k0;
         if (s->k1 > all.hi) all.hi = s->k1;
+        if (s->step * (int64_t)TURN_KEYS > turn) turn = s->step * (int64_t)TURN_KEYS;
     }
-    if (all.hi - all.lo <= TURN_KEYS) return;
-    for (int64_t lo = all.lo; lo < all.hi; lo += TURN_KEYS) add_turn(d, t, n, lo);
+    if (all.hi - all.lo <= turn) return;
+    for (int64_t lo = all.lo; lo < all.hi; lo += turn) add_turn(d, t, n, lo, lo + turn);
     if (d->mem->failed) return;
     attn_segment *at = &d->segments.at[t->segment0];
     t->segments = (int32_t)d->segments.n - t->segment0 - n;
@@ -137,8 +155,8 @@ void attni_tile_segments(drafts *d, tile *t, uint32_t head, uint32_t heads)
     t->w.cost = t->pairs = 0;
     const spans *within = NULL;
     if (4 * vectors >= 3 * all) {
-        mask_rows rows = {t->row, t->row + t->rows - 1, head, heads};
-        attni_mask_ask(&d->mask, rows, NULL, false, &d->may, &d->must);
+        attni_mask_ask(&d->mask, rows_of_lanes(t, head, (int32_t)heads, 0, used - 1), NULL, false, &d->may, &d->must);
+        attni_spans_fit(&d->may, &d->must, &d->full);
         add_wide(d, t, used);
         attni_spans_subtract(&d->may, &d->full, &d->within);
         within = &d->within;

@@ -1,6 +1,8 @@
 /* spans.c - union, intersection and difference of sorted lists of intervals. */
 #include "spans.h"
 
+#include "spans_steps.h"
+
 #include <string.h>
 
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -27,7 +29,7 @@ void attni_spans_insert_between(spans *s, int64_t lo, int64_t hi)
     }
     size_t tail = s->n - last;
     if (last == first) {
-        LIST_ADD(s->mem, s, ((span){lo, hi})); /* room for one more; moved into place below */
+        LIST_ADD(s->mem, s, ((span){lo, hi, 0})); /* room for one more; moved into place below */
         if (s->mem->failed) return;
         last = first;
         memmove(s->at + first + 1, s->at + last, tail * sizeof *s->at);
@@ -35,11 +37,15 @@ void attni_spans_insert_between(spans *s, int64_t lo, int64_t hi)
         memmove(s->at + first + 1, s->at + last, tail * sizeof *s->at);
         s->n = first + 1 + tail;
     }
-    s->at[first] = (span){lo, hi};
+    s->at[first] = (span){lo, hi, 0};
 }
 
 void attni_spans_unite(const spans *a, const spans *b, spans *out)
 {
+    if (attni_spans_have_steps(a) || attni_spans_have_steps(b)) {
+        attni_steps_unite(a, b, out);
+        return;
+    }
     out->n = 0;
     for (size_t i = 0, j = 0; i < a->n || j < b->n;) {
         int from_a = j == b->n || (i < a->n && a->at[i].lo <= b->at[j].lo);
@@ -48,8 +54,20 @@ void attni_spans_unite(const spans *a, const spans *b, spans *out)
     }
 }
 
+void attni_spans_unite_less(const spans *a, const spans *b, spans *out)
+{
+    if (attni_spans_have_steps(a) || attni_spans_have_steps(b))
+        attni_steps_unite_less(a, b, out);
+    else
+        attni_spans_unite(a, b, out);
+}
+
 void attni_spans_intersect(const spans *a, const spans *b, spans *out)
 {
+    if (attni_spans_have_steps(a) || attni_spans_have_steps(b)) {
+        attni_steps_intersect(a, b, out);
+        return;
+    }
     out->n = 0;
     for (size_t i = 0, j = 0; i < a->n && j < b->n;) {
         const span *x = &a->at[i], *y = &b->at[j];
@@ -63,6 +81,10 @@ void attni_spans_intersect(const spans *a, const spans *b, spans *out)
 
 void attni_spans_subtract(const spans *a, const spans *b, spans *out)
 {
+    if (attni_spans_have_steps(a) || attni_spans_have_steps(b)) {
+        attni_steps_subtract(a, b, out);
+        return;
+    }
     out->n = 0;
     size_t j = 0;
     for (size_t i = 0; i < a->n; i++) {
@@ -79,6 +101,6 @@ void attni_spans_subtract(const spans *a, const spans *b, spans *out)
 int64_t attni_spans_count(const spans *s)
 {
     int64_t n = 0;
-    for (size_t i = 0; i < s->n; i++) n += s->at[i].hi - s->at[i].lo;
+    for (size_t i = 0; i < s->n; i++) n += attni_span_keys(&s->at[i]);
     return n;
 }

@@ -20,7 +20,7 @@ typedef struct question {
 static bool look_at_pairs(question *x, int64_t row, uint32_t head, const spans *open)
 {
     for (size_t i = 0; i < open->n; i++)
-        for (int64_t k = open->at[i].lo; k < open->at[i].hi; k++)
+        for (int64_t k = open->at[i].lo; k < open->at[i].hi; k += attni_span_step(&open->at[i]))
             if (attni_mask_visible(&x->mask, row, head, k)) return x->query = row, x->key = k, true;
     return false;
 }
@@ -29,7 +29,7 @@ static bool find_pair(question *x, uint32_t head, int64_t row0, int64_t row1)
 {
     if (x->mem.failed) return false;
     spans may = {.mem = &x->mem}, must = {.mem = &x->mem};
-    attni_mask_ask(&x->mask, (mask_rows){row0, row1, head, 1}, &x->behind, row0 == row1, &may, &must);
+    attni_mask_ask(&x->mask, (mask_rows){row0, row1, head, 1, 1}, &x->behind, row0 == row1, &may, &must);
     bool found = must.n > 0, open = may.n > 0;
     if (found)
         x->query = row0, x->key = must.at[0].lo;
@@ -78,16 +78,16 @@ static attn_status look(question *x, const attn_kind_desc *kind, int64_t n, int6
                       (long long)n, (long long)x->query, (long long)x->key, kind->name);
 }
 
-bool attni_split_is_clear(const attn_kind_desc *kind, split *at, int64_t *pairs)
+bool attni_split_is_clear(const attn_kind_desc *kind, split *at, int64_t *ranges)
 {
     const uint32_t heads = attni_mask_heads(kind);
     attn_range_args *a = &at->args;
     a->q1 = at->n - 1, a->len = at->total;
     for (uint32_t h = 0; h < heads; h++) {
         a->h = h, a->g = h ? h / (kind->q_heads / kind->kv_heads) : 0;
-        kind->ranges(a, pairs);
+        kind->ranges(a, ranges);
         for (uint32_t i = 0; i < kind->n_may; i++) {
-            const int64_t lo = pairs[2 * i], hi = pairs[2 * i + 1];
+            const int64_t lo = ranges[MASK_RANGE * (size_t)i], hi = ranges[MASK_RANGE * (size_t)i + 1];
             if (lo <= hi && hi >= at->n && lo < at->total) return false;
         }
     }
@@ -101,7 +101,7 @@ static attn_status ask(question *x, const attn_module *m, split *at, attn_error 
     attni_mask_open(&x->mask, &x->mem, &m->desc);
     if (x->mem.failed) return attni_no_memory(err);
     attni_mask_turn(&x->mask, kind, at->layer, at->inputs);
-    if (attni_split_is_clear(kind, at, x->mask.pairs)) return ATTN_OK;
+    if (attni_split_is_clear(kind, at, x->mask.ranges)) return ATTN_OK;
     const bool by_block = kind->n_data && m->desc.n_attrs;
     const int32_t *bounds = by_block ? attni_mask_key_bounds(&x->mem, &seq, m->desc.n_attrs) : NULL;
     x->behind.mem = &x->mem;

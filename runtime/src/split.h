@@ -18,9 +18,9 @@ static inline split attni_split_at(uint32_t layer, const void *const *inputs)
     return (split){.layer = layer, .inputs = inputs, .args = {.size = sizeof(attn_range_args), .layer = layer, .inputs = inputs}};
 }
 
-/* No head's rows before n reach behind it, whatever the data says: what every causal mask answers. pairs: room for what
+/* No head's rows before n reach behind it, whatever the data says: what every causal mask answers. ranges: room for what
  * the kind's `ranges` writes. */
-bool attni_split_is_clear(const attn_kind_desc *kind, split *at, int64_t *pairs);
+bool attni_split_is_clear(const attn_kind_desc *kind, split *at, int64_t *ranges);
 /* ATTN_E_SPLIT when a query before n sees a key in [n, total). */
 attn_status attni_split_ask(const attn_module *m, split *at, const attn_allocator *a, attn_error *err);
 

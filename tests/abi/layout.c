@@ -14,17 +14,18 @@ static void print_work(void)
     AT(attn_seq, lse_offset), AT(attn_seq, k_pages), AT(attn_seq, v_pages), AT(attn_seq, q_attr), AT(attn_seq, k_attr);
     STRUCT(attn_segment);
     AT(attn_segment, k0), AT(attn_segment, k1), AT(attn_segment, lane0), AT(attn_segment, lanes),
-        AT(attn_segment, masked);
+        AT(attn_segment, masked), AT(attn_segment, step);
     STRUCT(attn_item);
     AT(attn_item, seq), AT(attn_item, head), AT(attn_item, heads), AT(attn_item, row), AT(attn_item, rows),
         AT(attn_item, part);
-    AT(attn_item, parts), AT(attn_item, part_slot), AT(attn_item, segment0), AT(attn_item, segments), AT(attn_item, next);
+    AT(attn_item, parts), AT(attn_item, part_slot), AT(attn_item, segment0), AT(attn_item, segments), AT(attn_item, row_step),
+        AT(attn_item, next);
     STRUCT(attn_kernel_args);
 #define FIELD(type, kind, name) AT(attn_kernel_args, name);
 #include <attn/kernel_args.def>
 #undef FIELD
     STRUCT(attn_range_args);
-    AT(attn_range_args, size), AT(attn_range_args, q0), AT(attn_range_args, q1), AT(attn_range_args, k0),
+    AT(attn_range_args, size), AT(attn_range_args, row_step), AT(attn_range_args, q0), AT(attn_range_args, q1), AT(attn_range_args, k0),
         AT(attn_range_args, k1);
     AT(attn_range_args, h), AT(attn_range_args, g), AT(attn_range_args, layer), AT(attn_range_args, inputs);
     AT(attn_range_args, attr), AT(attn_range_args, data), AT(attn_range_args, len);
@@ -45,7 +46,8 @@ static void print_descriptors(void)
     AT(attn_kind_desc, n_kernels), AT(attn_kind_desc, ranges), AT(attn_kind_desc, live), AT(attn_kind_desc, bounds);
     AT(attn_kind_desc, visible), AT(attn_kind_desc, kernels), AT(attn_kind_desc, kv_layer),
         AT(attn_kind_desc, n_groups);
-    AT(attn_kind_desc, groups), AT(attn_kind_desc, max_len), AT(attn_kind_desc, kv_format), AT(attn_kind_desc, kv_group);
+    AT(attn_kind_desc, groups), AT(attn_kind_desc, max_len), AT(attn_kind_desc, kv_format), AT(attn_kind_desc, kv_group),
+        AT(attn_kind_desc, row_step);
     STRUCT(attn_input_desc);
     AT(attn_input_desc, size), AT(attn_input_desc, is_int), AT(attn_input_desc, name), AT(attn_input_desc, rank);
     AT(attn_input_desc, extent);

@@ -237,12 +237,81 @@ static bool sees_far(const e2e_pair *x, const void *ctx)
 
 bool test_E11(void) { return probe_with("", "mask not window(8) and causal;", NULL, sees_far, LENS(70, 5, 9)); }
 
+/* ---- remainders ---- */
+
+static bool sees_every(const e2e_pair *x, const void *ctx)
+{
+    (void)ctx;
+    return x->k <= x->q && (x->k + 3) % 5 == 0;
+}
+
+static bool sees_window_or_every(const e2e_pair *x, const void *ctx)
+{
+    (void)ctx;
+    return x->k <= x->q && (x->q - x->k < 9 || x->k % 4 == 0);
+}
+
+static bool sees_either(const e2e_pair *x, const void *ctx)
+{
+    (void)ctx;
+    return x->k % 6 == 1 || x->k % 4 == 2 || x->k == 9;
+}
+
+static bool sees_every_by_head(const e2e_pair *x, const void *ctx)
+{
+    (void)ctx;
+    return x->k <= x->q && x->k % (x->h + 1) == x->h;
+}
+
+static bool sees_every_of_document(const e2e_pair *x, const void *ctx)
+{
+    (void)ctx;
+    return x->k <= x->q && x->k % 3 == 1 && x->q_attr[0] == x->k_attr[0];
+}
+
+static bool sees_stride(const e2e_pair *x, const void *ctx)
+{
+    (void)ctx;
+    return x->k <= x->q && (x->q - x->k) % 6 == 0;
+}
+
+static bool sees_slashes(const e2e_pair *x, const void *ctx)
+{
+    (void)ctx;
+    return x->k <= x->q && (x->q - x->k < 9 || (x->q - x->k) % 12 == 0);
+}
+
+static bool sees_dilated(const e2e_pair *x, const void *ctx)
+{
+    (void)ctx;
+    const int64_t d = x->q - x->k;
+    return d >= 0 && d <= 5 * 3 && d % 3 == 0;
+}
+
+static void set_halves(e2e_call *c)
+{
+    for (int64_t t = 0; t < c->total_q; t++) set_attr(c, 0, t, t >= 70);
+}
+
+bool test_E15(void)
+{
+    return probe_with("", "mask causal and every(5, 3);", NULL, sees_every, LENS(130, 1, 3, 68)) &&
+           probe_with("", "mask causal and (window(9) or every(4));", NULL, sees_window_or_every, LENS(140, 5, 64)) &&
+           probe_with("", "mask k % 6 == 1 or k % 4 == 2 or k == 9;", NULL, sees_either, LENS(80, 9, 10)) &&
+           probe_with("", "mask causal and k % (h + 1) == h;", NULL, sees_every_by_head, LENS(90, 6)) &&
+           probe_with("attr doc : int;", "mask causal and every(3, 2) and same(doc);", set_halves,
+                      sees_every_of_document, LENS(150)) &&
+           probe_with("", "mask causal and stride(6);", NULL, sees_stride, LENS(400, 130, 70, 6, 1)) &&
+           probe_with("", "mask causal and (window(9) or stride(12));", NULL, sees_slashes, LENS(260, 14, 2)) &&
+           probe_with("", "mask dilated(6, 3);", NULL, sees_dilated, LENS(210, 64, 2));
+}
+
 /* ---- the module's own ranges ---- */
 
-static bool in_list(const int64_t *pairs, uint32_t n, int64_t k)
+static bool in_list(const int64_t *at, uint32_t n, int64_t k)
 {
-    for (uint32_t i = 0; i < n; i++)
-        if (pairs[2 * i] <= k && k <= pairs[2 * i + 1]) return true;
+    for (uint32_t i = 0; i < n; i++, at += 3)
+        if (at[0] <= k && k <= at[1] && (k - at[0]) % at[2] == 0) return true;
     return false;
 }
 
@@ -259,9 +328,9 @@ static bool check_tile(const e2e_module *m, int64_t q0, int64_t q1, int64_t h)
 {
     const attn_kind_desc *kind = attn_module_describe(m->loaded)->kinds[0];
     attn_range_args args = {.size = sizeof args, .q0 = q0, .q1 = q1, .h = h, .g = h / 2};
-    int64_t pairs[256];
+    int64_t list[3 * 128];
     ATTNC_CHECK(kind->n_may + kind->n_must <= 128);
-    kind->ranges(&args, pairs);
+    kind->ranges(&args, list);
     for (int64_t k = 0; k < 100; k++) {
         bool some = false, all = true;
         for (int64_t q = q0; q <= q1; q++) {
@@ -270,8 +339,8 @@ static bool check_tile(const e2e_module *m, int64_t q0, int64_t q1, int64_t h)
             EXPECT(!!kind->visible(&pair) == seen);
             some |= seen, all &= seen;
         }
-        EXPECT(!some || in_list(pairs, kind->n_may, k));
-        EXPECT(all || !in_list(pairs + 2 * kind->n_may, kind->n_must, k));
+        EXPECT(!some || in_list(list, kind->n_may, k));
+        EXPECT(all || !in_list(list + 3 * kind->n_may, kind->n_must, k));
     }
     return true;
 }

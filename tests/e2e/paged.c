@@ -121,7 +121,7 @@ static int32_t make_segments(const paged *p, int64_t rows, int64_t n_keys)
     int32_t n = 0;
     for (uint32_t lane = 0; lane < p->kernel->lanes && lane < rows && n_keys; lane += p->kernel->vector)
         p->segments[n++] =
-            (attn_segment){.k1 = n_keys, .lane0 = (int32_t)lane, .lanes = (int32_t)p->kernel->vector, .masked = 1};
+            (attn_segment){.k1 = n_keys, .lane0 = (int32_t)lane, .lanes = (int32_t)p->kernel->vector, .masked = 1, .step = 1};
     return n;
 }
 
@@ -137,6 +137,7 @@ static void run_items(const paged *p, const attn_kernel_args *args)
                                   .heads = 1,
                                   .row = (int32_t)row,
                                   .rows = (int32_t)rows,
+                                  .row_step = 1,
                                   .parts = 1};
                 item.segments = make_segments(p, rows, c->k_lens[s]);
                 p->kernel->run(args, &item, p->workspace);

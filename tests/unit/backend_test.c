@@ -382,7 +382,7 @@ static int count_seeing(const work *w, const attn_item *item, int32_t lane0, int
 {
     int n = 0;
     for (int32_t i = lane0; i < lane0 + lanes && i < item->rows * item->heads; i++)
-        n += visible(w->x, item->row + i / item->heads, item->head + i % item->heads, key);
+        n += visible(w->x, item->row + i / item->heads * item->row_step, item->head + i % item->heads, key);
     return n;
 }
 
@@ -396,12 +396,35 @@ static int used_lanes(const attn_item *item, int32_t lane0, int32_t lanes)
 static void add_wide(work *w, const attn_item *item, int64_t k0, int64_t k1, bool *taken)
 {
     for (int64_t k = k0, n; k < k1; k += n ? n : 1) {
-        for (n = 0; k + n < k1 && count_seeing(w, item, 0, (int32_t)w->k->lanes, k + n) == used_lanes(item, 0, (int32_t)w->k->lanes);) n++;
+        for (n = 0; k + n < k1 && !taken[k + n] && count_seeing(w, item, 0, (int32_t)w->k->lanes, k + n) == used_lanes(item, 0, (int32_t)w->k->lanes);) n++;
         n -= n % w->k->key_step;
         if (!n) continue;
-        VEC_PUSH(w->arena, &w->segments, ((attn_segment){.k0 = k, .k1 = k + n, .lanes = (int32_t)w->k->lanes}));
+        VEC_PUSH(w->arena, &w->segments, ((attn_segment){.k0 = k, .k1 = k + n, .lanes = (int32_t)w->k->lanes, .step = 1}));
         for (int64_t i = k; i < k + n; i++) taken[i] = true;
     }
+}
+
+/* Now and then keys some steps apart, wide and narrow, before the others: steps shorter and longer than a page. */
+static void add_stepped(work *w, const attn_item *item, int32_t lane0, int32_t lanes, int64_t k0, int64_t k1, bool *taken)
+{
+    static const int64_t steps[] = {2, 3, 5, 16, 41};
+    const bool wide = lanes == (int32_t)w->k->lanes;
+    const int used = used_lanes(item, lane0, lanes);
+    const int64_t step = steps[below(ATTNC_COUNT(steps))], least = wide ? w->k->key_step : 1;
+    int64_t k = k0 + below(4), n = 0;
+    bool all = true;
+    while (wide && k < k1 && count_seeing(w, item, lane0, lanes, k) != used) k++;
+    for (; k + n * step < k1 && !taken[k + n * step] && n < 150; n++) {
+        const bool sees = count_seeing(w, item, lane0, lanes, k + n * step) == used;
+        if (wide && !sees) break;
+        all &= sees;
+    }
+    n -= n % least;
+    if (!n) return;
+    const attn_segment s = {.k0 = k, .k1 = k + (n - 1) * step + 1 + below((int)step), .lane0 = lane0, .lanes = lanes,
+                            .masked = !wide && (!all || !below(3)), .step = (int32_t)step};
+    VEC_PUSH(w->arena, &w->segments, s);
+    for (int64_t i = 0; i < n; i++) taken[k + i * step] = true;
 }
 
 /* The rest of a vector: runs of keys that all see are unmasked (sometimes asked all the same), others masked; now and then keys that
@@ -420,7 +443,7 @@ static void add_narrow(work *w, const attn_item *item, int32_t lane0, int64_t k0
             int next = count_seeing(w, item, lane0, vector, end);
             if (all ? next != used : !next && !lazy) break;
         }
-        attn_segment s = {.k0 = k, .k1 = end, .lane0 = lane0, .lanes = vector, .masked = !all};
+        attn_segment s = {.k0 = k, .k1 = end, .lane0 = lane0, .lanes = vector, .masked = !all, .step = 1};
         VEC_PUSH(w->arena, &w->segments, s);
     }
 }
@@ -429,8 +452,15 @@ static void add_item(work *w, attn_item item, int64_t k0, int64_t k1)
 {
     bool *taken = ARENA_ARRAY(w->arena, bool, (size_t)w->x->seq.n_keys + 1);
     item.segment0 = (int32_t)w->segments.n;
+    const bool stepped = below(3) == 0;
+    if (stepped) add_stepped(w, &item, 0, (int32_t)w->k->lanes, k0, k1, taken);
     if (below(4)) add_wide(w, &item, k0, k1, taken);
-    for (int32_t lane = 0; lane < item.rows * item.heads; lane += (int32_t)w->k->vector) add_narrow(w, &item, lane, k0, k1, taken);
+    bool *seen = ARENA_ARRAY(w->arena, bool, (size_t)w->x->seq.n_keys + 1);
+    for (int32_t lane = 0; lane < item.rows * item.heads; lane += (int32_t)w->k->vector) {
+        memcpy(seen, taken, (size_t)w->x->seq.n_keys);
+        if (stepped) add_stepped(w, &item, lane, (int32_t)w->k->vector, k0, k1, seen);
+        add_narrow(w, &item, lane, k0, k1, seen);
+    }
     item.segments = (int32_t)w->segments.n - item.segment0;
     VEC_PUSH(w->arena, &w->items, item);
 }
@@ -449,11 +479,15 @@ static void make_work(work *w)
     const shape *s = &w->x->p->shape;
     int32_t group = (int32_t)(s->q_heads / s->kv_heads), heads = 1 + below(group < (int)w->k->max_group ? group : (int)w->k->max_group);
     int32_t rows = (int32_t)w->k->lanes / heads;
+    const int32_t step = below(3) ? 1 : 1 + below(7);
     for (int32_t g = 0; g < s->kv_heads; g++)
         for (int32_t h = 0; h < group; h += heads)
-            for (int32_t r = 0; r < w->x->seq.n_q; r += rows)
-                add_tile(w, (attn_item){.head = g * group + h, .heads = group - h < heads ? group - h : heads, .row = r,
-                                        .rows = w->x->seq.n_q - r < rows ? (int32_t)w->x->seq.n_q - r : rows});
+            for (int32_t first = 0; first < step && first < w->x->seq.n_q; first++) {
+                const int32_t all = ((int32_t)w->x->seq.n_q - first + step - 1) / step;
+                for (int32_t r = 0; r < all; r += rows)
+                    add_tile(w, (attn_item){.head = g * group + h, .heads = group - h < heads ? group - h : heads, .row = first + r * step,
+                                            .rows = all - r < rows ? all - r : rows, .row_step = step});
+            }
     for (size_t i = 0; i + 1 < w->items.n; i++) w->items.at[i].next = i % 3 != 0;
 }
 

@@ -190,7 +190,7 @@ static inline bool model_alive(const model *m, const model_seq *s, uint32_t pool
         for (uint32_t l = 0; l < model_layers_of(m); l++)
             for (int64_t h = 0; h < MODEL_Q_HEADS; h++)
                 if (model_pool(l, h / MODEL_PER_KV) == pool &&
-                    fake_mask_of(l)->see(&(fake_pair){.q = q, .k = k, .h = h, .layer = l}))
+                    fake_keeps(fake_mask_of(l))(&(fake_pair){.q = q, .k = k, .h = h, .layer = l}))
                     return true;
     return false;
 }

@@ -30,11 +30,20 @@ typedef struct fake_mask {
     attn_ranges_fn *ranges;
     attn_bounds_fn *bounds;
     bool (*see)(const fake_pair *p);
+    uint32_t row_step;
 } fake_mask;
 
 #define FAKE_FAR ((int64_t)1 << 62)
 
-static void put(int64_t *out, int i, int64_t lo, int64_t hi)
+static void put_every(int64_t *out, int i, int64_t lo, int64_t hi, int64_t step)
+{
+    out[3 * i] = lo;
+    out[3 * i + 1] = hi;
+    out[3 * i + 2] = step;
+}
+static void put(int64_t *out, int i, int64_t lo, int64_t hi) { put_every(out, i, lo, hi, 1); }
+/* Of what a cache keeps: without a step. */
+static void keep(int64_t *out, int i, int64_t lo, int64_t hi)
 {
     out[2 * i] = lo;
     out[2 * i + 1] = hi;
@@ -74,9 +83,83 @@ static void ranges_chunk(const attn_range_args *a, int64_t *out)
     put(out, 1, a->q1 / 24 * 24, a->q0);
 }
 
-/* Undecided: the analysis cannot invert the remainder. */
+/* Nothing is known of rows side by side. */
+static bool rows_agree(const attn_range_args *a, uint32_t n) { return a->q0 == a->q1 || (a->row_step && a->row_step % n == 0); }
 static bool see_stride(const fake_pair *p) { return p->k <= p->q && (p->q - p->k) % 3 == 0; }
-static void ranges_stride(const attn_range_args *a, int64_t *out) { put(out, 0, 0, a->q1); }
+static void ranges_stride(const attn_range_args *a, int64_t *out)
+{
+    const bool one = rows_agree(a, 3);
+    put_every(out, 0, a->q0 % 3, one ? a->q1 : -1, 3);
+    put(out, 1, 0, one ? -1 : a->q1);
+    put_every(out, 2, a->q0 % 3, one ? a->q0 : -1, 3);
+}
+
+/* A window of 9 keys and every twelfth before it: rows that agree only when divided by 6, 4, 3 or 2 have so many keys in common. */
+static bool see_slashes(const fake_pair *p) { return p->k <= p->q && (p->q - p->k < 9 || (p->q - p->k) % 12 == 0); }
+static void ranges_slashes(const attn_range_args *a, int64_t *out)
+{
+    int64_t step = a->q0 == a->q1 ? 12 : 1;
+    for (int64_t n = 12; n > 1 && step == 1; n--)
+        if (12 % n == 0 && a->row_step && a->row_step % n == 0) step = n;
+    put(out, 0, a->q0 - 8, a->q1);
+    put_every(out, 1, a->q0 % step, a->q1, step);
+    put(out, 2, a->q1 - 8, a->q0);
+    put_every(out, 3, a->q0 % 12, step == 12 ? a->q0 : -1, 12);
+}
+
+/* Every fifth key of a window; by head all of it. */
+static bool see_dilated(const fake_pair *p)
+{
+    const int64_t d = p->q - p->k;
+    return d >= 0 && d <= 40 && (p->h % 2 || d % 5 == 0);
+}
+static void ranges_dilated(const attn_range_args *a, int64_t *out)
+{
+    const bool one = a->h % 2 || rows_agree(a, 5);
+    const int64_t step = a->h % 2 ? 1 : 5;
+    put_every(out, 0, a->q0 - 40, one ? a->q1 : -FAKE_FAR, step);
+    put(out, 1, a->q0 - 40, one ? -FAKE_FAR : a->q1);
+    put_every(out, 2, one ? (a->h % 2 ? a->q1 - 40 : a->q0 + (a->q1 - a->q0) / 5 * 5 - 40) : FAKE_FAR, a->q0, step);
+}
+
+/* One set of keys for all rows, which begins anywhere before the keys. */
+static bool see_every(const fake_pair *p) { return p->k <= p->q && p->k % 5 == 2; }
+static void ranges_every(const attn_range_args *a, int64_t *out)
+{
+    put_every(out, 0, -13, a->q1, 5);
+    put_every(out, 1, -8, a->q0, 5);
+}
+
+/* A window of 21 keys, and two sets of keys that meet each other and the window. */
+static bool see_sparse(const fake_pair *p)
+{
+    return p->k <= p->q && (p->q - p->k < 21 || p->k % 6 == 1 || p->k % 4 == 2);
+}
+static void ranges_sparse(const attn_range_args *a, int64_t *out)
+{
+    put_every(out, 0, 1, a->q1, 6);
+    put(out, 1, a->q0 - 20, a->q1);
+    put_every(out, 2, 2, a->q1, 4);
+    put_every(out, 3, 1, a->q0, 6);
+    put(out, 4, a->q1 - 20, a->q0);
+    put_every(out, 5, 2, a->q0, 4);
+}
+
+/* A step, and data. */
+static bool see_sampled(const fake_pair *p) { return p->k <= p->q && p->k % 3 == 1 && p->q_attr == p->k_attr; }
+static void ranges_sampled(const attn_range_args *a, int64_t *out)
+{
+    put_every(out, 0, 1, may_atom(a) ? a->q1 : -1, 3);
+    put_every(out, 1, 1, must_atom(a) ? a->q0 : -1, 3);
+}
+
+/* A step for each head: 1, 2, 3, 4. */
+static bool see_combs(const fake_pair *p) { return p->k <= p->q && p->k % (p->h % 4 + 1) == 0; }
+static void ranges_combs(const attn_range_args *a, int64_t *out)
+{
+    put_every(out, 0, 0, a->q1, a->h % 4 + 1);
+    put_every(out, 1, 0, a->q0, a->h % 4 + 1);
+}
 
 static bool see_documents(const fake_pair *p) { return p->k <= p->q && p->q_attr == p->k_attr; }
 static void ranges_documents(const attn_range_args *a, int64_t *out)
@@ -136,7 +219,7 @@ static bool see_mixed(const fake_pair *p) { return see_heads(p) || see_documents
 static void ranges_mixed(const attn_range_args *a, int64_t *out)
 {
     ranges_heads(a, out);
-    put(out, 3, out[2], out[3]);
+    put(out, 3, out[3], out[4]);
     put(out, 1, 0, may_atom(a) ? a->q1 : -1);
     put(out, 2, 0, must_atom(a) ? a->q0 : -1);
 }
@@ -163,18 +246,18 @@ static void bounds_blocks(const attn_range_args *a, uint8_t *data)
 static void live_all(const attn_range_args *a, int64_t *out)
 {
     (void)a;
-    put(out, 0, -FAKE_FAR, FAKE_FAR);
+    keep(out, 0, -FAKE_FAR, FAKE_FAR);
 }
 static void live_streaming(const attn_range_args *a, int64_t *out)
 {
-    put(out, 0, a->q0 - 20, FAKE_FAR);
-    put(out, 1, 0, 2);
+    keep(out, 0, a->q0 - 20, FAKE_FAR);
+    keep(out, 1, 0, 2);
 }
-static void live_chunk(const attn_range_args *a, int64_t *out) { put(out, 0, a->q0 / 24 * 24, FAKE_FAR); }
-static void live_heads(const attn_range_args *a, int64_t *out) { put(out, 0, a->q0 - head_window(a->h) + 1, FAKE_FAR); }
-static void live_layers(const attn_range_args *a, int64_t *out) { put(out, 0, a->q0 - 2 - 30 * a->layer, FAKE_FAR); }
+static void live_chunk(const attn_range_args *a, int64_t *out) { keep(out, 0, a->q0 / 24 * 24, FAKE_FAR); }
+static void live_heads(const attn_range_args *a, int64_t *out) { keep(out, 0, a->q0 - head_window(a->h) + 1, FAKE_FAR); }
+static void live_layers(const attn_range_args *a, int64_t *out) { keep(out, 0, a->q0 - 2 - 30 * a->layer, FAKE_FAR); }
 
-static void live_duo(const attn_range_args *a, int64_t *out) { put(out, 0, duo_first(a, a->q0), FAKE_FAR); }
+static void live_duo(const attn_range_args *a, int64_t *out) { keep(out, 0, duo_first(a, a->q0), FAKE_FAR); }
 
 static attn_live_fn *fake_live(const fake_mask *m)
 {
@@ -186,20 +269,34 @@ static attn_live_fn *fake_live(const fake_mask *m)
                                          : live_all;
 }
 
+/* What the rule goes by: steps are left out of it. */
+static inline bool (*fake_keeps(const fake_mask *m))(const fake_pair *)
+{
+    const bool steps = m->ranges == ranges_every || m->ranges == ranges_sparse || m->ranges == ranges_combs ||
+                       m->ranges == ranges_dilated;
+    return steps ? see_causal : m->see;
+}
+
 static const fake_mask fake_masks[] = {
-    {"all", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_all, NULL, see_all},
-    {"causal", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_causal, NULL, see_causal},
-    {"streaming", ATTN_KIND_EXACT_ROWS, 2, 2, 0, false, false, ranges_streaming, NULL, see_streaming},
-    {"chunk", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_chunk, NULL, see_chunk},
-    {"stride", 0, 1, 0, 0, false, false, ranges_stride, NULL, see_stride},
-    {"documents", 0, 1, 1, 1, true, false, ranges_documents, bounds_equal, see_documents},
-    {"images", 0, 2, 2, 1, true, false, ranges_images, bounds_images, see_images},
-    {"heads", ATTN_KIND_EXACT_ROWS | ATTN_KIND_HEADS_DIFFER, 1, 1, 0, false, false, ranges_heads, NULL, see_heads},
-    {"layers", ATTN_KIND_EXACT_ROWS | ATTN_KIND_LAYERS_DIFFER, 1, 1, 0, false, false, ranges_layers, NULL, see_layers},
+    {"all", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_all, NULL, see_all, 0},
+    {"causal", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_causal, NULL, see_causal, 0},
+    {"streaming", ATTN_KIND_EXACT_ROWS, 2, 2, 0, false, false, ranges_streaming, NULL, see_streaming, 0},
+    {"chunk", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_chunk, NULL, see_chunk, 0},
+    {"stride", ATTN_KIND_EXACT_ROWS, 2, 1, 0, false, false, ranges_stride, NULL, see_stride, 3},
+    {"slashes", ATTN_KIND_EXACT_ROWS, 2, 2, 0, false, false, ranges_slashes, NULL, see_slashes, 12},
+    {"dilated", ATTN_KIND_EXACT_ROWS | ATTN_KIND_HEADS_DIFFER, 2, 1, 0, false, false, ranges_dilated, NULL, see_dilated, 5},
+    {"every", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_every, NULL, see_every, 0},
+    {"sparse", ATTN_KIND_EXACT_ROWS, 3, 3, 0, false, false, ranges_sparse, NULL, see_sparse, 0},
+    {"sampled", 0, 1, 1, 1, true, false, ranges_sampled, bounds_equal, see_sampled, 0},
+    {"combs", ATTN_KIND_EXACT_ROWS | ATTN_KIND_HEADS_DIFFER, 1, 1, 0, false, false, ranges_combs, NULL, see_combs, 0},
+    {"documents", 0, 1, 1, 1, true, false, ranges_documents, bounds_equal, see_documents, 0},
+    {"images", 0, 2, 2, 1, true, false, ranges_images, bounds_images, see_images, 0},
+    {"heads", ATTN_KIND_EXACT_ROWS | ATTN_KIND_HEADS_DIFFER, 1, 1, 0, false, false, ranges_heads, NULL, see_heads, 0},
+    {"layers", ATTN_KIND_EXACT_ROWS | ATTN_KIND_LAYERS_DIFFER, 1, 1, 0, false, false, ranges_layers, NULL, see_layers, 0},
     {"duo", ATTN_KIND_EXACT_ROWS | ATTN_KIND_HEADS_DIFFER | ATTN_KIND_LAYERS_DIFFER, 1, 1, 0, false, false, ranges_duo,
-     NULL, see_duo},
-    {"mixed", ATTN_KIND_HEADS_DIFFER, 2, 2, 1, true, false, ranges_mixed, bounds_equal, see_mixed},
-    {"blocks", ATTN_KIND_MASK_INPUTS, 1, 1, 1, false, true, ranges_blocks, bounds_blocks, see_blocks},
+     NULL, see_duo, 0},
+    {"mixed", ATTN_KIND_HEADS_DIFFER, 2, 2, 1, true, false, ranges_mixed, bounds_equal, see_mixed, 0},
+    {"blocks", ATTN_KIND_MASK_INPUTS, 1, 1, 1, false, true, ranges_blocks, bounds_blocks, see_blocks, 0},
 };
 enum { FAKE_MASKS = sizeof fake_masks / sizeof *fake_masks };
 
@@ -312,7 +409,7 @@ static void fake_add(fake_lane *lane, float s, const float *v, uint32_t dim_v)
 static void fake_store(const attn_kernel_args *a, const attn_item *item, int lane, const fake_lane *x)
 {
     const attn_seq *seq = &a->seqs[item->seq];
-    const int64_t row = item->row + lane / item->heads, h = item->head + lane % item->heads;
+    const int64_t row = item->row + (int64_t)(lane / item->heads) * item->row_step, h = item->head + lane % item->heads;
     for (uint32_t i = 0; i < fake_kind_of(a->layer)->dim_v; i++) {
         float o = x->l > 0 ? x->o[i] / x->l : 0;
         memcpy(a->o + seq->o_offset + row * a->o_row_stride + h * a->o_head_stride + 4 * i, &o, 4);
@@ -330,16 +427,24 @@ static void fake_check_item(const attn_kernel_args *a, const attn_item *item)
     FAKE_CHECK(item->heads >= 1 && item->heads <= (int32_t)k->max_group && item->rows >= 1);
     FAKE_CHECK(item->rows * item->heads <= (int32_t)k->lanes);
     FAKE_CHECK(item->head / group == (item->head + item->heads - 1) / group);
-    FAKE_CHECK(item->row >= 0 && item->row + item->rows <= a->seqs[item->seq].n_q);
+    FAKE_CHECK(item->row >= 0 && item->row_step >= 1);
+    FAKE_CHECK(item->row + (item->rows - 1) * (int64_t)item->row_step < a->seqs[item->seq].n_q);
     FAKE_CHECK(item->part >= 0 && item->part < item->parts);
+}
+
+static int64_t fake_keys(const attn_segment *s)
+{
+    int64_t n = 0;
+    for (int64_t k = s->k0; k < s->k1; k += s->step) n++;
+    return n;
 }
 
 static void fake_check_segment(const attn_item *item, const attn_segment *s, const attn_seq *seq)
 {
     const attn_kernel_desc *k = &fake.kernel;
-    FAKE_CHECK(s->k0 >= 0 && s->k0 < s->k1 && s->k1 <= seq->n_keys);
+    FAKE_CHECK(s->k0 >= 0 && s->k0 < s->k1 && s->k1 <= seq->n_keys && s->step >= 1);
     if (s->lanes == (int32_t)k->lanes && !s->masked) {
-        FAKE_CHECK(s->lane0 == 0 && (s->k1 - s->k0) % k->key_step == 0);
+        FAKE_CHECK(s->lane0 == 0 && fake_keys(s) % k->key_step == 0);
     } else {
         FAKE_CHECK(s->lanes == (int32_t)k->vector && s->lane0 % (int32_t)k->vector == 0);
         FAKE_CHECK(s->lane0 < item->rows * item->heads);
@@ -349,11 +454,11 @@ static void fake_check_segment(const attn_item *item, const attn_segment *s, con
 static void fake_visit(const attn_kernel_args *a, const attn_item *item, const attn_segment *s, int lane, fake_lane *x)
 {
     const attn_seq *seq = &a->seqs[item->seq];
-    const int64_t row = item->row + lane / item->heads, h = item->head + lane % item->heads;
+    const int64_t row = item->row + (int64_t)(lane / item->heads) * item->row_step, h = item->head + lane % item->heads;
     const attn_kind_desc *kind = fake_kind_of(a->layer);
     const int64_t g = h / (kind->q_heads / kind->kv_heads);
     const char *q = a->q + seq->q_offset + row * a->q_row_stride + h * a->q_head_stride;
-    for (int64_t key = s->k0; key < s->k1; key++) {
+    for (int64_t key = s->k0; key < s->k1; key += s->step) {
         bool sees = fake_sees(seq, a->inputs, a->layer, row, h, key);
         if (fake.visits) {
             uint8_t *seen = &fake.visits[item->seq][(row * kind->q_heads + h) * seq->n_keys + key];
@@ -385,11 +490,12 @@ static void fake_run(const attn_kernel_args *a, const attn_item *item, void *wor
     for (int32_t i = 0; i < item->segments; i++) {
         const attn_segment *s = &a->segments[item->segment0 + i];
         fake_check_segment(item, s, &a->seqs[item->seq]);
-        cost += (s->k1 - s->k0) * s->lanes;
+        const int64_t keys = fake_keys(s);
+        cost += keys * s->lanes;
         for (int lane = s->lane0; lane < s->lane0 + s->lanes && lane < used; lane++) {
             fake_visit(a, item, s, lane, &lanes[lane]);
-            pairs += s->k1 - s->k0;
-            masked += s->masked ? s->k1 - s->k0 : 0;
+            pairs += keys;
+            masked += s->masked ? keys : 0;
         }
     }
     int n = atomic_fetch_add(&fake.items, 1);
@@ -449,6 +555,7 @@ static void fake_make_kind(uint32_t i, const fake_kind *from, fake_shape s)
                                     .bounds = mask->bounds,
                                     .visible = fake_visible,
                                     .kernels = fake.kernels,
+                                    .row_step = mask->row_step,
                                     .kv_layer = from->kv_layer,
                                     .n_groups = from->n_groups,
                                     .groups = from->groups,

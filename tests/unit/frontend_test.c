@@ -637,7 +637,8 @@ static void warnings(void)
         {MAIN("mask causal and q < k;"), DIAG_ID_EMPTY_MASK, "no query can see"},
         {MAIN("mask window(3) and q - k >= 3;"), DIAG_ID_EMPTY_MASK, "no query can see"},
         {MAIN("mask false;"), DIAG_ID_EMPTY_MASK, "no query can see"},
-        {MAIN("mask causal and stride(3);"), DIAG_ID_UNDECIDED, "key ranges"},
+        {MAIN("mask causal and (q - k) % 3 < 2;"), DIAG_ID_UNDECIDED, "key ranges"},
+        {MAIN("mask causal and stride(3) and (k - q * q) % 4 == 0;"), DIAG_ID_UNDECIDED, "key ranges"},
         {MAIN("mask all; score 1.0;"), DIAG_ID_UNUSED, "logits before it are lost"},
     };
     for (size_t i = 0; i < ATTNC_COUNT(expected); i++) {
@@ -648,9 +649,14 @@ static void warnings(void)
         drop(&c);
     }
     compiled c;
-    compile(&c, MAIN("mask causal and window(4) and (h < 2 or chunk(8));"));
-    CHECK(c.module && !c.diags.list.n);
-    drop(&c);
+    static const char *const decided[] = {MAIN("mask causal and window(4) and (h < 2 or chunk(8));"),
+                                          MAIN("mask causal and (window(4) or every(6, h));"),
+                                          MAIN("mask causal and (window(4) or stride(6)) or dilated(3, 4);")};
+    for (size_t i = 0; i < ATTNC_COUNT(decided); i++) {
+        compile(&c, decided[i]);
+        CHECK_MSG(c.module && !c.diags.list.n, "%s", decided[i]);
+        drop(&c);
+    }
 }
 
 /* ---- hostile input ---------------------------------------------------------------------------------------------- */

@@ -88,7 +88,7 @@ static void verifier_checks_patterns(void)
     refuse(PATTERN("mask k <= q;"), "the scale has no expression");
     refuse(PATTERN("mask k + q; scale 1.0;"), "the mask must be bool, not int");
     refuse(PATTERN("mask s < 0.0; scale 1.0;"), "the mask must not depend on the logit s");
-    refuse(PATTERN("mask k < q0; scale 1.0;"), "q0 and q1 belong to ranges");
+    refuse(PATTERN("mask k < q0; scale 1.0;"), "q0, q1 and row_step belong to ranges");
     refuse(PATTERN("mask k < k1; scale 1.0;"), "k0 and k1 belong to bounds of data");
     refuse(PATTERN("mask doc.k.min == q; scale 1.0;"), "an attribute's bounds belong to bounds of data");
     refuse(PATTERN("mask may#0; scale 1.0;"), "there is no such data atom here");
@@ -139,6 +139,10 @@ static void verifier_checks_kernels(void)
     refuse(KERNEL("", "rows { " START LOOP("all", "") "%31 = load.k " END "}"), "load.k must stand where keys are");
     refuse(KERNEL("", "ranges { may [k, q1]; } rows { " START LOOP("full", "") END "}"),
            "ranges may must not depend on the key");
+    refuse(KERNEL("", "ranges { may [0, q1, h]; } rows { " START LOOP("full", "") END "}"),
+           "ranges may has a step that may not be positive");
+    refuse(KERNEL("", "ranges { live [0, q1, 2]; } rows { " START LOOP("full", "") END "}"),
+           "ranges live has a step");
     refuse(KERNEL("", "ranges { may [if may#0 then 0 else 1, q1]; } rows { " START LOOP("full", "") END "}"),
            "there is no such data atom");
     refuse(KERNEL("", "ranges { data { k } may { true } must { true }; } rows { " START LOOP("full", "") END "}"),

@@ -307,15 +307,16 @@ static attn_plan_stats stats_of(const attn_plan *p)
     return s;
 }
 
-/* Causal, window and chunk compute at most what a vector of 16 rows must: 2 x 15 keys a row too many. */
+/* Causal, window, chunk, and keys some steps apart compute at most what a vector of 16 rows must: 2 x 15 keys a row too many. */
 static void computes_little_too_much(void)
 {
-    for (int i = 1; i <= 3; i++) {
+    static const char *const names[] = {"causal", "streaming", "chunk", "every", "stride"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         attn_module *m;
-        attn_plan *p = plan_of(&m, &fake_masks[i], (fake_shape){64, 16, 32, 8, 2, 2}, 1000, 1000, 1);
+        attn_plan *p = plan_of(&m, fake_mask_named(names[i]), (fake_shape){64, 16, 32, 8, 2, 2}, 1000, 1000, 1);
         attn_plan_stats s = stats_of(p);
-        CHECK_MSG(s.pairs_computed - s.pairs_visible <= 2 * 1000 * 30, "%s: %lld computed, %lld visible",
-                  fake_masks[i].name, (long long)s.pairs_computed, (long long)s.pairs_visible);
+        CHECK_MSG(s.pairs_computed - s.pairs_visible <= 2 * 1000 * 30, "%s: %lld computed, %lld visible", names[i],
+                  (long long)s.pairs_computed, (long long)s.pairs_visible);
         attn_plan_destroy(p);
         attn_module_destroy(m);
     }
@@ -397,6 +398,30 @@ static void items_in_order(void)
     attn_module_destroy(m);
 }
 
+/* Remainders of the distance: rows apart where there are some of each, else side by side; single rows see what they see. */
+static void rows_apart_where_it_pays(void)
+{
+    static const struct {
+        const char *mask;
+        int64_t n_q, n_keys, most; /* pairs computed */
+        bool apart;
+    } tried[] = {{"stride", 300, 300, 2 * (300 * 151 / 3 + 300 * 16), true},
+                 {"stride", 1, 3000, 2 * 1000, false},
+                 {"stride", 3, 3000, 2 * 3 * 3000, false},
+                 {"slashes", 300, 300, 2 * 300 * 100, true},
+                 {"slashes", 2, 3000, 2 * 2 * (9 + 250), true},
+                 {"every", 300, 300, 2 * (300 * 151 / 5 + 300 * 16), false}};
+    for (size_t i = 0; i < sizeof tried / sizeof *tried; i++) {
+        attn_module *m;
+        attn_plan *p = plan_of(&m, fake_mask_named(tried[i].mask), (fake_shape){64, 16, 32, 8, 2, 2}, tried[i].n_q, tried[i].n_keys, 1);
+        run_plain(p, tried[i].n_q, tried[i].n_keys, 2, 2);
+        CHECK_MSG(fake.pairs <= tried[i].most, "case %zu: %lld pairs", i, (long long)fake.pairs);
+        for (int j = 0; j < fake.items; j++) CHECK((fake.log[j].row_step > 1) == tried[i].apart);
+        attn_plan_destroy(p);
+        attn_module_destroy(m);
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1) cases = strtoull(argv[1], NULL, 10);
@@ -406,5 +431,6 @@ int main(int argc, char **argv)
     RUN(far_keys_side_by_side);
     RUN(mask_is_rarely_asked);
     RUN(items_in_order);
+    RUN(rows_apart_where_it_pays);
     return CHECK_DONE();
 }

@@ -12,7 +12,7 @@ enum { MAX_HEADS = 1 << 13, MAX_EVALUATIONS = 1 << 22 };
 
 /* One way heads see: the lists for some (layer, head). */
 typedef struct variety {
-    expr *ends; /* lo, hi of may, then must */
+    expr *ends; /* lo, hi, step of may, then must */
     int64_t weight;
     expr_program *program[2]; /* by ranges_list */
 } variety;
@@ -35,7 +35,8 @@ typedef struct counter {
     bool (*data)[2];
     expr_value *values, *results;
     key_interval *list;
-    uint32_t n_items; /* of list */
+    uint32_t n_items, n_whole; /* of list; of them without a step, which come first */
+    uint8_t *tiles;            /* per key tile: touched */
     coverage_options o;
     coverage out;
 } counter;
@@ -45,7 +46,9 @@ static const interval *list_of(const ranges *r, int which)
     return which == RANGES_MAY ? r->may : r->must;
 }
 
-static uint32_t n_ends(const counter *c) { return 2 * (c->n_list[0] + c->n_list[1]); }
+enum { ENDS = 3 }; /* of an interval */
+
+static uint32_t n_ends(const counter *c) { return ENDS * (c->n_list[0] + c->n_list[1]); }
 
 /* ---- varieties of heads ------------------------------------------------------------------------------------------------------- */
 
@@ -55,6 +58,7 @@ static bool reads(const counter *c, expr_var v)
         for (uint32_t i = 0; i < c->n_list[which]; i++) {
             const interval *x = &list_of(c->r, which)[i];
             if (expr_reads_var(c->m->pool, x->lo, v) || expr_reads_var(c->m->pool, x->hi, v)) return true;
+            if (x->step && expr_reads_var(c->m->pool, x->step, v)) return true;
         }
     return false;
 }
@@ -91,7 +95,7 @@ static const table *mask_table(const counter *c)
     for (int which = 0; which < 2; which++)
         for (uint32_t i = 0; i < c->n_list[which] && !t; i++) {
             const interval *x = &list_of(c->r, which)[i];
-            t = find_runtime_table(c, (const expr[]){x->lo, x->hi}, 2);
+            t = find_runtime_table(c, (const expr[]){x->lo, x->hi, x->step}, ENDS);
         }
     return t;
 }
@@ -109,8 +113,8 @@ static void make_programs(counter *c, variety *v)
 {
     const expr *at = v->ends;
     for (int which = 0; which < 2; which++) {
-        v->program[which] = expr_program_create(c->arena, c->m->pool, at, 2 * c->n_list[which]);
-        at += 2 * c->n_list[which];
+        v->program[which] = expr_program_create(c->arena, c->m->pool, at, ENDS * c->n_list[which]);
+        at += ENDS * c->n_list[which];
     }
 }
 
@@ -121,8 +125,10 @@ static uint32_t find_variety(counter *c, int64_t layer, int64_t h)
     expr *ends = ARENA_ARRAY(c->arena, expr, n + 1);
     for (int which = 0; which < 2; which++)
         for (uint32_t i = 0; i < c->n_list[which]; i++) {
-            ends[at++] = put_in(c, list_of(c->r, which)[i].lo, layer, h);
-            ends[at++] = put_in(c, list_of(c->r, which)[i].hi, layer, h);
+            const interval *x = &list_of(c->r, which)[i];
+            ends[at++] = put_in(c, x->lo, layer, h);
+            ends[at++] = put_in(c, x->hi, layer, h);
+            ends[at++] = x->step ? put_in(c, x->step, layer, h) : expr_int(c->m->pool, 1);
         }
     for (uint32_t i = 0; i < c->varieties.n; i++)
         if (!memcmp(c->varieties.at[i].ends, ends, n * sizeof *ends)) return i;
@@ -143,15 +149,15 @@ static void add_groups(counter *c, uint32_t index)
     c->out.known = x.n > 0;
     if (!x.n) c->out.unknown = "too many heads that may differ";
     for (uint32_t i = 0; i < x.n; i++) {
-        expr *ends = ARENA_ARRAY(c->arena, expr, 2 * x.at[i].n_live + 1);
+        expr *ends = ARENA_ARRAY(c->arena, expr, ENDS * x.at[i].n_live + 1), one = expr_int(c->m->pool, 1);
         for (uint32_t j = 0; j < x.at[i].n_live; j++)
-            ends[2 * j] = x.at[i].live[j].lo, ends[2 * j + 1] = x.at[i].live[j].hi;
-        const table *t = find_runtime_table(c, ends, 2 * x.at[i].n_live);
+            ends[ENDS * j] = x.at[i].live[j].lo, ends[ENDS * j + 1] = x.at[i].live[j].hi, ends[ENDS * j + 2] = one;
+        const table *t = find_runtime_table(c, ends, ENDS * x.at[i].n_live);
         if (t) {
             c->out.known = false, c->out.unknown = arena_printf(c->arena, "depends on the input %s", t->name);
             return;
         }
-        const group g = {expr_program_create(c->arena, c->m->pool, ends, 2 * x.at[i].n_live), x.at[i].n_live, x.at[i].kv_heads};
+        const group g = {expr_program_create(c->arena, c->m->pool, ends, ENDS * x.at[i].n_live), x.at[i].n_live, x.at[i].kv_heads};
         VEC_PUSH(c->arena, &c->groups, g);
     }
 }
@@ -193,6 +199,7 @@ static void collect(counter *c, uint32_t index)
 static int by_lo(const void *a, const void *b)
 {
     const key_interval *x = a, *y = b;
+    if ((x->step == 1) != (y->step == 1)) return x->step == 1 ? -1 : 1;
     return (x->lo > y->lo) - (x->lo < y->lo);
 }
 
@@ -202,25 +209,31 @@ static void evaluate(counter *c, const expr_program *x, uint32_t n, int64_t q0, 
     expr_env env = {.var[VAR_Q0] = q0, .var[VAR_Q1] = q1, .var[VAR_LEN] = c->o.n, .data = (const bool(*)[2])c->data};
     expr_program_run(x, &env, c->values, c->results);
     for (uint32_t i = 0; i < n; i++) {
-        int64_t lo = c->results[2 * i].i, hi = c->results[2 * i + 1].i;
-        if (lo < 0) lo = 0;
+        int64_t lo = c->results[ENDS * i].i, hi = c->results[ENDS * i + 1].i, step = c->results[ENDS * i + 2].i;
+        if (lo < 0) lo += (step - 1 - lo) / step * step;
         if (hi > n_keys - 1) hi = n_keys - 1;
-        if (lo <= hi) c->list[c->n_items++] = (key_interval){lo, hi};
+        if (lo > hi) continue;
+        hi -= (hi - lo) % step;
+        c->list[c->n_items++] = (key_interval){lo, hi, lo == hi ? 1 : step};
     }
 }
 
-/* Sorts c->list and joins what touches. */
+/* Sorts c->list and joins what touches: first those without a step, n_whole of them, then the others. */
 static void merge(counter *c)
 {
     uint32_t n = 0;
     if (c->n_items > 1) qsort(c->list, c->n_items, sizeof *c->list, by_lo);
-    for (uint32_t i = 0; i < c->n_items; i++) {
+    for (uint32_t i = 0; i < c->n_items && c->list[i].step == 1; i++) {
         key_interval x = c->list[i];
         if (n && x.lo <= c->list[n - 1].hi + 1)
             c->list[n - 1].hi = x.hi > c->list[n - 1].hi ? x.hi : c->list[n - 1].hi;
         else
             c->list[n++] = x;
+        c->n_whole = n;
     }
+    if (!n) c->n_whole = 0;
+    for (uint32_t i = 0; i < c->n_items; i++)
+        if (c->list[i].step != 1) c->list[n++] = c->list[i];
     c->n_items = n;
 }
 
@@ -231,19 +244,56 @@ static void keys_of(counter *c, const variety *v, ranges_list which, int64_t q0,
     merge(c);
 }
 
-static int64_t count_keys(const counter *c)
+static int64_t keys_in(const key_interval *x) { return (x->hi - x->lo) / x->step + 1; }
+
+/* Keys of x from lo to hi. */
+static int64_t keys_between(const key_interval *x, int64_t lo, int64_t hi)
 {
-    int64_t n = 0;
-    for (uint32_t i = 0; i < c->n_items; i++)
-        n += c->list[i].hi - c->list[i].lo + 1;
+    if (lo < x->lo) lo = x->lo;
+    if (hi > x->hi) hi = x->hi;
+    lo += (x->step - 1 - (lo - x->lo) % x->step + (lo > x->lo)) % x->step;
+    return lo > hi ? 0 : (hi - lo) / x->step + 1;
+}
+
+/* Keys of the item, which has a step, that none before it has. Against others with a step they are looked at one by one. */
+static int64_t new_keys(const counter *c, uint32_t item)
+{
+    const key_interval *x = &c->list[item];
+    int64_t n = keys_in(x);
+    for (uint32_t i = 0; i < c->n_whole; i++) n -= keys_between(x, c->list[i].lo, c->list[i].hi);
+    for (int64_t k = x->lo; item > c->n_whole && k <= x->hi; k += x->step)
+        n -= ranges_hold(c->list + c->n_whole, item - c->n_whole, k) && !ranges_hold(c->list, c->n_whole, k);
     return n;
 }
 
-/* Key tiles that the list touches, or fills. The last tile may be short. */
+static int64_t count_keys(const counter *c)
+{
+    int64_t n = 0;
+    for (uint32_t i = 0; i < c->n_items; i++) n += i < c->n_whole ? keys_in(&c->list[i]) : new_keys(c, i);
+    return n;
+}
+
+/* Key tiles that intervals with and without a step touch. */
+static int64_t count_touched(const counter *c)
+{
+    const int64_t size = c->o.tile_keys, columns = (c->o.n + size - 1) / size;
+    int64_t n = 0;
+    memset(c->tiles, 0, (size_t)columns);
+    for (uint32_t i = 0; i < c->n_items; i++) {
+        const int64_t step = c->list[i].step < size ? size : c->list[i].step; /* at smaller ones no tile is left out */
+        for (int64_t k = c->list[i].lo; k <= c->list[i].hi; k += step) c->tiles[k / size] = 1;
+        c->tiles[c->list[i].hi / size] = 1;
+    }
+    for (int64_t i = 0; i < columns; i++) n += c->tiles[i];
+    return n;
+}
+
+/* Key tiles that the list touches, or fills, which no interval with a step does. The last tile may be short. */
 static int64_t count_tiles(const counter *c, bool filled)
 {
     int64_t size = c->o.tile_keys, n = 0, next = 0; /* next: first tile not counted yet */
-    for (uint32_t i = 0; i < c->n_items; i++) {
+    if (!filled && c->n_items > c->n_whole) return count_touched(c);
+    for (uint32_t i = 0; i < c->n_whole; i++) {
         key_interval x = c->list[i];
         int64_t first = filled ? (x.lo + size - 1) / size : x.lo / size;
         int64_t last = filled && x.hi < c->o.n - 1 ? (x.hi + 1) / size - 1 : x.hi / size;
@@ -320,7 +370,8 @@ static bool can_split(counter *c, int64_t n)
 {
     for (size_t i = 0; i < c->varieties.n; i++) {
         keys_of(c, &c->varieties.at[i], RANGES_MAY, 0, n - 1, RANGES_INFINITY);
-        if (c->n_items && c->list[c->n_items - 1].hi >= n) return false;
+        for (uint32_t j = 0; j < c->n_items; j++)
+            if (c->list[j].hi >= n) return false;
     }
     return true;
 }
@@ -336,13 +387,14 @@ static void prepare(counter *c)
     for (size_t i = 0; i < c->groups.n; i++) {
         size_t n = expr_program_size(c->groups.at[i].program);
         values = n > values ? n : values;
-        items = 2 * c->groups.at[i].n_live + 2 > items ? 2 * c->groups.at[i].n_live + 2 : items;
+        items = ENDS * c->groups.at[i].n_live + 2 > items ? ENDS * c->groups.at[i].n_live + 2 : items;
     }
     for (int which = 0; which < 2; which++)
-        items = 2 * c->n_list[which] + 2 > items ? 2 * c->n_list[which] + 2 : items;
+        items = ENDS * c->n_list[which] + 2 > items ? ENDS * c->n_list[which] + 2 : items;
     c->values = ARENA_ARRAY(c->arena, expr_value, values);
     c->results = ARENA_ARRAY(c->arena, expr_value, items);
     c->list = ARENA_ARRAY(c->arena, key_interval, items);
+    c->tiles = ARENA_ARRAY(c->arena, uint8_t, (size_t)((c->o.n + c->o.tile_keys - 1) / c->o.tile_keys) + 1);
     c->data = (bool(*)[2])arena_array(c->arena, c->r->n_data + 1, sizeof *c->data);
     for (uint32_t i = 0; i < c->r->n_data; i++)
         c->data[i][0] = true; /* nothing is known of the data: may, not must */

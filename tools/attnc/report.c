@@ -231,6 +231,8 @@ static void print_kind(report *r, uint32_t kind)
         text_printf(r->to, "  pairs      not known here: %s\n", c.unknown);
     }
     print_expressions(r, "undecided", p->ranges->undecided, p->ranges->n_undecided);
+    if (p->ranges->row_step)
+        text_printf(r->to, "  rows       tiles may take them %u apart, or a divisor of it: fewer pairs than with rows side by side\n", p->ranges->row_step);
     for (uint32_t i = 0; i < p->ranges->n_data; i++)
         print_expressions(r, "run time", &p->ranges->data[i].atom, 1);
     print_schedules(r, kind);
@@ -375,6 +377,7 @@ static void json_kind(const report *r, uint32_t kind)
     json_expressions(r, "mask", &p->mask, 1);
     json_expressions(r, "scores", p->scores, p->n_scores);
     json_expressions(r, "undecided", p->ranges->undecided, p->ranges->n_undecided);
+    if (p->ranges->row_step) json_number(r, "row_step", p->ranges->row_step);
     if (p->kv_shared) json_number(r, "kv_layer", p->kv_layer);
     json_bool(r, "k_is_v", p->k_is_v);
     if (p->shape.kv == KV_INT8) text_add(r->to, ", \"kv_format\": \"int8\"");

@@ -143,13 +143,15 @@ static bool mark(const problem *p, uint32_t head, const void **inputs, uint8_t *
     const int64_t n = p->k_lens[0];
     attn_range_args a = {.size = sizeof a, .q0 = n - p->q_lens[0], .q1 = n - 1, .h = head, .layer = p->layer, .inputs = inputs};
     a.g = head / (d->q_heads / d->kv_heads);
-    int64_t *pairs = calloc(2 * ((size_t)d->n_may + d->n_must) + 1, sizeof *pairs);
-    if (!pairs) return tool_fail(err, "out of memory");
-    d->ranges(&a, pairs);
-    for (uint32_t i = 0; i < d->n_may; i++)
-        for (int64_t k = pairs[2 * i] > 0 ? pairs[2 * i] : 0; k <= pairs[2 * i + 1] && k < n; k++)
+    int64_t *ranges = calloc(3 * ((size_t)d->n_may + d->n_must) + 1, sizeof *ranges);
+    if (!ranges) return tool_fail(err, "out of memory");
+    d->ranges(&a, ranges);
+    for (uint32_t i = 0; i < d->n_may; i++) {
+        const int64_t *r = ranges + 3 * (size_t)i, step = r[2];
+        for (int64_t k = r[0] < 0 ? r[0] + (step - 1 - r[0]) / step * step : r[0]; k <= r[1] && k < n; k += step)
             marks[k] = 1;
-    free(pairs);
+    }
+    free(ranges);
     return true;
 }
 

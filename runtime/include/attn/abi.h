@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-#define ATTN_ABI_VERSION 3u
+#define ATTN_ABI_VERSION 4u
 /* Every .so exports this symbol, an attn_module_desc; an object made by `attnc -c` exports attn_module_<model name> instead. */
 #define ATTN_MODULE_SYMBOL "attn_module"
 
@@ -46,25 +46,26 @@ typedef struct attn_seq {
     const int32_t *const *k_attr; /* n_keys values, by position */
 } attn_seq;
 
-/* A rectangle that some lanes see: keys [k0, k1). masked: the mask must be asked (a partial tile); else all these lanes see all of them. */
+/* A rectangle that some lanes see: keys k0, k0 + step, .. below k1. masked: the mask must be asked (a partial tile); else all these lanes see
+ * all of them. */
 typedef struct attn_segment {
     int64_t k0, k1;
     int32_t lane0, lanes; /* all lanes of the tile, or one vector of them */
     int32_t masked;
-    int32_t reserved;
+    int32_t step; /* at least 1; 1: every key */
 } attn_segment;
 
 /* A tile of query rows of one sequence, and the keys it visits in order.
- * Lane i of the tile is row `row + i / heads` of query head `head + i % heads`. */
+ * Lane i of the tile is row `row + i / heads * row_step` of query head `head + i % heads`. */
 typedef struct attn_item {
     int32_t seq;          /* of attn_kernel_args.seqs; a sequence has several where its KV heads lie in different pages */
     int32_t head, heads;  /* first query head; how many heads of the same KV head share the tile */
-    int32_t row, rows;    /* first query row within the sequence; rows * heads <= lanes of the kernel */
+    int32_t row, rows;    /* first query row within the sequence, how many; rows * heads <= lanes of the kernel */
     int32_t part, parts;  /* the keys are cut into `parts` items; 1: not cut. Only part 0 counts the sink */
     int32_t part_slot;    /* where partial results go: slot part_slot + part; the merge reads part_slot .. + parts - 1 */
     int32_t segment0, segments;
+    int32_t row_step; /* at least 1; 1: rows side by side */
     int32_t next;         /* 1: the item behind this one in memory is likely to be run after it: what it reads may be asked for. Else 0 */
-    int32_t reserved;
 } attn_item;
 
 /* Arguments of a kernel, the same for all items of a call. One list: the C struct, LLVM's struct type and the layout test. */
@@ -80,7 +81,8 @@ typedef void attn_run_fn(const attn_kernel_args *args, const attn_item *item, vo
 /* ---- what the compiler proved, as code -------------------------------------------------------------------------------------- */
 
 typedef struct attn_range_args {
-    uint32_t size, reserved;
+    uint32_t size;
+    uint32_t row_step;      /* ranges: the rows are q0, q0 + row_step, .. up to q1; 0, 1: all between */
     int64_t q0, q1, k0, k1; /* tile: rows q0..q1, keys k0..k1, both included. live: q0 only. ranges: q0, q1 */
     int64_t h, g, layer;
     const void *const *inputs;      /* per run-time input */
@@ -88,9 +90,10 @@ typedef struct attn_range_args {
     const uint8_t *data;            /* ranges, live: 2 per data atom: may, must; NULL: 1, 0 */
     int64_t len;                    /* tokens of the sequence, this step's included; live does not read it */
 } attn_range_args;
-/* Pairs lo, hi (both included, empty when lo > hi, not cut, not sorted): n_may of them, then n_must. */
+/* Triples lo, hi, step: keys lo, lo + step, .. up to hi (included), none when lo > hi; step is at least 1; not cut, not sorted. n_may of them,
+ * then n_must. */
 typedef void attn_ranges_fn(const attn_range_args *args, int64_t *out);
-typedef void attn_live_fn(const attn_range_args *args, int64_t *out);  /* n_live pairs */
+typedef void attn_live_fn(const attn_range_args *args, int64_t *out);  /* n_live pairs lo, hi: all keys between */
 typedef void attn_bounds_fn(const attn_range_args *args, uint8_t *data); /* 2 per data atom: may, must */
 typedef int32_t attn_visible_fn(const attn_range_args *args);          /* the mask itself, for the pair q0, k0 */
 
@@ -101,7 +104,7 @@ typedef struct attn_kernel_desc { /* one layer kind for one instruction set */
     uint32_t isa;          /* attn_isa */
     uint32_t lanes;        /* of a tile */
     uint32_t vector;       /* lanes of one vector: what a masked segment covers */
-    uint32_t key_step;     /* keys of an unmasked segment that covers all lanes come in multiples of this */
+    uint32_t key_step;     /* an unmasked segment that covers all lanes visits a multiple of this many keys */
     uint32_t max_group;    /* most heads in one item */
     uint64_t workspace;    /* bytes per worker */
     uint64_t part_bytes;   /* bytes of one partial-result slot */
@@ -141,6 +144,8 @@ typedef struct attn_kind_desc { /* one pattern */
     int64_t max_len;          /* most tokens of a sequence; 0: no limit of the pattern's */
     uint32_t kv_format;       /* attn_kv_format: of the rows that kernels read */
     uint32_t kv_group;        /* ATTN_KV_INT8: elements that share a scale, a divisor of dim and dim_v; 0: all of a row */
+    uint32_t row_step;        /* not 0: `ranges` says more of tiles whose rows lie so many apart than of others */
+    uint32_t reserved;
 } attn_kind_desc;
 
 typedef struct attn_input_desc {

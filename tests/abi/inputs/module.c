@@ -14,9 +14,10 @@ static void run(const attn_kernel_args *a, const attn_item *item, void *workspac
 
 static void ranges(const attn_range_args *a, int64_t *out)
 {
-    out[0] = out[2] = 0;
+    out[0] = out[3] = 0;
     out[1] = a->q1;
-    out[3] = a->q0;
+    out[4] = a->q0;
+    out[2] = out[5] = 1;
 }
 
 static int32_t visible(const attn_range_args *a) { return a->k0 <= a->q0; }

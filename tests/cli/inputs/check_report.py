@@ -12,10 +12,14 @@ masks = {
     "by_head": lambda q, k, h, l: k <= q and (q - k < 3 if h < 2 else q // 8 == k // 8),
     "far": lambda q, k, h, l: k <= q and q - k >= 4,
     "by_layer": lambda q, k, h, l: k <= q and q - k < 3 + l,
+    "sampled": lambda q, k, h, l: k <= q and (k + 2) % 5 == 0,
+    "mixed": lambda q, k, h, l: k <= q and (q - k < 4 or k % 6 == 1 or k % 4 == 2),
+    "apart": lambda q, k, h, l: k <= q and (q - k) % 7 == 0,
 }
+kept = {name: masks["global"] for name in ("sampled", "mixed")}  # what lives has no steps
 schedules = {
     "small": ["local"] * 3 + ["global"],
-    "kinds": ["near", "stream", "around", "by_head", "far", "by_layer", "by_layer"],
+    "kinds": ["near", "stream", "around", "by_head", "far", "by_layer", "by_layer", "sampled", "mixed", "apart"],
 }
 
 
@@ -30,7 +34,7 @@ def check(kind, schedule, n):
     name = kind["name"]
     mask, layers = masks[name], [i for i, x in enumerate(schedule) if x == name]
     token = 2 * DIM * 4
-    alive = [sum(live(mask, m, l) for l in layers) for m in range(n + 1)]
+    alive = [sum(live(kept.get(name, mask), m, l) for l in layers) for m in range(n + 1)]
     want = {
         "layers": layers,
         "known": True,
@@ -44,6 +48,7 @@ def check(kind, schedule, n):
         "step_boundaries": sum(not any(mask(q, k, h, l) for q in range(b) for k in range(b, n + HORIZON) for h in (0, 3) for l in layers)
                                for b in range(1, n)),
     }
+    assert kind.get("row_step") == {"apart": 7}.get(name), (name, kind.get("row_step"))
     for key, value in want.items():
         assert kind[key] == value, (name, key, kind[key], value)
     rows, keys = kind["schedules"][-1]["lanes"], kind["schedules"][-1]["key_block"]
