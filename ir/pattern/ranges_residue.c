@@ -59,15 +59,6 @@ static bool find_congruence(const analysis *a, expr d, congruence *out)
     return out->when && out->f.ok;
 }
 
-static int64_t gcd(int64_t x, int64_t y)
-{
-    while (y) {
-        const int64_t r = x % y;
-        x = y, y = r;
-    }
-    return x < 0 ? -x : x;
-}
-
 /* b with a * b % n == 1, for an a that has no factor in common with n; 0 <= b < n <= MOST_STEP. */
 static int64_t inverse(int64_t a, int64_t n)
 {
@@ -98,7 +89,7 @@ static bool solve(analysis *a, const congruence *c, piece *out)
         return true;
     }
     if (!expr_is_const(p, c->n, &n) || n > MOST_STEP || c->a == INT64_MIN) return false;
-    const int64_t g = gcd(c->a, n), step = n / g;
+    const int64_t g = int_gcd(c->a, n), step = n / g;
     const expr by = expr_int(p, g), divides = expr_binary(p, EXPR_EQ, modulo_of(a, f, by), expr_int(p, 0));
     const expr quotient = modulo_of(a, expr_binary(p, EXPR_DIV, f, by), expr_int(p, step));
     out->when = expr_binary(p, EXPR_AND, out->when, divides);
@@ -131,7 +122,7 @@ static int64_t period_of(const analysis *a, const congruence *c)
 {
     int64_t n, by;
     if (depends(a, c->when, DEPENDS_ROW) || !expr_is_const(a->pool, c->n, &n) || n > MOST_STEP || !row_factor(a, c, &by)) return -1;
-    return n / gcd(by % n, n);
+    return n / int_gcd(by % n, n);
 }
 
 static int64_t without_factor(int64_t n)
@@ -151,7 +142,7 @@ static piece agree_in_part(const analysis *a, const congruence *c, const piece *
     if ((c->a != 1 && c->a != -1) || !row_factor(a, c, &by) || !expr_is_const(p, c->n, &n)) return r;
     for (n = without_factor(n); n > 1 && count < 8; n = without_factor(n)) divisor[count++] = n;
     expr step = expr_int(p, 1);
-    while (count-- > 0) step = expr_if(p, divides(a, divisor[count] / gcd(by, divisor[count]), a->row_step), expr_int(p, divisor[count]), step);
+    while (count-- > 0) step = expr_if(p, divides(a, divisor[count] / int_gcd(by, divisor[count]), a->row_step), expr_int(p, divisor[count]), step);
     r.step = expr_if(p, expr_binary(p, EXPR_LT, expr_int(p, 0), a->row_step), step, expr_int(p, 1));
     r.at = expr_binary(p, EXPR_MOD, x->at, r.step);
     return piece_fits(a, &r) ? r : (piece){.when = r.when, .of_several = true};
@@ -184,7 +175,7 @@ uint32_t residue_row_step(const analysis *a)
     for (size_t i = 0; i < a->by_rows.n; i++) {
         const int64_t n = a->by_rows.at[i].period;
         if (n < 1) return 0;
-        step = step / gcd(step, n) * n;
+        step = step / int_gcd(step, n) * n;
         if (step > MOST) return 0;
     }
     return (uint32_t)step;
@@ -211,7 +202,7 @@ bool residue_meet(analysis *a, const piece *x, const piece *y, piece *out)
     expr_pool *p = a->pool;
     int64_t n, m;
     if (!expr_is_const(p, x->step, &n) || !expr_is_const(p, y->step, &m) || n > MOST_STEP || m > MOST_STEP) return false;
-    const int64_t g = gcd(n, m), other = m / g;
+    const int64_t g = int_gcd(n, m), other = m / g;
     if (n > MOST_STEP / other) return false;
     const expr away = expr_binary(p, EXPR_SUB, y->at, x->at), by = expr_int(p, g);
     const expr agree = expr_binary(p, EXPR_EQ, modulo_of(a, away, by), expr_int(p, 0));
