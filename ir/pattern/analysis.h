@@ -5,8 +5,8 @@
 #include "ir/pattern/linear.h"
 #include "ir/pattern/ranges.h"
 
-/* Keys lo..hi (0: open) when a condition that is the same for all pairs of the tile holds; with a step (not 0, >= 1) only those that
- * leave the remainder `at`, 0 <= at < step. */
+/* Keys lo..hi (0: open) when a condition that is the same for all pairs of the tile holds; with a step (not 0, >= 1)
+ * only those that leave the remainder `at`, 0 <= at < step. */
 typedef struct piece {
     expr lo, hi, when, step, at;
     bool of_several; /* `when` does not hold on single rows */
@@ -58,8 +58,8 @@ expr piece_first(const analysis *a, const piece *x); /* its lo, moved up to the 
 lists atom_lists(analysis *a, expr d, bool *decided);
 
 /* ---- ranges_residue.c -------------------------------------------------------------------------------------------- */
-/* Lists of d == 0 where that says which remainder a key leaves; false: it does not, or not in a way that can be solved. Sets a->period
- * where that depends on the row: the lists are exact for single rows, and for rows that far apart. */
+/* Lists of d == 0 where that says which remainder a key leaves; false: it does not, or not in a way that can be solved.
+ * Sets a->period where that depends on the row: the lists are exact for single rows, and for rows that far apart. */
 bool residue_lists(analysis *a, expr d, lists *out);
 /* A row step at which all of a->by_rows are decided; 0: there is none. */
 uint32_t residue_row_step(const analysis *a);

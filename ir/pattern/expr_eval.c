@@ -22,6 +22,15 @@ int64_t int_floor_mod(int64_t a, int64_t b)
     return r != 0 && (r < 0) != (b < 0) ? r + b : r;
 }
 
+int64_t int_gcd(int64_t a, int64_t b)
+{
+    while (b) {
+        int64_t r = a % b;
+        a = b, b = r;
+    }
+    return a < 0 ? -a : a;
+}
+
 static int64_t floor_saturated(double x)
 {
     if (isnan(x)) return 0;

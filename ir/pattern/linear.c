@@ -40,15 +40,6 @@ void sum_add_sum(sum *s, const sum *o, int64_t c)
 }
 
 /* ---- quotients, remainders, products ----------------------------------------------------------------------------- */
-static int64_t gcd(int64_t a, int64_t b)
-{
-    while (b) {
-        int64_t r = a % b;
-        a = b, b = r;
-    }
-    return a < 0 ? -a : a;
-}
-
 /* Takes the terms of a whose coefficients n divides out of it; whole (may be NULL) += c * them / n. */
 static void take_multiples(sum *whole, sum *a, int64_t n, int64_t c)
 {
@@ -78,7 +69,7 @@ static void add_quotient(expr_pool *p, sum *s, sum *a, int64_t n, int64_t c)
     s->ok &= a->ok;
     if (a->n == 0 || !s->ok) return;
     int64_t g = n;
-    for (uint32_t i = 0; i < a->n; i++) g = gcd(g, a->t[i].c);
+    for (uint32_t i = 0; i < a->n; i++) g = int_gcd(g, a->t[i].c);
     for (uint32_t i = 0; i < a->n; i++) a->t[i].c /= g;
     a->k = int_floor_div(a->k, g);
     sum_add_term(s, expr_binary(p, EXPR_DIV, sum_rebuild(p, a), expr_int(p, n / g)), c);

@@ -74,6 +74,7 @@ expr pool_find(const expr_pool *p, const expr_node *node); /* 0: not there */
 expr_value expr_apply(expr_op op, const expr_value *args);
 int64_t int_floor_div(int64_t a, int64_t b);
 int64_t int_floor_mod(int64_t a, int64_t b);
+int64_t int_gcd(int64_t a, int64_t b); /* at least 0 */
 double table_element(const table *t, const double *values, const int64_t *index);
 
 value_range range_of_node(const expr_pool *p, const expr_node *n, const value_range *args, int64_t max_position);

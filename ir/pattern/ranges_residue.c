@@ -1,7 +1,7 @@
 /* ranges_residue.c - comparisons that say which remainder a key leaves: (a * k + b) % n == r.
  *
  *     every(64, 3)    (k + 3) % 64 == 0    keys 61, 125, ..: an interval with a step, the same for all rows
- *     stride(64)      (q - k) % 64 == 0    the same for a single row, and for rows 64 apart; of others anything may hold
+ *     stride(64)      (q - k) % 64 == 0    the same for a single row, and for rows 64 apart; others may see anything
  *
  * n is the same for the whole tile and at least 1; a is 1 or -1, or n a constant and a any. */
 #include "ir/pattern/analysis.h"
@@ -38,7 +38,8 @@ static expr is_remainder(const analysis *a, const sum *r, expr n)
 {
     const expr e = sum_rebuild(a->pool, r), zero = expr_int(a->pool, 0);
     if (!e) return 0;
-    const expr both = expr_binary(a->pool, EXPR_AND, expr_binary(a->pool, EXPR_LE, zero, e), expr_binary(a->pool, EXPR_LT, e, n));
+    const expr both =
+        expr_binary(a->pool, EXPR_AND, expr_binary(a->pool, EXPR_LE, zero, e), expr_binary(a->pool, EXPR_LT, e, n));
     return expr_simplify_by_range(a->pool, both);
 }
 
@@ -57,15 +58,6 @@ static bool find_congruence(const analysis *a, expr d, congruence *out)
     *out = (congruence){.a = key.c, .f = r, .n = n.arg[1], .when = is_remainder(a, &r, n.arg[1])};
     sum_add_sum(&out->f, &inside, -1);
     return out->when && out->f.ok;
-}
-
-static int64_t gcd(int64_t x, int64_t y)
-{
-    while (y) {
-        const int64_t r = x % y;
-        x = y, y = r;
-    }
-    return x < 0 ? -x : x;
 }
 
 /* b with a * b % n == 1, for an a that has no factor in common with n; 0 <= b < n <= MOST_STEP. */
@@ -98,7 +90,7 @@ static bool solve(analysis *a, const congruence *c, piece *out)
         return true;
     }
     if (!expr_is_const(p, c->n, &n) || n > MOST_STEP || c->a == INT64_MIN) return false;
-    const int64_t g = gcd(c->a, n), step = n / g;
+    const int64_t g = int_gcd(c->a, n), step = n / g;
     const expr by = expr_int(p, g), divides = expr_binary(p, EXPR_EQ, modulo_of(a, f, by), expr_int(p, 0));
     const expr quotient = modulo_of(a, expr_binary(p, EXPR_DIV, f, by), expr_int(p, step));
     out->when = expr_binary(p, EXPR_AND, out->when, divides);
@@ -130,8 +122,10 @@ static bool row_factor(const analysis *a, const congruence *c, int64_t *out)
 static int64_t period_of(const analysis *a, const congruence *c)
 {
     int64_t n, by;
-    if (depends(a, c->when, DEPENDS_ROW) || !expr_is_const(a->pool, c->n, &n) || n > MOST_STEP || !row_factor(a, c, &by)) return -1;
-    return n / gcd(by % n, n);
+    if (depends(a, c->when, DEPENDS_ROW) || !expr_is_const(a->pool, c->n, &n) || n > MOST_STEP ||
+        !row_factor(a, c, &by))
+        return -1;
+    return n / int_gcd(by % n, n);
 }
 
 static int64_t without_factor(int64_t n)
@@ -141,17 +135,20 @@ static int64_t without_factor(int64_t n)
     return 1;
 }
 
-/* Rows that leave several remainders when divided by n may leave one when divided by n / 2, or n / 4 ..: it holds for the keys too. */
+/* Rows that leave several remainders when divided by n may leave one when divided by n / 2, or n / 4 ..: it holds for
+ * the keys too. */
 static piece agree_in_part(const analysis *a, const congruence *c, const piece *x, expr agree)
 {
     expr_pool *p = a->pool;
     int64_t n = 0, by, divisor[8];
     int count = 0;
     piece r = {.when = expr_unary(p, EXPR_NOT, agree), .of_several = true};
-    if ((c->a != 1 && c->a != -1) || !row_factor(a, c, &by) || !expr_is_const(p, c->n, &n)) return r;
+    if ((c->a != 1 && c->a != -1) || !row_factor(a, c, &by) || !expr_is_const(p, c->n, &n) || n > MOST_STEP) return r;
     for (n = without_factor(n); n > 1 && count < 8; n = without_factor(n)) divisor[count++] = n;
     expr step = expr_int(p, 1);
-    while (count-- > 0) step = expr_if(p, divides(a, divisor[count] / gcd(by, divisor[count]), a->row_step), expr_int(p, divisor[count]), step);
+    while (count-- > 0)
+        step = expr_if(p, divides(a, divisor[count] / int_gcd(by, divisor[count]), a->row_step),
+                       expr_int(p, divisor[count]), step);
     r.step = expr_if(p, expr_binary(p, EXPR_LT, expr_int(p, 0), a->row_step), step, expr_int(p, 1));
     r.at = expr_binary(p, EXPR_MOD, x->at, r.step);
     return piece_fits(a, &r) ? r : (piece){.when = r.when, .of_several = true};
@@ -184,7 +181,7 @@ uint32_t residue_row_step(const analysis *a)
     for (size_t i = 0; i < a->by_rows.n; i++) {
         const int64_t n = a->by_rows.at[i].period;
         if (n < 1) return 0;
-        step = step / gcd(step, n) * n;
+        step = step / int_gcd(step, n) * n;
         if (step > MOST) return 0;
     }
     return (uint32_t)step;
@@ -210,13 +207,15 @@ bool residue_meet(analysis *a, const piece *x, const piece *y, piece *out)
 {
     expr_pool *p = a->pool;
     int64_t n, m;
-    if (!expr_is_const(p, x->step, &n) || !expr_is_const(p, y->step, &m) || n > MOST_STEP || m > MOST_STEP) return false;
-    const int64_t g = gcd(n, m), other = m / g;
+    if (!expr_is_const(p, x->step, &n) || !expr_is_const(p, y->step, &m) || n > MOST_STEP || m > MOST_STEP)
+        return false;
+    const int64_t g = int_gcd(n, m), other = m / g;
     if (n > MOST_STEP / other) return false;
     const expr away = expr_binary(p, EXPR_SUB, y->at, x->at), by = expr_int(p, g);
     const expr agree = expr_binary(p, EXPR_EQ, modulo_of(a, away, by), expr_int(p, 0));
     const expr quotient = modulo_of(a, expr_binary(p, EXPR_DIV, away, by), expr_int(p, other));
-    const expr j = modulo_of(a, expr_binary(p, EXPR_MUL, quotient, expr_int(p, inverse(n / g, other))), expr_int(p, other));
+    const expr j =
+        modulo_of(a, expr_binary(p, EXPR_MUL, quotient, expr_int(p, inverse(n / g, other))), expr_int(p, other));
     out->when = expr_binary(p, EXPR_AND, out->when, agree);
     out->step = expr_int(p, n * other);
     out->at = expr_binary(p, EXPR_ADD, x->at, expr_binary(p, EXPR_MUL, j, x->step));

@@ -36,7 +36,7 @@ void attni_mask_turn(mask *m, const attn_kind_desc *kind, uint32_t layer, const 
 void attni_mask_close(mask *m)
 {
     spans *const lists[] = {&m->head_may,  &m->head_must,  &m->rest,   &m->block_may, &m->block_must,
-                            &m->piece_may, &m->piece_must, &m->joined, &m->present, &m->one};
+                            &m->piece_may, &m->piece_must, &m->joined, &m->present,   &m->one};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) attni_spans_free(lists[i]);
     attni_free(m->mem, m->attr);
     attni_free(m->mem, m->ranges);
@@ -160,10 +160,8 @@ static void ask_block(mask *m, int64_t lo, int64_t hi, bool fine)
     set_keys(m, lo, hi, fine);
     m->kind->bounds(&m->args, m->data);
     ask_ranges(m, m->data, lo, hi, &m->piece_may, &m->piece_must);
-    for (size_t i = 0; i < m->piece_may.n; i++)
-        attni_spans_put(&m->block_may, m->piece_may.at[i]);
-    for (size_t i = 0; i < m->piece_must.n; i++)
-        attni_spans_put(&m->block_must, m->piece_must.at[i]);
+    for (size_t i = 0; i < m->piece_may.n; i++) attni_spans_put(&m->block_may, m->piece_may.at[i]);
+    for (size_t i = 0; i < m->piece_must.n; i++) attni_spans_put(&m->block_must, m->piece_must.at[i]);
 }
 
 static void cut_to(mask *m, spans *s, const spans *within)
@@ -178,8 +176,8 @@ static void cut(mask *m, const spans *within, spans *may, spans *must)
     cut_to(m, must, within);
 }
 
-/* Asks the data about what lies in may but not in must, block by block; may and must take over what it says. Answers name what lies between
- * the first and the last key of a block. */
+/* Asks the data about what lies in may but not in must, block by block; may and must take over what it says. Answers
+ * name what lies between the first and the last key of a block. */
 static void ask_data(mask *m, bool fine, spans *may, spans *must)
 {
     const int64_t step = fine ? MASK_FINE : MASK_BLOCK;

@@ -70,7 +70,8 @@ static attn_status check_kind(const attn_kind_desc *k, attn_error *err)
     if (k->flags & ATTN_KIND_K_IS_V && k->dim_v > k->dim)
         return attni_fail(err, ATTN_E_VERSION, "kind '%s': values of %u elements in keys of %u", k->name, k->dim_v,
                           k->dim);
-    if (k->row_step > INT32_MAX) return attni_fail(err, ATTN_E_VERSION, "kind '%s': rows %u apart", k->name, k->row_step);
+    if (k->row_step > INT32_MAX)
+        return attni_fail(err, ATTN_E_VERSION, "kind '%s': rows %u apart", k->name, k->row_step);
     if (!k->ranges || !k->visible || (k->n_data && !k->bounds))
         return attni_fail(err, ATTN_E_VERSION, "kind '%s' lacks code for its ranges", k->name);
     if (k->n_may > MAX_RANGES || k->n_must > MAX_RANGES || k->n_data > MAX_RANGES)

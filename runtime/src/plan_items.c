@@ -76,7 +76,8 @@ static void sort_heaviest_first(void *elements, size_t n, size_t size)
 /* Rows from `first` on, `step` apart. */
 static void draft_rows(drafts *d, const strip *s, int64_t first, int64_t step)
 {
-    const int64_t all = (d->mask.seq->n_q - first + step - 1) / step, most = d->plan->kernel->lanes / (uint32_t)s->heads;
+    const int64_t all = (d->mask.seq->n_q - first + step - 1) / step,
+                  most = d->plan->kernel->lanes / (uint32_t)s->heads;
     for (int64_t row = 0; row < all && !d->mem->failed; row += most) {
         const int64_t n = all - row < most ? all - row : most, at = first + row * step;
         tile t = {.w.key = at, .row = (int32_t)at, .rows = (int32_t)n, .row_step = (int32_t)step, .parts = 1};
@@ -158,8 +159,8 @@ static workload draft_load(drafts *d, int32_t seq, uint32_t forced_group, spacin
     return l;
 }
 
-/* About what the sequence costs with rows so far apart, by those from one row in the middle on; and what tiles cost beside their keys, which
- * is as much as some more of them. */
+/* About what the sequence costs with rows so far apart, by those from one row in the middle on; and what tiles cost
+ * beside their keys, which is as much as some more of them. */
 static int64_t guess_cost(drafts *d, int32_t seq, uint32_t forced_group, int64_t row_step)
 {
     enum { TILE_KEYS = 32 };
@@ -179,8 +180,8 @@ static int64_t without_factor(int64_t n)
     return 1;
 }
 
-/* Rows some steps apart see the same keys where the mask compares remainders, and others do not: (q - k) % 64 == 0. With a window beside
- * that rows 16 apart may be best: they have keys 16 apart in common, and most of their windows. */
+/* Rows some steps apart see the same keys where the mask compares remainders, and others do not: (q - k) % 64 == 0.
+ * With a window beside that rows 16 apart may be best: they have keys 16 apart in common, and most of their windows. */
 static int64_t choose_row_step(drafts *d, int32_t seq, uint32_t forced_group)
 {
     int64_t best = 1, least, step = d->plan->kind->row_step;

@@ -20,7 +20,12 @@ enum {
 static void add_segment(drafts *d, tile *t, span keys, int32_t lane0, int32_t lanes, int32_t used, bool masked)
 {
     const int64_t n = attni_span_keys(&keys);
-    attn_segment s = {.k0 = keys.lo, .k1 = keys.hi, .lane0 = lane0, .lanes = lanes, .masked = masked, .step = (int32_t)attni_span_step(&keys)};
+    attn_segment s = {.k0 = keys.lo,
+                      .k1 = keys.hi,
+                      .lane0 = lane0,
+                      .lanes = lanes,
+                      .masked = masked,
+                      .step = (int32_t)attni_span_step(&keys)};
     LIST_ADD(d->mem, &d->segments, s);
     t->segments++;
     t->w.cost += n * lanes;
@@ -46,7 +51,8 @@ static void add_wide(drafts *d, tile *t, int32_t used)
 static bool touches(const spans *masked, size_t *j, const span *s)
 {
     while (*j < masked->n && masked->at[*j].lo < s->lo) ++*j;
-    return (*j > 0 && attni_span_continues(&masked->at[*j - 1], s)) || (*j < masked->n && attni_span_continues(s, &masked->at[*j]));
+    return (*j > 0 && attni_span_continues(&masked->at[*j - 1], s)) ||
+           (*j < masked->n && attni_span_continues(s, &masked->at[*j]));
 }
 
 /* Moves short unmasked pieces that touch masked ones to those; both lists stay sorted. */
@@ -70,7 +76,11 @@ static void join_short(drafts *d)
 static mask_rows rows_of_lanes(const tile *t, uint32_t head, int32_t heads, int32_t lane0, int32_t lane1)
 {
     const int64_t r0 = lane0 / heads, r1 = lane1 / heads, step = t->row_step;
-    mask_rows rows = {.row0 = t->row + r0 * step, .row1 = t->row + r1 * step, .head = head, .heads = (uint32_t)heads, .step = (uint32_t)step};
+    mask_rows rows = {.row0 = t->row + r0 * step,
+                      .row1 = t->row + r1 * step,
+                      .head = head,
+                      .heads = (uint32_t)heads,
+                      .step = (uint32_t)step};
     if (lane1 + 1 - lane0 == t->rows * heads) return rows;
     if (r0 == r1) {
         rows.head = head + (uint32_t)(lane0 % heads);

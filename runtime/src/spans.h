@@ -1,7 +1,7 @@
 /* spans.h - sets of keys as sorted, disjoint, half-open intervals, some of which hold every nth key only.
  *
- * Those lie outside of each other all the same: between the first and the last key of one there is no key of another. Most lists have none of
- * them; what has is done in spans_steps.c. */
+ * Those lie outside of each other all the same: between the first and the last key of one there is no key of another.
+ * Most lists have none of them; what has is done in spans_steps.c. */
 #ifndef ATTN_SRC_SPANS_H
 #define ATTN_SRC_SPANS_H
 
@@ -11,7 +11,8 @@
 
 typedef struct span {
     int64_t lo, hi; /* lo <= key < hi; never empty in a list */
-    int64_t gap;    /* keys left out between two of the span: 0 for a single key, and where the last is not hi - 1 there is none */
+    int64_t gap; /* keys left out between two of the span: 0 for a single key, and where the last is not hi - 1 there is
+                    none */
 } span;
 
 typedef struct spans {
@@ -23,7 +24,10 @@ typedef struct spans {
 void attni_spans_clear(spans *s);
 void attni_spans_free(spans *s);
 static inline int64_t attni_span_step(const span *s) { return s->gap + 1; }
-static inline int64_t attni_span_keys(const span *s) { return s->gap ? (s->hi - s->lo + s->gap) / (s->gap + 1) : s->hi - s->lo; }
+static inline int64_t attni_span_keys(const span *s)
+{
+    return s->gap ? (s->hi - s->lo + s->gap) / (s->gap + 1) : s->hi - s->lo;
+}
 /* Its keys in [lo, hi); none: lo >= hi of what comes out. */
 static inline span attni_span_cut(span s, int64_t lo, int64_t hi)
 {
@@ -35,8 +39,8 @@ static inline span attni_span_cut(span s, int64_t lo, int64_t hi)
     return s;
 }
 
-/* Adds keys lo .. hi - 1 at the end: lo must not lie before the last span's begin, nor among keys with gaps. Joins what touches; nothing for
- * lo >= hi. */
+/* Adds keys lo .. hi - 1 at the end: lo must not lie before the last span's begin, nor among keys with gaps. Joins what
+ * touches; nothing for lo >= hi. */
 static inline void attni_spans_append(spans *s, int64_t lo, int64_t hi)
 {
     if (lo >= hi) return;
@@ -78,10 +82,10 @@ static inline bool attni_spans_have_steps(const spans *s)
 }
 
 /* out = a op b; out is neither of them. Where spans with gaps of several kinds meet, what cannot be said exactly: */
-void attni_spans_unite(const spans *a, const spans *b, spans *out);     /* holds more keys */
+void attni_spans_unite(const spans *a, const spans *b, spans *out);      /* holds more keys */
 void attni_spans_unite_less(const spans *a, const spans *b, spans *out); /* holds fewer */
-void attni_spans_intersect(const spans *a, const spans *b, spans *out); /* is exact */
-void attni_spans_subtract(const spans *a, const spans *b, spans *out);  /* stays; not when b was fitted into a */
+void attni_spans_intersect(const spans *a, const spans *b, spans *out);  /* is exact */
+void attni_spans_subtract(const spans *a, const spans *b, spans *out);   /* stays; not when b was fitted into a */
 /* Takes out of b what it has between keys of a that it does not have: a - b is exact then. scratch: neither of them. */
 void attni_spans_fit(const spans *a, spans *b, spans *scratch);
 

@@ -1,7 +1,7 @@
 /* spans_steps.c - sets of keys in which some spans hold every nth key only.
  *
- * Two lists are cut where a span of either begins or ends; in each stretch there is at most one span of each, and a rule says what comes of
- * the two. */
+ * Two lists are cut where a span of either begins or ends; in each stretch there is at most one span of each, and a
+ * rule says what comes of the two. */
 #include "spans_steps.h"
 
 #include <string.h>

@@ -84,7 +84,10 @@ static void ranges_chunk(const attn_range_args *a, int64_t *out)
 }
 
 /* Nothing is known of rows side by side. */
-static bool rows_agree(const attn_range_args *a, uint32_t n) { return a->q0 == a->q1 || (a->row_step && a->row_step % n == 0); }
+static bool rows_agree(const attn_range_args *a, uint32_t n)
+{
+    return a->q0 == a->q1 || (a->row_step && a->row_step % n == 0);
+}
 static bool see_stride(const fake_pair *p) { return p->k <= p->q && (p->q - p->k) % 3 == 0; }
 static void ranges_stride(const attn_range_args *a, int64_t *out)
 {
@@ -94,7 +97,8 @@ static void ranges_stride(const attn_range_args *a, int64_t *out)
     put_every(out, 2, a->q0 % 3, one ? a->q0 : -1, 3);
 }
 
-/* A window of 9 keys and every twelfth before it: rows that agree only when divided by 6, 4, 3 or 2 have so many keys in common. */
+/* A window of 9 keys and every twelfth before it: rows that agree only when divided by 6, 4, 3 or 2 have so many keys
+ * in common. */
 static bool see_slashes(const fake_pair *p) { return p->k <= p->q && (p->q - p->k < 9 || (p->q - p->k) % 12 == 0); }
 static void ranges_slashes(const attn_range_args *a, int64_t *out)
 {
@@ -254,7 +258,10 @@ static void live_streaming(const attn_range_args *a, int64_t *out)
     keep(out, 1, 0, 2);
 }
 static void live_chunk(const attn_range_args *a, int64_t *out) { keep(out, 0, a->q0 / 24 * 24, FAKE_FAR); }
-static void live_heads(const attn_range_args *a, int64_t *out) { keep(out, 0, a->q0 - head_window(a->h) + 1, FAKE_FAR); }
+static void live_heads(const attn_range_args *a, int64_t *out)
+{
+    keep(out, 0, a->q0 - head_window(a->h) + 1, FAKE_FAR);
+}
 static void live_layers(const attn_range_args *a, int64_t *out) { keep(out, 0, a->q0 - 2 - 30 * a->layer, FAKE_FAR); }
 
 static void live_duo(const attn_range_args *a, int64_t *out) { keep(out, 0, duo_first(a, a->q0), FAKE_FAR); }
@@ -284,7 +291,8 @@ static const fake_mask fake_masks[] = {
     {"chunk", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_chunk, NULL, see_chunk, 0},
     {"stride", ATTN_KIND_EXACT_ROWS, 2, 1, 0, false, false, ranges_stride, NULL, see_stride, 3},
     {"slashes", ATTN_KIND_EXACT_ROWS, 2, 2, 0, false, false, ranges_slashes, NULL, see_slashes, 12},
-    {"dilated", ATTN_KIND_EXACT_ROWS | ATTN_KIND_HEADS_DIFFER, 2, 1, 0, false, false, ranges_dilated, NULL, see_dilated, 5},
+    {"dilated", ATTN_KIND_EXACT_ROWS | ATTN_KIND_HEADS_DIFFER, 2, 1, 0, false, false, ranges_dilated, NULL, see_dilated,
+     5},
     {"every", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_every, NULL, see_every, 0},
     {"sparse", ATTN_KIND_EXACT_ROWS, 3, 3, 0, false, false, ranges_sparse, NULL, see_sparse, 0},
     {"sampled", 0, 1, 1, 1, true, false, ranges_sampled, bounds_equal, see_sampled, 0},
@@ -292,7 +300,8 @@ static const fake_mask fake_masks[] = {
     {"documents", 0, 1, 1, 1, true, false, ranges_documents, bounds_equal, see_documents, 0},
     {"images", 0, 2, 2, 1, true, false, ranges_images, bounds_images, see_images, 0},
     {"heads", ATTN_KIND_EXACT_ROWS | ATTN_KIND_HEADS_DIFFER, 1, 1, 0, false, false, ranges_heads, NULL, see_heads, 0},
-    {"layers", ATTN_KIND_EXACT_ROWS | ATTN_KIND_LAYERS_DIFFER, 1, 1, 0, false, false, ranges_layers, NULL, see_layers, 0},
+    {"layers", ATTN_KIND_EXACT_ROWS | ATTN_KIND_LAYERS_DIFFER, 1, 1, 0, false, false, ranges_layers, NULL, see_layers,
+     0},
     {"duo", ATTN_KIND_EXACT_ROWS | ATTN_KIND_HEADS_DIFFER | ATTN_KIND_LAYERS_DIFFER, 1, 1, 0, false, false, ranges_duo,
      NULL, see_duo, 0},
     {"mixed", ATTN_KIND_HEADS_DIFFER, 2, 2, 1, true, false, ranges_mixed, bounds_equal, see_mixed, 0},

@@ -95,7 +95,8 @@ static long check_rows(const subject *s, long q0, long q1)
     return loose;
 }
 
-/* Rows some steps apart, which the mask's own step may decide. Returns the number of keys for which may or must is not exact. */
+/* Rows some steps apart, which the mask's own step may decide. Returns the number of keys for which may or must is not
+ * exact. */
 static long check_rows_apart(const subject *s, long q0, long step, long rows)
 {
     const double *tables[3];
@@ -110,8 +111,10 @@ static long check_rows_apart(const subject *s, long q0, long step, long rows)
         bool some = false, every = true;
         for (long q = q0; q <= q1; q += step) some |= s->seen[q][k], every &= s->seen[q][k];
         bool in_may = inside(may, n_may, k), in_must = inside(must, n_must, k);
-        CHECK_MSG(in_may || !some, "%s: may misses key %ld, rows %ld..%ld by %ld, h %ld", s->name, k, q0, q1, step, s->h);
-        CHECK_MSG(every || !in_must, "%s: must has key %ld, rows %ld..%ld by %ld, h %ld", s->name, k, q0, q1, step, s->h);
+        CHECK_MSG(in_may || !some, "%s: may misses key %ld, rows %ld..%ld by %ld, h %ld", s->name, k, q0, q1, step,
+                  s->h);
+        CHECK_MSG(every || !in_must, "%s: must has key %ld, rows %ld..%ld by %ld, h %ld", s->name, k, q0, q1, step,
+                  s->h);
         loose += (in_may != some) + (in_must != every);
     }
     return loose;
@@ -196,7 +199,8 @@ static void check_everything(const subject *s, unsigned long long *random, int t
         loose->rows += check_rows(s, q0, q1);
         check_rows(s, q0, q0);
         long step = (long)s->ranges->row_step;
-        if (step && q0 + step <= LAST_ROW) loose->apart += check_rows_apart(s, q0, step, 1 + (LAST_ROW - q0) / step % 4);
+        if (step && q0 + step <= LAST_ROW)
+            loose->apart += check_rows_apart(s, q0, step, 1 + (LAST_ROW - q0) / step % 4);
         step = 1 + i % 7;
         check_rows_apart(s, q0, step, 1 + (LAST_ROW - q0) / step % 9);
         loose->tiles += !check_tile(s, q0, q1, k0, k1, true);
@@ -236,8 +240,17 @@ static long md(long a, long b) { return (long)floor_remainder(a, b); }
 static long distance(long q, long k) { return q > k ? q - k : k - q; }
 static long clamp(long x, long lo, long hi) { return x < lo ? lo : x > hi ? hi : x; }
 
-/* KEYS_EXACT: keys of every tile, which with steps are not classes of tiles; APART_EXACT: of tiles of rows that are the ranges' row step apart. */
-enum { ROWS_EXACT = 1, LIVE_EXACT = 2, TILES_EXACT = 4, KEYS_EXACT = 8 | ROWS_EXACT, APART_EXACT = 16 | ROWS_EXACT, EXACT = 15, SOUND = 0 };
+/* KEYS_EXACT: keys of every tile, which with steps are not classes of tiles; APART_EXACT: of tiles of rows that are the
+ * ranges' row step apart. */
+enum {
+    ROWS_EXACT = 1,
+    LIVE_EXACT = 2,
+    TILES_EXACT = 4,
+    KEYS_EXACT = 8 | ROWS_EXACT,
+    APART_EXACT = 16 | ROWS_EXACT,
+    EXACT = 15,
+    SOUND = 0
+};
 /* MASK(name, exactness, text, truth) */
 #define MASKS                                                                                                          \
     MASK(causal, EXACT, "k <= q", k <= q)                                                                              \
@@ -269,7 +282,7 @@ enum { ROWS_EXACT = 1, LIVE_EXACT = 2, TILES_EXACT = 4, KEYS_EXACT = 8 | ROWS_EX
          k <= q && (s->world.win[h] < 4 || q - k < (long)s->world.win[h]))                                             \
     MASK(growing_window, SOUND, "q - k < (if q < 10 then 3 else 20)", q - k < (q < 10 ? 3 : 20))                       \
     MASK(natten, ROWS_EXACT, "abs(k - min(max(q, 3), 44)) <= 3", distance(k, clamp(q, 3, 44)) <= 3)                    \
-    MASK(dilated, APART_EXACT, "k <= q and q - k < 9 and (q - k) % 2 == 0", k <= q && q - k < 9 && (q - k) % 2 == 0)         \
+    MASK(dilated, APART_EXACT, "k <= q and q - k < 9 and (q - k) % 2 == 0", k <= q && q - k < 9 && (q - k) % 2 == 0)   \
     MASK(stride, SOUND, "k <= q and (q - k < 4 or k % 8 >= 6)", k <= q && (q - k < 4 || k % 8 >= 6))                   \
     MASK(every, KEYS_EXACT, "k <= q and k % 5 == 0", k <= q && k % 5 == 0)                                             \
     MASK(every_phase, KEYS_EXACT, "k <= q and (k + 7) % 5 == 1", k <= q && md(k + 7, 5) == 1)                          \
@@ -281,7 +294,7 @@ enum { ROWS_EXACT = 1, LIVE_EXACT = 2, TILES_EXACT = 4, KEYS_EXACT = 8 | ROWS_EX
     MASK(every_all, EXACT, "k <= q and (3 * k) % 3 == 0", k <= q)                                                      \
     MASK(every_or_window, KEYS_EXACT, "k <= q and (q - k < 6 or k % 4 == 1)", k <= q && (q - k < 6 || k % 4 == 1))     \
     MASK(every_two, KEYS_EXACT, "k <= q and k % 6 == 1 and k % 4 == 3", k <= q && k % 12 == 7)                         \
-    MASK(every_neither, KEYS_EXACT, "k % 6 == 1 and k % 4 == 2", false)                                                     \
+    MASK(every_neither, KEYS_EXACT, "k % 6 == 1 and k % 4 == 2", false)                                                \
     MASK(every_of_either, KEYS_EXACT, "k <= q and (k % 6 == 1 or k % 4 == 2)", k <= q && (k % 6 == 1 || k % 4 == 2))   \
     MASK(every_in_chunk, KEYS_EXACT, "k <= q and q / 16 == k / 16 and k % 3 == 2",                                     \
          k <= q && q / 16 == k / 16 && k % 3 == 2)                                                                     \
@@ -289,14 +302,15 @@ enum { ROWS_EXACT = 1, LIVE_EXACT = 2, TILES_EXACT = 4, KEYS_EXACT = 8 | ROWS_EX
     MASK(every_remainder_by_head, KEYS_EXACT, "k <= q and k % 3 == h", k <= q && k % 3 == h)                           \
     MASK(every_document, SOUND, "k <= q and k % 3 == 1 and doc.q == doc.k",                                            \
          k <= q && k % 3 == 1 && s->world.doc[q] == s->world.doc[k])                                                   \
-    MASK(same_remainder, APART_EXACT, "k <= q and (q - k) % 6 == 0", k <= q && (q - k) % 6 == 0)                             \
-    MASK(same_remainder_scaled, APART_EXACT, "(4 * q - 3 * k) % 10 == 1 and k <= q", md(4 * q - 3 * k, 10) == 1 && k <= q) \
+    MASK(same_remainder, APART_EXACT, "k <= q and (q - k) % 6 == 0", k <= q && (q - k) % 6 == 0)                       \
+    MASK(same_remainder_scaled, APART_EXACT, "(4 * q - 3 * k) % 10 == 1 and k <= q",                                   \
+         md(4 * q - 3 * k, 10) == 1 && k <= q)                                                                         \
     MASK(two_remainders, APART_EXACT, "k <= q and (q - k) % 6 == 0 and (q + k) % 4 == 2",                              \
          k <= q && (q - k) % 6 == 0 && (q + k) % 4 == 2)                                                               \
     MASK(window_or_remainder, ROWS_EXACT, "k <= q and (q - k < 5 or (q - k) % 6 == 0)",                                \
          k <= q && (q - k < 5 || (q - k) % 6 == 0))                                                                    \
     MASK(remainder_of_half_row, ROWS_EXACT, "k <= q and (q / 2 - k) % 5 == 0", k <= q && md(q / 2 - k, 5) == 0)        \
-    MASK(remainder_of_row, ROWS_EXACT, "k % 7 == q / 4", k % 7 == q / 4)                                                    \
+    MASK(remainder_of_row, ROWS_EXACT, "k % 7 == q / 4", k % 7 == q / 4)                                               \
     MASK(vertical_by_head, SOUND, "k <= q and (q / 4 - k / 4 < 2 or (k / 4 + h + 1) % 3 == 0)",                        \
          k <= q && (q / 4 - k / 4 < 2 || (k / 4 + h + 1) % 3 == 0))                                                    \
     MASK(bigbird, SOUND, "abs(q / 4 - k / 4) <= 1 or k < 4 or q < 4 or k / 4 == grid[q / 8 % 5, 2]",                   \
@@ -369,9 +383,10 @@ static void masks_of_the_prelude(void)
             check_everything(s, &random, 40, &loose);
             if (m->exact & ROWS_EXACT) CHECK_MSG(s->ranges->exact_rows, "%s should be exact on rows", m->name);
             if ((m->exact & APART_EXACT) == APART_EXACT)
-                CHECK_MSG(s->ranges->row_step && !loose.apart, "%s: step %u, %ld keys not exact", m->name, (unsigned)s->ranges->row_step,
-                          loose.apart);
-            if ((m->exact & KEYS_EXACT) == KEYS_EXACT) CHECK_MSG(!loose.rows, "%s: %ld keys not exact", m->name, loose.rows);
+                CHECK_MSG(s->ranges->row_step && !loose.apart, "%s: step %u, %ld keys not exact", m->name,
+                          (unsigned)s->ranges->row_step, loose.apart);
+            if ((m->exact & KEYS_EXACT) == KEYS_EXACT)
+                CHECK_MSG(!loose.rows, "%s: %ld keys not exact", m->name, loose.rows);
             if (m->exact & TILES_EXACT) CHECK_MSG(!loose.tiles, "%s: %ld tiles not exact", m->name, loose.tiles);
             if (m->exact & LIVE_EXACT) CHECK_MSG(!loose.live, "%s: %ld keys kept for nothing", m->name, loose.live);
             if (check_current != before) explain(s, m->text);
@@ -540,7 +555,8 @@ static void results_are_simple(void)
     r = ranges_compute(m->pool, read_mask(m->pool, "k <= q and q - k < 9 and (k + 3) % 64 == 0"), 0);
     CHECK_STR(list_text(m, r->may, r->n_may), "[q0 + (69 - q0) % 64 - 8, q1, 64]");
     r = ranges_compute(m->pool, read_mask(m->pool, "(q - k) % 64 == 0"), 0);
-    CHECK_STR(list_text(m, r->must, r->n_must), "[q0 % 64, if q0 == q1 or 0 < row_step and row_step % 64 == 0 then 4611686018427387904 else -1, 64]");
+    CHECK_STR(list_text(m, r->must, r->n_must),
+              "[q0 % 64, if q0 == q1 or 0 < row_step and row_step % 64 == 0 then 4611686018427387904 else -1, 64]");
     CHECK(r->n_undecided == 0 && r->row_step == 64 && r->exact_rows);
     expr_env env = {.var[VAR_Q0] = 37, .var[VAR_Q1] = 85, .var[VAR_ROW_STEP] = 48}; /* they agree modulo 16 */
     key_interval some[RANGES_MAX_INTERVALS];

@@ -307,7 +307,8 @@ static attn_plan_stats stats_of(const attn_plan *p)
     return s;
 }
 
-/* Causal, window, chunk, and keys some steps apart compute at most what a vector of 16 rows must: 2 x 15 keys a row too many. */
+/* Causal, window, chunk, and keys some steps apart compute at most what a vector of 16 rows must: 2 x 15 keys a row too
+ * many. */
 static void computes_little_too_much(void)
 {
     static const char *const names[] = {"causal", "streaming", "chunk", "every", "stride"};
@@ -398,7 +399,8 @@ static void items_in_order(void)
     attn_module_destroy(m);
 }
 
-/* Remainders of the distance: rows apart where there are some of each, else side by side; single rows see what they see. */
+/* Remainders of the distance: rows apart where there are some of each, else side by side; single rows see what they
+ * see. */
 static void rows_apart_where_it_pays(void)
 {
     static const struct {
@@ -413,7 +415,8 @@ static void rows_apart_where_it_pays(void)
                  {"every", 300, 300, 2 * (300 * 151 / 5 + 300 * 16), false}};
     for (size_t i = 0; i < sizeof tried / sizeof *tried; i++) {
         attn_module *m;
-        attn_plan *p = plan_of(&m, fake_mask_named(tried[i].mask), (fake_shape){64, 16, 32, 8, 2, 2}, tried[i].n_q, tried[i].n_keys, 1);
+        attn_plan *p = plan_of(&m, fake_mask_named(tried[i].mask), (fake_shape){64, 16, 32, 8, 2, 2}, tried[i].n_q,
+                               tried[i].n_keys, 1);
         run_plain(p, tried[i].n_q, tried[i].n_keys, 2, 2);
         CHECK_MSG(fake.pairs <= tried[i].most, "case %zu: %lld pairs", i, (long long)fake.pairs);
         for (int j = 0; j < fake.items; j++) CHECK((fake.log[j].row_step > 1) == tried[i].apart);
