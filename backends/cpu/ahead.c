@@ -1,16 +1,21 @@
-/* ahead.c - the rows that the next tile reads and this one does not: its keys, if it is of another head all of them, and its queries.
+/* ahead.c - rows that are needed later, asked for by a tile's wide pieces at the steps of their products.
  *
- * Where a tile is short (windows, chunks, short sequences), what it reads first comes from memory, in its slowest part. So a tile's wide
- * pieces ask for what the next one will miss, a line at each step of their products, and the rest is asked for before the tile ends.
- * attn_item.next says that the next tile is the item behind this one; where another worker takes it, it finds the rows in the shared cache. */
+ * First a list made once per item. Where a tile is short (windows, chunks, short sequences), what it touches first comes from memory, in its
+ * slowest part. So:
+ *     keys that the next tile reads and this one does not    of another head all of them
+ *     its queries
+ *     rows of O                                              this tile's: a store that misses waits for memory like a load
+ * What is left of the list when the pieces are done is asked for at once. attn_item.next says that the next tile is the item behind this one;
+ * where another worker takes it, it finds the rows in the shared cache. Behind the list's end come the rows of the block behind a piece,
+ * which lie anywhere under a mask of blocks. */
 #include "backends/cpu/kernel_gen.h"
 
 static Val entry(kgen *x, Val index) { return at(x->g, x->g->ptr, ws_at(x, x->ahead), index); }
 static Val counter(kgen *x) { return ws_at(x, x->ahead_next); }
 static Val end_of_list(kgen *x) { return ws_at(x, x->ahead_end); }
 
-/* K and V of as many keys as a tile has lanes, and its queries. */
-uint32_t ahead_rows(const kgen *x) { return 3 * x->lanes; }
+/* K and V of as many keys as a tile has lanes, its queries, O. */
+uint32_t ahead_rows(const kgen *x) { return 4 * x->lanes; }
 
 /* ---- which keys ---------------------------------------------------------------------------------------------------------------------- */
 
@@ -54,7 +59,7 @@ static key_walk unknown_keys(kgen *x, Val index, key_range known, Val taken, Val
     return (key_walk){first, smin(g, keys_divided_up(x, smax(g, sub(g, hi, first), c64(g, 0)), step), most), step};
 }
 
-/* ---- the list: rows of K, of V, of Q --------------------------------------------------------------------------------------------------- */
+/* ---- the list: rows of K, of V, of Q, of O --------------------------------------------------------------------------------------------------- */
 
 static void place_keys(kgen *x, segment *s, key_walk k, Val slot)
 {
@@ -123,7 +128,7 @@ static Val is_same_head(kgen *x, Val item)
                         LLVMBuildICmp(g->b, LLVMIntEQ, item_field(x, ITEM_seq), field(g, g->item_type, item, ITEM_seq), ""), "");
 }
 
-static void list_rows(kgen *x, Val item)
+static void list_next(kgen *x, Val item)
 {
     gen *g = x->g;
     key_range known = keys_of_item(x);
@@ -132,6 +137,16 @@ static void list_rows(kgen *x, Val item)
     close_gap(x, keys);
     Val before = add(g, keys, keys);
     store(g, add(g, before, list_queries(x, item, before)), end_of_list(x), 8);
+}
+
+static void list_output(kgen *x)
+{
+    gen *g = x->g;
+    loop l;
+    Val end = load(g, g->i64, end_of_list(x), 8), i = loop_begin(g, &l, c64(g, 0), NULL, 0);
+    store(g, rows_pointer(x, x->o_ptr, i), entry(x, add(g, end, i)), 8);
+    loop_end(g, &l, c64(g, 1), x->in_use);
+    store(g, add(g, end, x->in_use), end_of_list(x), 8);
 }
 
 /* Rows that see nothing have no segments, here or there. */
@@ -144,20 +159,34 @@ void ahead_write(kgen *x)
     store(g, c64(g, 0), end_of_list(x), 8);
     branch(g, less(g, c64(g, 0), smin(g, both, item_field(x, ITEM_next))), some, done);
     go(g, some);
-    list_rows(x, item);
+    list_next(x, item);
     jump(g, done);
     go(g, done);
+    list_output(x);
 }
 
 /* ---- asking ---------------------------------------------------------------------------------------------------------------------------- */
 
-Val ahead_group(kgen *x, uint32_t rows, Val otherwise)
+void ahead_block(kgen *x, const segment *s, Val more, piece *p)
 {
     gen *g = x->g;
-    Val next = load(g, g->i64, counter(x), 8), end = load(g, g->i64, end_of_list(x), 8), some = less(g, next, end);
-    store(g, smin(g, add(g, next, c64(g, rows)), end), counter(x), 8);
-    Val from = entry(x, smin(g, next, c64(g, ahead_rows(x) - rows)));
-    return otherwise ? select_of(g, some, from, otherwise) : from;
+    Val first = select_of(g, more, keys_position(x, p->n0, c64(g, x->block_keys), p->step), s->next);
+    Val page = LLVMBuildUDiv(g->b, first, s->page, ""), offset = LLVMBuildURem(g->b, first, s->page, "");
+    p->next[0] = keys_row(x, &s->k, page, offset), p->next[1] = keys_row(x, &s->v, page, offset);
+    p->stride[0] = s->k.pace, p->stride[1] = s->v.pace;
+}
+
+/* The rows of the next block are put behind the list, where a group that crosses its end finds them. */
+Val ahead_group(kgen *x, const piece *p, Val group)
+{
+    gen *g = x->g;
+    Val next = load(g, g->i64, counter(x), 8), end = load(g, g->i64, end_of_list(x), 8);
+    store(g, smin(g, add(g, next, c64(g, 2 * p->keys)), end), counter(x), 8);
+    for (uint32_t i = 0; i < 2; i++) {
+        Val row = byte_at(g, p->next[i], mul(g, group, p->stride[i]));
+        for (uint32_t r = 0; r < p->keys; r++, row = byte_at(g, row, p->stride[i])) store(g, row, entry(x, add(g, end, c64(g, i * p->keys + r))), 8);
+    }
+    return entry(x, next);
 }
 
 void ahead_rest(kgen *x)

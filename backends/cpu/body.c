@@ -78,36 +78,49 @@ Val body_product(kgen *x, Val k, Val q, Val sum) { return x->dot ? pair_product(
 /* Wide pieces of bf16: weights are rounded to it and lie as pairs of keys, V likewise. */
 static bool in_pairs(const kgen *x, const piece *p) { return x->dot && !p->narrow; }
 
-/* Rows of V are read a few dims at a time, key after key, where no prefetcher of the machine follows: at each step of the products a line
- * is asked for, of a row that the next tile needs while there are some, then of one of the group's. For pieces whose lanes take one pass. */
-static bool fetches(const piece *p, uint32_t step)
+/* Rows of V are read a few dims at a time, key after key, where no prefetcher of the machine follows: at each step of the products lines of
+ * the group's rows are asked for. Wide pieces whose lanes take one pass ask for two rows that are read later, too (ahead.c). */
+bool body_fetches(const kgen *x)
 {
-    return !p->narrow && p->nv <= p->qk_vectors && !(p->keys & (p->keys - 1)) && p->keys * step <= 16;
+    const schedule *c = &x->k->schedule;
+    return x->vectors <= c->qk_vectors && !(c->qk_keys & (c->qk_keys - 1)) && c->qk_keys * unroll_of(x->words) <= 16;
 }
 
-static Val fetch_from(kgen *x, const piece *p, Val group)
+typedef struct fetched {
+    Val next, own; /* addresses of rows: of twice a group's that are read later; the group's own of V. NULL: none */
+} fetched;
+
+static fetched fetch_from(kgen *x, const piece *p, Val group)
 {
     gen *g = x->g;
-    if (x->convert && !x->dot) return ahead_group(x, p->keys, NULL);
-    return ahead_group(x, p->keys, at(g, g->ptr, ws_at(x, x->dot ? x->pair_ptr : x->value_ptr), group));
+    fetched f = {0};
+    if (!x->convert || in_pairs(x, p)) f.own = at(g, g->ptr, ws_at(x, x->dot ? x->pair_ptr : x->value_ptr), group);
+    if (!p->narrow) f.next = ahead_group(x, p, group);
+    return f;
 }
 
-static void fetch(kgen *x, const piece *p, Val rows, Val d, uint32_t step)
+static void fetch(kgen *x, const piece *p, const fetched *f, Val d, uint32_t step)
 {
     gen *g = x->g;
-    Val key = LLVMBuildAnd(g->b, LLVMBuildUDiv(g->b, d, c64(g, step), ""), c64(g, p->keys - 1), "");
+    const uint32_t times = p->keys * step <= 16 ? 1 : p->keys * step / 16, keys = p->keys / times;
+    Val key = LLVMBuildAnd(g->b, LLVMBuildUDiv(g->b, d, c64(g, step), ""), c64(g, keys - 1), "");
     Val line = LLVMBuildAnd(g->b, mul(g, d, c64(g, x->quant ? 1 : rows_word_size(x))), c64(g, -64), "");
-    prefetch(g, byte_at(g, load(g, g->ptr, at(g, g->ptr, rows, key), 8), line), 2);
+    for (uint32_t i = 0; f->own && i < times; i++)
+        prefetch(g, byte_at(g, load(g, g->ptr, at(g, g->ptr, f->own, add(g, key, c64(g, i * keys))), 8), line), 2);
+    for (uint32_t i = 0; f->next && i < 2; i++)
+        prefetch(g, byte_at(g, load(g, g->ptr, at(g, g->ptr, f->next, add(g, key, c64(g, i * p->keys))), 8), line), 2);
 }
 
 static void products(kgen *x, const piece *p, Val group, Val part, const Val *key, Val *sum)
 {
     gen *g = x->g;
     loop l;
-    uint32_t R = p->keys, Q = p->qk_vectors, U = unroll_of(x->words), sets = p->narrow && U > 1 ? 2 : 1;
+    uint32_t R = p->keys, Q = p->qk_vectors, U = unroll_of(x->words), sets = p->narrow && U > 1 && Q == 1 ? 2 : 1;
     for (uint32_t i = 0; i < sets * R * Q; i++) sum[i] = LLVMConstNull(x->vf);
-    Val rows = fetches(p, U) ? fetch_from(x, p, group) : NULL, d = loop_begin(g, &l, c64(g, 0), sum, sets * R * Q);
-    if (rows) fetch(x, p, rows, d, U);
+    fetched rows = {0};
+    if (p->narrow || body_fetches(x)) rows = fetch_from(x, p, group);
+    Val d = loop_begin(g, &l, c64(g, 0), sum, sets * R * Q);
+    if (rows.next || rows.own) fetch(x, p, &rows, d, U);
     for (uint32_t u = 0; u < U; u++) {
         Val q[8], du = add(g, d, c64(g, u));
         for (uint32_t j = 0; j < Q; j++) q[j] = load_lanes(x, x->queries, score_index(x, du, lane_of(x, p, part, j)));
@@ -134,21 +147,25 @@ static Type seen_type(const kgen *x)
     return vector_of(x->g->i32, x->vector);
 }
 
-static Val seen_at(kgen *x, Val slot) { return at(x->g, seen_type(x), ws_at(x, x->seen), slot); }
+/* Of vector j of the piece. */
+static Val seen_at(kgen *x, Val slot, uint32_t j)
+{
+    return at(x->g, seen_type(x), ws_at(x, x->seen), add(x->g, mul(x->g, slot, c64(x->g, x->narrow_vectors)), c64(x->g, j)));
+}
 
-static void store_seen(kgen *x, Val visible, Val slot)
+static void store_seen(kgen *x, Val visible, Val slot, uint32_t j)
 {
     gen *g = x->g;
     Type t = seen_type(x);
     Val v = g->target->masked ? LLVMBuildBitCast(g->b, visible, t, "") : LLVMBuildSExt(g->b, visible, t, "");
-    store(g, v, seen_at(x, slot), (unsigned)body_seen_bytes(x));
+    store(g, v, seen_at(x, slot, j), (unsigned)body_seen_bytes(x));
 }
 
 /* Lanes as bits, or as words of ones and zeros. */
-static Val load_seen(kgen *x, Val slot)
+static Val load_seen(kgen *x, Val slot, uint32_t j)
 {
     gen *g = x->g;
-    Val v = load(g, seen_type(x), seen_at(x, slot), (unsigned)body_seen_bytes(x));
+    Val v = load(g, seen_type(x), seen_at(x, slot, j), (unsigned)body_seen_bytes(x));
     return g->target->masked ? LLVMBuildBitCast(g->b, v, vector_of(g->i1, x->vector), "") : v;
 }
 
@@ -182,11 +199,11 @@ static void score(kgen *x, const piece *p)
     loop l;
     parts w;
     uint32_t R = p->keys, Q = p->qk_vectors;
-    Val key[MAX_CARRIED], valid[MAX_CARRIED] = {0}, sum[MAX_CARRIED], group = loop_begin(g, &l, c64(g, 0), NULL, 0);
+    Val key[MAX_CARRIED], of[MAX_CARRIED], sum[MAX_CARRIED], last = sub(g, p->n, c64(g, 1)), group = loop_begin(g, &l, c64(g, 0), NULL, 0);
     for (uint32_t r = 0; r < R; r++) {
         Val slot = add(g, group, c64(g, r));
         key[r] = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->key_ptr), slot), 8);
-        if (p->narrow) valid[r] = splat(g, less(g, slot, p->n), x->vector);
+        of[r] = p->narrow ? smin(g, slot, last) : slot;
     }
     Val part = parts_begin(x, &w, p, Q);
     products(x, p, group, part, key, sum);
@@ -195,9 +212,9 @@ static void score(kgen *x, const piece *p)
         if (reads_rows(x, p)) values_load_lanes(x, lane);
         Val factor = x->dot ? rows_query_factor(x) : NULL;
         for (uint32_t r = 0; r < R; r++) {
-            Val s = sum[r * Q + j], slot = add(g, group, c64(g, r)), visible = valid[r];
-            s = body_mapped(x, p, factor ? LLVMBuildFMul(g->b, s, factor, "") : s, slot, &visible);
-            if (p->masked) store_seen(x, visible, slot);
+            Val s = sum[r * Q + j], slot = add(g, group, c64(g, r)), visible = NULL;
+            s = body_mapped(x, p, factor ? LLVMBuildFMul(g->b, s, factor, "") : s, of[r], &visible);
+            if (p->masked) store_seen(x, visible, slot, j);
             m = fmax_of(g, s, m);
             store_lanes(x, s, x->scores, score_index(x, slot, lane));
         }
@@ -309,15 +326,18 @@ static void add_values(kgen *x, const piece *p, Val part, Val slot, Val d, uint3
     gen *g = x->g;
     const bool pairs = in_pairs(x, p);
     uint32_t Q = p->pv_vectors;
-    Val weight[8], used = p->masked ? load_seen(x, slot) : NULL, row = NULL;
+    Val weight[8], used[8] = {0}, row = NULL;
     if (!pairs) row = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->value_ptr), slot), 8);
-    for (uint32_t j = 0; j < Q; j++) weight[j] = load_lanes(x, x->scores, score_index(x, slot, lane_of(x, p, part, j)));
+    for (uint32_t j = 0; j < Q; j++) {
+        weight[j] = load_lanes(x, x->scores, score_index(x, slot, lane_of(x, p, part, j)));
+        if (p->masked) used[j] = load_seen(x, slot, j);
+    }
     for (uint32_t r = 0; r < R; r++) {
         Val dim = add(g, d, c64(g, r));
         Val v = pairs ? broadcast(x, keys_pair_at(x, slot, dim), c64(g, 0), 4) : broadcast(x, row, dim, 4);
         for (uint32_t j = 0; j < Q; j++) {
             Val *o = &sum[r * Q + j];
-            *o = pairs ? pair_product(x, v, weight[j], *o) : accumulate(x, weight[j], used, v, *o);
+            *o = pairs ? pair_product(x, v, weight[j], *o) : accumulate(x, weight[j], used[j], v, *o);
         }
     }
 }

@@ -157,6 +157,7 @@ typedef struct kernel_code {
     const char *name, *schedule;
     Val run, merge;
     uint64_t workspace, part_bytes;
+    uint32_t pair; /* lanes of a narrow piece of two vectors; 0: there are none */
 } kernel_code;
 /* NULL, or a sentence: this kernel cannot be done. */
 const char *emit_kernel(gen *g, const kernel *k, kernel_code *out); /* kernel.c */

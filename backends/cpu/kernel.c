@@ -30,14 +30,14 @@ static void lay_out(kgen *x)
     x->out = ws_take(x, dim_v * lanes * 4);
     x->new_max = ws_take(x, lanes * 4);
     x->scores = ws_take(x, keys * lanes * 4);
-    x->seen = ws_take(x, keys * body_seen_bytes(x));
+    x->seen = ws_take(x, keys * x->narrow_vectors * body_seen_bytes(x));
     x->queries = ws_take(x, (uint64_t)x->words * lanes * 4);
     x->key_ptr = ws_take(x, keys * 8);
     x->value_ptr = ws_take(x, keys * 8);
     if (x->dot) x->pair_ptr = ws_take(x, keys * 8); /* value_ptr leads to the panel */
     x->key_panel = ws_take(x, keys * (uint64_t)x->words * 4); /* of rows that are converted, or gathered */
     x->value_panel = ws_take(x, keys * x->value_stride * 4); /* or pairs of rows, half as many */
-    x->ahead = ws_take(x, (uint64_t)ahead_rows(x) * 8);
+    x->ahead = ws_take(x, ((uint64_t)ahead_rows(x) + 2 * x->k->schedule.qk_keys) * 8);
     x->ahead_next = ws_take(x, 8);
     x->ahead_end = ws_take(x, 8);
     x->q_ptr = ws_take(x, lanes * 8);
@@ -69,13 +69,18 @@ static void blocks(kgen *x, const segment *s, key_walk of, piece p)
     keys_place(x, &placed, p.n0, p.n, c64(g, 0));
     keys_gather(x, &placed, p.n);
     Val padded = p.narrow ? round_up(g, p.n, p.keys) : p.n;
-    if (p.narrow) {
-        keys_repeat_last(x, &placed, p.n0, p.n, padded);
-        keys_fetch_last(x, &placed, p.n);
-    }
+    if (p.narrow) keys_repeat_last(x, &placed, p.n0, p.n, padded);
+    if (!p.narrow && body_fetches(x)) ahead_block(x, s, less(g, add(g, first, c64(g, x->block_keys)), of.n), &p);
     values_emit_keys(x, !p.narrow, (key_walk){p.n0, p.n, p.step}, padded);
     body_attend(x, &p);
     guarded_end(g, &l, c64(g, x->block_keys));
+}
+
+static piece narrow_piece(const kgen *x, Val lane, uint32_t vectors)
+{
+    const schedule *c = &x->k->schedule;
+    return (piece){.body = x->partial ? x->partial : x->full, .s = lane, .nv = vectors, .qk_vectors = vectors, .pv_vectors = vectors,
+                   .keys = c->narrow_keys, .dims = (c->narrow_dims + vectors - 1) / vectors, .narrow = true};
 }
 
 static void emit_segments(kgen *x)
@@ -87,12 +92,14 @@ static void emit_segments(kgen *x)
     shared_call(x, SHARED_ahead);
     Val first = item_field(x, ITEM_segment0), list = arg_field(x, ARG_segments);
     guarded l;
-    Val i = guarded_begin(g, &l, first, add(g, first, item_field(x, ITEM_segments))), at_seg = at(g, g->segment_type, list, i);
-    Val lane0 = field(g, g->segment_type, at_seg, SEG_lane0);
+    Val end = add(g, first, item_field(x, ITEM_segments)), last = sub(g, end, c64(g, 1));
+    Val i = guarded_begin(g, &l, first, end), at_seg = at(g, g->segment_type, list, i);
+    Val lane0 = field(g, g->segment_type, at_seg, SEG_lane0), lanes = field(g, g->segment_type, at_seg, SEG_lanes);
+    s.next = field(g, g->segment_type, at(g, g->segment_type, list, smin(g, add(g, i, c64(g, 1)), last)), SEG_k0);
     key_walk of = keys_of_segment(x, at_seg);
     keys_set_step(x, &s, of.step);
-    Val all = LLVMBuildICmp(g->b, LLVMIntEQ, field(g, g->segment_type, at_seg, SEG_lanes), c64(g, x->lanes), "");
     Val open = LLVMBuildICmp(g->b, LLVMIntEQ, field(g, g->segment_type, at_seg, SEG_masked), c64(g, 0), "");
+    Val all = LLVMBuildICmp(g->b, LLVMIntEQ, lanes, c64(g, x->lanes), "");
     Block wide = block(g), narrow = block(g), next = block(g);
     branch(g, LLVMBuildAnd(g->b, all, open, ""), wide, narrow);
     go(g, wide);
@@ -101,9 +108,15 @@ static void emit_segments(kgen *x)
     if (x->full) blocks(x, &s, of, p);
     jump(g, next);
     go(g, narrow);
-    p = (piece){.body = x->partial ? x->partial : x->full, .s = lane0, .nv = 1, .qk_vectors = 1, .pv_vectors = 1,
-                .keys = c->narrow_keys, .dims = c->narrow_dims, .narrow = true};
-    blocks(x, &s, of, p);
+    if (x->narrow_vectors > 1) {
+        Block pair = block(g), single = block(g);
+        branch(g, LLVMBuildICmp(g->b, LLVMIntEQ, lanes, c64(g, x->vector), ""), single, pair);
+        go(g, pair);
+        blocks(x, &s, of, narrow_piece(x, lane0, x->narrow_vectors));
+        jump(g, next);
+        go(g, single);
+    }
+    blocks(x, &s, of, narrow_piece(x, lane0, 1));
     jump(g, next);
     go(g, next);
     guarded_end(g, &l, c64(g, 1));
@@ -190,6 +203,12 @@ static const char *read_kernel(kgen *x)
 /* An odd number of cache lines: the same dims of a block's keys then spread over all sets of the cache. */
 static uint32_t odd_lines(int64_t floats) { return (uint32_t)((floats + 15) / 16 | 1) * 16; }
 
+/* With two vectors an element of K or V is loaded once for two products: with one, loads are what a narrow piece waits for. */
+static uint32_t narrow_vectors(const schedule *c)
+{
+    return c->lanes / c->vector >= 4 && target_get(c->target)->registers >= 32 && c->narrow_keys <= 8 ? 2 : 1;
+}
+
 static void prepare(kgen *x)
 {
     gen *g = x->g;
@@ -199,6 +218,7 @@ static void prepare(kgen *x)
     x->lanes = c->lanes;
     x->vector = c->vector;
     x->vectors = c->lanes / c->vector;
+    x->narrow_vectors = narrow_vectors(c);
     x->block_keys = c->key_block;
     x->slack = c->narrow_keys > c->qk_keys ? c->narrow_keys : c->qk_keys;
     x->value_stride = odd_lines(x->dim_v);
@@ -248,7 +268,7 @@ const char *emit_kernel(gen *g, const kernel *k, kernel_code *out)
     write_shared(&x);
     Val few = emit_few(&x);
     *out = (kernel_code){.kernel = k, .target = g->target, .run = emit_run(&x, few), .merge = shared_function(&x, SHARED_merge),
-                         .workspace = x.size, .part_bytes = parts_bytes(&x)};
+                         .workspace = x.size, .part_bytes = parts_bytes(&x), .pair = x.narrow_vectors > 1 ? x.narrow_vectors * x.vector : 0};
     out->name = arena_printf(g->arena, "%s_%s_d%lld_%s", k->name, dtype_name(k->shape.type), (long long)k->shape.dim, g->target->suffix);
     out->schedule = arena_printf(g->arena, "lanes %u, keys %u, qk %u x %u, pv %u x %u, narrow %u x %u", c->lanes, c->key_block,
                                  c->qk_keys, c->qk_vectors, c->pv_dims, c->pv_vectors, c->narrow_keys, c->narrow_dims);

@@ -17,7 +17,7 @@ typedef struct kgen {
     expr_pool *pool;
     size_t n_exprs;
     int64_t dim, dim_v;
-    uint32_t lanes, vector, vectors, block_keys, slack, value_stride; /* value_stride: floats from row to row of value_panel; slack: keys behind a block that register tiles may touch */
+    uint32_t lanes, vector, vectors, narrow_vectors, block_keys, slack, value_stride; /* value_stride: floats from row to row of value_panel; slack: keys behind a block that register tiles may touch */
     bool half, dot, wide_ints; /* half: Q, O (and K, V as they are given) are not f32; dot: bf16 is multiplied in pairs: K and Q as they are stored, wide pieces P and V too */
     bool quant, convert;       /* quant: K and V are int8 with scales; convert: what K and V are stored as is not f32 */
     int64_t words;             /* of a query in `queries`: dims, or pairs of them */
@@ -57,7 +57,7 @@ typedef struct source { /* K or V */
 } source;
 
 typedef struct segment {
-    Val page, step; /* tokens of a page; from key to key */
+    Val page, step, next; /* tokens of a page; from key to key; first key of the next segment, or of the last one again */
     source k, v;
 } segment;
 
@@ -72,6 +72,7 @@ typedef struct piece {
     Val n0, n, step, s; /* first key (position), number of keys, positions from one to the next, first lane */
     uint32_t nv, qk_vectors, pv_vectors, keys, dims; /* register tiles */
     bool narrow, masked; /* masked: of a narrow piece's body, set by body_attend() */
+    Val next[2], stride[2]; /* of a wide piece, K and V: the first row of the block behind it; from row to row */
 } piece;
 
 /* ---- values.c ---- */
@@ -98,7 +99,6 @@ void keys_place(kgen *x, const segment *s, Val n0, Val n, Val slot);
 /* A register tile's rest, up to slot `padded`, repeats the last row: what it gives is masked. */
 void keys_repeat_last(kgen *x, const segment *s, Val n0, Val n, Val padded);
 void keys_gather(kgen *x, const segment *s, Val n); /* rows far apart, from the tables into the panels */
-void keys_fetch_last(kgen *x, const segment *s, Val n); /* asks for the last rows of the tables */
 void keys_pair_values(kgen *x, Val n);      /* the rows of V in pair_ptr, two keys side by side, into value_panel */
 Val keys_pair_at(kgen *x, Val pair, Val d); /* there: dim d of two keys, one word */
 int64_t keys_row_bytes(const kgen *x, bool values);        /* of a stored row */
@@ -110,9 +110,10 @@ void keys_point_to_panels(kgen *x); /* once per item */
 /* ---- ahead.c ---- */
 uint32_t ahead_rows(const kgen *x);           /* of its list */
 void ahead_write(kgen *x);                    /* once per item: lists the rows */
-/* Addresses of the next rows, `rows` of them; when there are no more, the given ones (NULL: whatever stands there). */
-Val ahead_group(kgen *x, uint32_t rows, Val otherwise);
-void ahead_rest(kgen *x);                     /* asks for those that nobody has asked for */
+void ahead_block(kgen *x, const segment *s, Val more, piece *p); /* where the keys behind a wide piece are; more: in its segment */
+/* Addresses of 2 * p->keys rows that are read later than the group's: of the list, or behind its end of the next block. */
+Val ahead_group(kgen *x, const piece *p, Val group);
+void ahead_rest(kgen *x);                     /* asks for those of the list that nobody has asked for */
 
 /* ---- rows.c ---- */
 void rows_setup(kgen *x);      /* the body of the function that fills the lanes' tables */
@@ -140,6 +141,7 @@ void parts_merge(kgen *x);           /* the body of the function that adds up an
 /* ---- body.c ---- */
 uint64_t body_seen_bytes(const kgen *x); /* of one key's entry in `seen`: which lanes of a narrow piece see it */
 bool body_has(const kblock *b, kop_code c);
+bool body_fetches(const kgen *x); /* wide pieces ask for rows that are read later (ahead.c) */
 Val body_product(kgen *x, Val k, Val q, Val sum); /* of floats, or of pairs of bf16: then a sum takes two products */
 Val body_mapped(kgen *x, const piece *p, Val s, Val slot, Val *visible); /* after maps and masks; *visible: lanes, NULL: all */
 Val body_pair_weights(kgen *x, Val even, Val odd); /* of two keys, rounded to bf16: words, the first in their lower halves */

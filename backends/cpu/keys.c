@@ -233,23 +233,6 @@ void keys_gather(kgen *x, const segment *s, Val n)
     go(g, done);
 }
 
-/* A narrow piece of a tile's rim often reads its last keys for the first time, V a line of each row after the other, which no prefetcher
- * of the machine follows. */
-void keys_fetch_last(kgen *x, const segment *s, Val n)
-{
-    gen *g = x->g;
-    const source *from[] = {&s->k, &s->v};
-    loop l;
-    if (s->k.convert && s->v.convert) return;
-    Val slot = loop_begin(g, &l, smax(g, sub(g, n, c64(g, x->vector)), c64(g, 0)), NULL, 0);
-    for (int i = 0; i < 2; i++) {
-        if (from[i]->convert) continue;
-        Val row = load(g, g->ptr, at(g, g->ptr, ws_at(x, from[i]->table), slot), 8);
-        prefetch_bytes(g, row, from[i]->dim * (x->half ? 2 : 4), 1);
-    }
-    loop_end(g, &l, c64(g, 1), n);
-}
-
 void keys_place(kgen *x, const segment *s, Val n0, Val n, Val slot)
 {
     gen *g = x->g;

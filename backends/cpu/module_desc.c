@@ -60,7 +60,9 @@ static Val kernel_desc(gen *g, const kernel_code *k)
                k->run,
                k->merge,
                text_of(g, k->name),
-               text_of(g, k->schedule)};
+               text_of(g, k->schedule),
+               u32(g, k->pair),
+               u32(g, 0)};
     return record(g, f, ATTNC_COUNT(f), sizeof(attn_kernel_desc), "kernel");
 }
 

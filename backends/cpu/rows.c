@@ -5,22 +5,41 @@
 
 static Val seq_field(kgen *x, unsigned index) { return field(x->g, x->g->seq_type, x->seq, index); }
 
-/* vector x vector transpose in log2(vector) rounds of exchanged blocks. */
+/* Of n elements those that from() says: of a, or behind them of c. */
+static Val shuffled(kgen *x, Val a, Val c, uint32_t (*from)(uint32_t e, uint32_t n, bool upper), bool upper)
+{
+    Val pick[16];
+    for (uint32_t e = 0; e < x->vector; e++) pick[e] = c32(x->g, from(e, x->vector, upper));
+    return LLVMBuildShuffleVector(x->g->b, a, c, LLVMConstVector(pick, x->vector), "");
+}
+
+/* In each quarter of 4 elements: a0 c0 a1 c1, upper: a2 c2 a3 c3. */
+static uint32_t singles(uint32_t e, uint32_t n, bool upper) { return (e & ~3u) + (e & 3u) / 2 + (upper ? 2 : 0) + (e % 2 ? n : 0); }
+/* a0 a1 c0 c1, upper: a2 a3 c2 c3. */
+static uint32_t doubles(uint32_t e, uint32_t n, bool upper) { return (e & ~3u) + e % 2 + (upper ? 2 : 0) + (e & 2 ? n : 0); }
+/* Quarters, every second one of a, then of c: from the first, upper: from the second. */
+static uint32_t quarters(uint32_t e, uint32_t n, bool upper)
+{
+    const uint32_t q = n / 4 < 2 ? 1 : n / 4, to = e / 4, half = q / 2;
+    return (to % half * 2 + (upper ? 1 : 0)) * 4 + e % 4 + (to >= half ? n : 0);
+}
+
+/* vector x vector transpose in log2(vector) rounds, of shuffles that have instructions of their own: two rounds within quarters, the
+ * others of quarters. */
 void rows_transpose(kgen *x, Val *v)
 {
-    gen *g = x->g;
-    uint32_t W = x->vector;
-    for (uint32_t b = 1; b < W; b *= 2)
-        for (uint32_t i = 0; i < W; i++) {
-            if (i & b) continue;
-            Val lo[16], hi[16], a = v[i], c = v[i + b];
-            for (uint32_t e = 0; e < W; e++) {
-                lo[e] = c32(g, e & b ? W + e - b : e);
-                hi[e] = c32(g, e & b ? W + e : e + b);
-            }
-            v[i] = LLVMBuildShuffleVector(g->b, a, c, LLVMConstVector(lo, W), "");
-            v[i + b] = LLVMBuildShuffleVector(g->b, a, c, LLVMConstVector(hi, W), "");
-        }
+    const uint32_t W = x->vector;
+    Val t[16];
+    for (uint32_t i = 0; i < W; i += 2)
+        for (uint32_t up = 0; up < 2; up++) t[i + up] = shuffled(x, v[i], v[i + 1], singles, up);
+    for (uint32_t i = 0; i < W; i += 4)
+        for (uint32_t j = 0; j < 4; j++) v[i + j] = shuffled(x, t[i + j / 2], t[i + 2 + j / 2], doubles, j % 2);
+    for (uint32_t rows = 4; rows < W; rows *= 2) { /* v[i]: quarters of `rows` rows */
+        for (uint32_t i = 0; i < W; i++) t[i] = v[i];
+        for (uint32_t i = 0; i < W; i += 2 * rows)
+            for (uint32_t j = 0; j < rows; j++)
+                for (uint32_t up = 0; up < 2; up++) v[i + (j / 4 + up * rows / 4) * 4 + j % 4] = shuffled(x, t[i + j], t[i + rows + j], quarters, up);
+    }
 }
 
 /* ---- tables of the lanes -------------------------------------------------------------------------------------------------------- */

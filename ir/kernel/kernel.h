@@ -58,7 +58,7 @@ typedef struct schedule {
     uint32_t key_block;           /* keys of one block of a wide (full) tile */
     uint32_t qk_keys, qk_vectors; /* register tile of S = Q K^T: keys x vectors of lanes */
     uint32_t pv_dims, pv_vectors; /* register tile of O = P V: dims x vectors of lanes */
-    uint32_t narrow_keys;         /* partial tiles take one vector of lanes at a time: keys and */
+    uint32_t narrow_keys;         /* partial tiles take a vector of lanes at a time, or two: keys and */
     uint32_t narrow_dims;         /* dims of its register tiles */
     uint32_t few_lanes;           /* tiles with at most this many rows in use take dims as lanes: */
     uint32_t few_rows, few_keys;  /* register tile of S: rows x keys; of O: rows x as many vectors of dims */

@@ -31,6 +31,9 @@ static attn_status check_kernel(const attn_kernel_desc *k, const attn_kind_desc 
     if (!k->vector || !k->lanes || k->lanes % k->vector || k->lanes > MAX_LANES)
         return attni_fail(err, ATTN_E_VERSION, "kernel %s: %u lanes are not vectors of %u", k->name, k->lanes,
                           k->vector);
+    if (k->pair && (k->pair != 2 * k->vector || k->lanes % k->pair || k->lanes == k->pair))
+        return attni_fail(err, ATTN_E_VERSION, "kernel %s: %u lanes are no pair of vectors of %u", k->name, k->pair,
+                          k->vector);
     if (!k->key_step || !k->max_group || k->max_group > k->lanes)
         return attni_fail(err, ATTN_E_VERSION, "kernel %s: key step %u, groups of %u", k->name, k->key_step,
                           k->max_group);

@@ -144,7 +144,7 @@ typedef struct weight {
 typedef struct tile {
     weight w;      /* lanes times keys, idle lanes included; the first row */
     int64_t pairs; /* without idle lanes */
-    int32_t row, rows, row_step;
+    int32_t row, rows, row_step, used; /* used: lanes that hold rows */
     int32_t segment0, segments;
     int32_t parts, cut0; /* parts > 1: drafts.cuts[cut0 ..] */
 } tile;
@@ -187,6 +187,8 @@ void attni_drafts_open(drafts *d, memory *mem, const attn_module_desc *m);
 /* plan_ranges.c: adds the segments of t (row, rows given) for `heads` heads from `head`, and its cost. The mask is
  * bound. */
 void attni_tile_segments(drafts *d, tile *t, uint32_t head, uint32_t heads);
+/* plan_pairs.c: makes one segment of two vectors' where both see the same keys, for kernels that take such. */
+void attni_pair_segments(drafts *d, tile *t);
 /* plan_parts.c: cuts tiles. max_parts 0: as workers and keys ask for. */
 void attni_cut_tiles(drafts *d, uint32_t max_parts);
 /* The cost above which a tile may be cut when the whole call has the cost `total`; one of less is not. */

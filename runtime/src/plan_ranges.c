@@ -3,6 +3,7 @@
  *     rows of the tile        must                    -> wide segments, no mask, all lanes, whole key steps
  *     rows of each vector     must without those      -> narrow segments, no mask
  *                             may without must        -> narrow segments, masked
+ *     pairs of vectors        what both see           -> one narrow segment for both (plan_pairs.c)
  *
  * So a diagonal costs what its vectors of lanes see, not what the tile's corner rows see. A tile with few lanes in use
  * has no wide segments: they would compute for idle lanes. Its vectors take turns, a stretch of keys each, so that keys
@@ -115,8 +116,10 @@ static void add_vector(drafts *d, tile *t, uint32_t head, int32_t heads, int32_t
         attni_spans_subtract(&d->row_may, &d->open, &d->masked);
         join_short(d);
     }
-    for (size_t i = 0; i < d->open.n; i++) add_segment(d, t, d->open.at[i], lane0, vector, used, false);
-    for (size_t i = 0; i < d->masked.n; i++) add_segment(d, t, d->masked.at[i], lane0, vector, used, true);
+    for (size_t i = 0, j = 0; i < d->open.n || j < d->masked.n;) { /* by rising keys */
+        const bool open = j == d->masked.n || (i < d->open.n && d->open.at[i].lo < d->masked.at[j].lo);
+        add_segment(d, t, open ? d->open.at[i++] : d->masked.at[j++], lane0, vector, used, !open);
+    }
 }
 
 static span keys_of(const attn_segment *s) { return (span){s->k0, s->k1, s->step - 1}; }
@@ -162,6 +165,7 @@ void attni_tile_segments(drafts *d, tile *t, uint32_t head, uint32_t heads)
     int32_t vectors = (used + vector - 1) / vector, all = (int32_t)(k->lanes / k->vector);
     t->segment0 = (int32_t)d->segments.n;
     t->segments = 0;
+    t->used = used;
     t->w.cost = t->pairs = 0;
     const spans *within = NULL;
     if (4 * vectors >= 3 * all) {
@@ -172,5 +176,6 @@ void attni_tile_segments(drafts *d, tile *t, uint32_t head, uint32_t heads)
         within = &d->within;
     }
     for (int32_t v = 0; v < vectors && !d->mem->failed; v++) add_vector(d, t, head, (int32_t)heads, v * vector, within);
+    attni_pair_segments(d, t);
     if (!within) take_turns(d, t, vectors);
 }

@@ -38,7 +38,7 @@ static void print_descriptors(void)
     AT(attn_kernel_desc, key_step), AT(attn_kernel_desc, max_group), AT(attn_kernel_desc, workspace);
     AT(attn_kernel_desc, part_bytes), AT(attn_kernel_desc, run), AT(attn_kernel_desc, merge),
         AT(attn_kernel_desc, name);
-    AT(attn_kernel_desc, schedule);
+    AT(attn_kernel_desc, schedule), AT(attn_kernel_desc, pair);
     STRUCT(attn_kind_desc);
     AT(attn_kind_desc, size), AT(attn_kind_desc, flags), AT(attn_kind_desc, name), AT(attn_kind_desc, q_heads);
     AT(attn_kind_desc, kv_heads), AT(attn_kind_desc, dim), AT(attn_kind_desc, dim_v), AT(attn_kind_desc, dtype);

@@ -427,23 +427,22 @@ static void add_stepped(work *w, const attn_item *item, int32_t lane0, int32_t l
     for (int64_t i = 0; i < n; i++) taken[k + i * step] = true;
 }
 
-/* The rest of a vector: runs of keys that all see are unmasked (sometimes asked all the same), others masked; now and then keys that
+/* The rest of a vector, or of a pair of them: runs of keys that all see are unmasked (sometimes asked all the same), others masked; now and then keys that
  * nobody sees are visited too. */
-static void add_narrow(work *w, const attn_item *item, int32_t lane0, int64_t k0, int64_t k1, const bool *taken)
+static void add_narrow(work *w, const attn_item *item, int32_t lane0, int32_t lanes, int64_t k0, int64_t k1, const bool *taken)
 {
-    const int32_t vector = (int32_t)w->k->vector;
-    const int used = used_lanes(item, lane0, vector);
+    const int used = used_lanes(item, lane0, lanes);
     const bool lazy = below(2), ask_all = !below(4);
     for (int64_t k = k0, end; k < k1; k = end) {
-        int sees = count_seeing(w, item, lane0, vector, k);
+        int sees = count_seeing(w, item, lane0, lanes, k);
         bool all = sees == used && !ask_all;
         end = k + 1;
         if (taken[k] || (!sees && !lazy)) continue;
         for (; end < k1 && !taken[end]; end++) {
-            int next = count_seeing(w, item, lane0, vector, end);
+            int next = count_seeing(w, item, lane0, lanes, end);
             if (all ? next != used : !next && !lazy) break;
         }
-        attn_segment s = {.k0 = k, .k1 = end, .lane0 = lane0, .lanes = vector, .masked = !all, .step = 1};
+        attn_segment s = {.k0 = k, .k1 = end, .lane0 = lane0, .lanes = lanes, .masked = !all, .step = 1};
         VEC_PUSH(w->arena, &w->segments, s);
     }
 }
@@ -456,10 +455,12 @@ static void add_item(work *w, attn_item item, int64_t k0, int64_t k1)
     if (stepped) add_stepped(w, &item, 0, (int32_t)w->k->lanes, k0, k1, taken);
     if (below(4)) add_wide(w, &item, k0, k1, taken);
     bool *seen = ARENA_ARRAY(w->arena, bool, (size_t)w->x->seq.n_keys + 1);
-    for (int32_t lane = 0; lane < item.rows * item.heads; lane += (int32_t)w->k->vector) {
+    const int32_t vector = (int32_t)w->k->vector, pair = (int32_t)w->k->pair;
+    for (int32_t lane = 0, lanes; lane < item.rows * item.heads; lane += lanes) {
+        lanes = pair && lane % pair == 0 && below(2) ? pair : vector;
         memcpy(seen, taken, (size_t)w->x->seq.n_keys);
-        if (stepped) add_stepped(w, &item, lane, (int32_t)w->k->vector, k0, k1, seen);
-        add_narrow(w, &item, lane, k0, k1, seen);
+        if (stepped) add_stepped(w, &item, lane, lanes, k0, k1, seen);
+        add_narrow(w, &item, lane, lanes, k0, k1, seen);
     }
     item.segments = (int32_t)w->segments.n - item.segment0;
     VEC_PUSH(w->arena, &w->items, item);

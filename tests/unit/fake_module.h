@@ -455,7 +455,8 @@ static void fake_check_segment(const attn_item *item, const attn_segment *s, con
     if (s->lanes == (int32_t)k->lanes && !s->masked) {
         FAKE_CHECK(s->lane0 == 0 && fake_keys(s) % k->key_step == 0);
     } else {
-        FAKE_CHECK(s->lanes == (int32_t)k->vector && s->lane0 % (int32_t)k->vector == 0);
+        FAKE_CHECK(s->lanes == (int32_t)k->vector || (k->pair && s->lanes == (int32_t)k->pair));
+        FAKE_CHECK(s->lane0 % s->lanes == 0);
         FAKE_CHECK(s->lane0 < item->rows * item->heads);
     }
 }

@@ -257,7 +257,9 @@ static void run_case(unsigned long long seed, attn_pool *pool)
     attn_error err = {""};
     attn_module *m = NULL;
     attn_plan *p = NULL;
-    CHECK_MSG(attn_module_open(fake_make(c.mask, c.shape), NULL, &m, &err) == ATTN_OK, "%s", err.text);
+    const attn_module_desc *desc = fake_make(c.mask, c.shape);
+    if (c.shape.lanes > 2 * c.shape.vector && c.shape.lanes % (2 * c.shape.vector) == 0 && seed % 2) fake.kernel.pair = 2 * c.shape.vector;
+    CHECK_MSG(attn_module_open(desc, NULL, &m, &err) == ATTN_OK, "%s", err.text);
     CHECK_MSG(attn_plan_create(m, &c.config, &p, &err) == ATTN_OK, "seed %llu: %s", seed, err.text);
     fake.visits = c.visits;
     attn_tensors t = {.size = sizeof t,
@@ -289,6 +291,8 @@ static void random_plans(void)
 
 /* ---- what a plan is for: little waste, good order ------------------------------------------------------------- */
 
+static uint32_t pair; /* of the next plans' kernel */
+
 static attn_plan *plan_of(attn_module **m, const fake_mask *mask, fake_shape shape, int64_t n_q, int64_t n_keys,
                           uint32_t workers)
 {
@@ -296,7 +300,9 @@ static attn_plan *plan_of(attn_module **m, const fake_mask *mask, fake_shape sha
     attn_error err;
     attn_plan_config c = {
         .size = sizeof c, .n_seqs = 1, .q_lens = &n_q, .k_lens = &n_keys, .isa = -1, .workers = workers};
-    if (attn_module_open(fake_make(mask, shape), NULL, m, &err) || attn_plan_create(*m, &c, &p, &err)) exit(1);
+    const attn_module_desc *desc = fake_make(mask, shape);
+    fake.kernel.pair = pair;
+    if (attn_module_open(desc, NULL, m, &err) || attn_plan_create(*m, &c, &p, &err)) exit(1);
     return p;
 }
 
@@ -384,6 +390,55 @@ static void mask_is_rarely_asked(void)
     attn_module_destroy(m);
 }
 
+/* What two vectors see is one segment, also where an unmasked piece touches a masked one: of a diagonal two a pair, and no key is
+ * visited for a vector that sees none of it, but for short rests. */
+static void neighbours_share_keys(void)
+{
+    attn_module *m;
+    pair = 32;
+    attn_plan *p = plan_of(&m, &fake_masks[1], (fake_shape){64, 16, 32, 8, 2, 2}, 640, 640, 1);
+    attn_plan_stats s = stats_of(p);
+    CHECK(s.items == 20 && s.segments == 20 * 5 - 2);
+    CHECK_MSG(s.pairs_computed - s.pairs_visible == 2 * 40 * 16 * 15 / 2, "%lld computed, %lld visible",
+              (long long)s.pairs_computed, (long long)s.pairs_visible);
+    attn_plan_destroy(p);
+    attn_module_destroy(m);
+    p = plan_of(&m, &fake_masks[2], (fake_shape){64, 16, 32, 8, 2, 2}, 1000, 1000, 1);
+    s = stats_of(p);
+    CHECK_MSG(s.pairs_computed - s.pairs_visible <= 2 * 1000 * 38, "%lld computed, %lld visible",
+              (long long)s.pairs_computed, (long long)s.pairs_visible);
+    pair = 0;
+    attn_plan_destroy(p);
+    attn_module_destroy(m);
+}
+
+/* Heads one after the other, in each the last rows first: neighbours see much the same keys. */
+static void rows_in_order(void)
+{
+    attn_module *m;
+    for (int i = 1; i <= 3; i++) {
+        attn_plan *p = plan_of(&m, &fake_masks[i], (fake_shape){16, 4, 8, 4, 4, 4}, 300, 300, 1);
+        run_plain(p, 300, 300, 4, 4);
+        CHECK(fake.items == 4 * 19);
+        for (int j = 1; j < fake.items; j++)
+            CHECK(fake.log[j].head > fake.log[j - 1].head || fake.log[j].row < fake.log[j - 1].row);
+        attn_plan_destroy(p);
+        attn_module_destroy(m);
+    }
+}
+
+/* Where a tile is much for a worker the longest go first, whatever their rows. */
+static void long_tiles_first(void)
+{
+    attn_module *m;
+    attn_plan *p = plan_of(&m, fake_mask_named("chunk"), (fake_shape){16, 4, 8, 4, 4, 4}, 300, 300, 4);
+    run_plain(p, 300, 300, 4, 4);
+    CHECK(fake.items >= 4 * 19);
+    for (int i = 1; i < fake.items; i++) CHECK(fake.log[i].head > fake.log[i - 1].head || fake.cost[i] <= fake.cost[i - 1]);
+    attn_plan_destroy(p);
+    attn_module_destroy(m);
+}
+
 /* Heads one after the other, in each the longest tile first. */
 static void items_in_order(void)
 {
@@ -433,6 +488,9 @@ int main(int argc, char **argv)
     RUN(decoding_is_cut);
     RUN(far_keys_side_by_side);
     RUN(mask_is_rarely_asked);
+    RUN(neighbours_share_keys);
+    RUN(rows_in_order);
+    RUN(long_tiles_first);
     RUN(items_in_order);
     RUN(rows_apart_where_it_pays);
     return CHECK_DONE();

@@ -495,6 +495,8 @@ static void broken_descriptors(void)
     BROKEN(fake.kernel.run = NULL, ATTN_E_VERSION);
     BROKEN(fake.kernel.vector = 3, ATTN_E_VERSION);
     BROKEN(fake.kernel.lanes = 0, ATTN_E_VERSION);
+    BROKEN(fake.kernel.pair = fake.kernel.vector, ATTN_E_VERSION);
+    BROKEN(fake.kernel.pair = fake.kernel.lanes, ATTN_E_VERSION);
     BROKEN(fake.kernel.key_step = 0, ATTN_E_VERSION);
     BROKEN(fake.kernel.isa = 77, ATTN_E_ISA);
 #undef BROKEN

@@ -50,7 +50,7 @@ typedef struct attn_seq {
  * all of them. */
 typedef struct attn_segment {
     int64_t k0, k1;
-    int32_t lane0, lanes; /* all lanes of the tile, or one vector of them */
+    int32_t lane0, lanes; /* all lanes of the tile, one vector of them, or a pair */
     int32_t masked;
     int32_t step; /* at least 1; 1: every key */
 } attn_segment;
@@ -112,6 +112,8 @@ typedef struct attn_kernel_desc { /* one layer kind for one instruction set */
     attn_run_fn *merge;    /* after all parts of an item; reads item->part_slot, item->parts */
     const char *name;      /* for profilers: local_f32_d128_avx512 */
     const char *schedule;  /* the chosen tiles, for reports */
+    uint32_t pair;         /* lanes of two vectors, from a multiple of as many on, that a segment may cover too; 0: there are no such */
+    uint32_t reserved;
 } attn_kernel_desc;
 
 enum { /* attn_kind_desc.flags */

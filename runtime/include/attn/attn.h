@@ -119,7 +119,7 @@ typedef struct attn_plan_config {
     uint32_t group;           /* heads that share a tile; 0: chosen. (tests) */
 } attn_plan_config;
 
-/* Works out who visits what: tiles of query rows, their key ranges from the mask's closed form, longest first. A plan serves every
+/* Works out who visits what: tiles of query rows, their key ranges from the mask's closed form, in a good order. A plan serves every
  * layer of its kind and any tensors of these lengths. Cost: about a microsecond a tile. */
 ATTN_API ATTN_CHECKED attn_status attn_plan_create(const attn_module *m, const attn_plan_config *c, attn_plan **out, attn_error *err);
 ATTN_API void attn_plan_destroy(attn_plan *p);

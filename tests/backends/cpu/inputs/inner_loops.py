@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Innermost loops of one function of an assembly file that contain products, a line each: what the loop is made of.
+"""Innermost loops of one function of an assembly file that contain products, a line each: what the loop is made of. stack: vectors there.
 
 usage: inner_loops.py FUNCTION < FILE.s
 """
@@ -31,7 +31,7 @@ def describe(body):
     count = lambda pattern: sum(bool(re.search(pattern, x)) for x in body)
     return "products %d, embedded %d, masked %d, prefetches %d, exponentials %d, stack %d, compares %d" % (
         count(r"^vfmadd|^mulps|^vdpbf16ps"), count(r"^vfmadd.*1to16"), count(r"^vfmadd.*\{%k"), count(r"^prefetch"),
-        count(r"^vscalefps"), count(r"%[er]sp"), count(r"^v?p?cmp\w+ps|^v?pcmp|^vpcmp"))
+        count(r"^vscalefps"), count(r"%[er]sp.*%[xyz]mm|%[xyz]mm.*%[er]sp"), count(r"^v?p?cmp\w+ps|^v?pcmp|^vpcmp"))
 
 
 def main():
