@@ -27,7 +27,7 @@ static uint32_t merge_sorted(key_interval *x, uint32_t n)
 /* Cut to the keys there are; false: none is left. */
 static bool cut_to_keys(key_interval *x, int64_t n_keys)
 {
-    if (x->lo < 0) x->lo += (x->step - 1 - x->lo) / x->step * x->step;
+    if (x->lo < 0) x->lo = int_floor_mod(x->lo, x->step);
     if (x->hi > n_keys - 1) x->hi = n_keys - 1;
     if (x->lo > x->hi) return false;
     x->hi -= (x->hi - x->lo) % x->step;

@@ -51,7 +51,8 @@ static bool find_congruence(const analysis *a, expr d, congruence *out)
     if (!rest.ok || !take_key_term(a, &rest, &modulo) || (modulo.c != 1 && modulo.c != -1)) return false;
     const expr_node n = *expr_get(a->pool, modulo.x);
     if (n.op != EXPR_MOD || depends(a, n.arg[1], DEPENDS_ROW | DEPENDS_KEY)) return false;
-    if (!expr_range(a->pool, n.arg[1], EXPR_MAX_POSITION, &range) || range.lo < 1) return false;
+    if (!expr_range(a->pool, n.arg[1], EXPR_MAX_POSITION, &range)) return false;
+    if (range.lo < 1 || range.hi > INT32_MAX) return false;
     inside = sum_of(a->pool, n.arg[0]);
     if (!inside.ok || !take_key_term(a, &inside, &key) || pool_op(a->pool, key.x) != EXPR_VAR) return false;
     sum_add_sum(&r, &rest, -modulo.c);

@@ -28,9 +28,13 @@ static inline int64_t attni_span_keys(const span *s)
 {
     return s->gap ? (s->hi - s->lo + s->gap) / (s->gap + 1) : s->hi - s->lo;
 }
-/* Its keys in [lo, hi); none: lo >= hi of what comes out. */
+/* Its keys in [lo, hi), lo >= 0; none: lo >= hi of what comes out. */
 static inline span attni_span_cut(span s, int64_t lo, int64_t hi)
 {
+    if (s.gap && s.lo < 0) { /* far below, maybe */
+        s.lo %= s.gap + 1;
+        if (s.lo < 0) s.lo += s.gap + 1;
+    }
     if (s.lo < lo) s.lo = s.gap ? s.lo + (lo - s.lo + s.gap) / (s.gap + 1) * (s.gap + 1) : lo;
     if (s.hi > hi) s.hi = hi;
     if (!s.gap || s.lo >= s.hi) return s;

@@ -300,6 +300,8 @@ enum {
          k <= q && q / 16 == k / 16 && k % 3 == 2)                                                                     \
     MASK(every_by_head, KEYS_EXACT, "k <= q and (k + h) % (h + 2) == 1", k <= q && (k + h) % (h + 2) == 1)             \
     MASK(every_remainder_by_head, KEYS_EXACT, "k <= q and k % 3 == h", k <= q && k % 3 == h)                           \
+    MASK(every_far_away, KEYS_EXACT, "k <= q and k > q - 9000000000000000000 and k % 7 == 2", k <= q && k % 7 == 2)     \
+    MASK(every_once, KEYS_EXACT, "k <= q and k % 2147483647 == 9", k <= q && k == 9)                                   \
     MASK(every_document, SOUND, "k <= q and k % 3 == 1 and doc.q == doc.k",                                            \
          k <= q && k % 3 == 1 && s->world.doc[q] == s->world.doc[k])                                                   \
     MASK(same_remainder, APART_EXACT, "k <= q and (q - k) % 6 == 0", k <= q && (q - k) % 6 == 0)                       \

@@ -210,7 +210,7 @@ static void evaluate(counter *c, const expr_program *x, uint32_t n, int64_t q0, 
     expr_program_run(x, &env, c->values, c->results);
     for (uint32_t i = 0; i < n; i++) {
         int64_t lo = c->results[ENDS * i].i, hi = c->results[ENDS * i + 1].i, step = c->results[ENDS * i + 2].i;
-        if (lo < 0) lo += (step - 1 - lo) / step * step;
+        if (lo < 0) lo = lo % step + (lo % step < 0 ? step : 0);
         if (hi > n_keys - 1) hi = n_keys - 1;
         if (lo > hi) continue;
         hi -= (hi - lo) % step;

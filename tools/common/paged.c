@@ -148,7 +148,7 @@ static bool mark(const problem *p, uint32_t head, const void **inputs, uint8_t *
     d->ranges(&a, ranges);
     for (uint32_t i = 0; i < d->n_may; i++) {
         const int64_t *r = ranges + 3 * (size_t)i, step = r[2];
-        for (int64_t k = r[0] < 0 ? r[0] + (step - 1 - r[0]) / step * step : r[0]; k <= r[1] && k < n; k += step)
+        for (int64_t k = r[0] < 0 ? r[0] % step + (r[0] % step < 0 ? step : 0) : r[0]; k <= r[1] && k < n; k += step)
             marks[k] = 1;
     }
     free(ranges);
