@@ -10,12 +10,14 @@
  * which lie anywhere under a mask of blocks. */
 #include "backends/cpu/kernel_gen.h"
 
-static Val entry(kgen *x, Val index) { return at(x->g, x->g->ptr, ws_at(x, x->ahead), index); }
-static Val counter(kgen *x) { return ws_at(x, x->ahead_next); }
-static Val end_of_list(kgen *x) { return ws_at(x, x->ahead_end); }
-
 /* K and V of as many keys as a tile has lanes, its queries, O. */
 uint32_t ahead_rows(const kgen *x) { return 4 * x->lanes; }
+
+static Val entry(kgen *x, Val index) { return at(x->g, x->g->ptr, ws_at(x, x->ahead), index); }
+static Val counter(kgen *x) { return ws_at(x, x->ahead_next); }
+
+/* The list stands at the end of its room, so that its end is known to the pieces; it is written from there. */
+static Val end_of_list(kgen *x) { return c64(x->g, ahead_rows(x)); }
 
 /* ---- which keys ---------------------------------------------------------------------------------------------------------------------- */
 
@@ -73,7 +75,7 @@ static void place_keys(kgen *x, segment *s, key_walk k, Val slot)
     go(g, done);
 }
 
-/* Returns how many. K's rows begin the list, V's lie `lanes` entries further. */
+/* Returns how many, K's rows at the beginning of the room, V's `lanes` entries further. */
 static Val list_keys(kgen *x, Val item, key_range known)
 {
     gen *g = x->g;
@@ -92,30 +94,31 @@ static Val list_keys(kgen *x, Val item, key_range known)
     return carried[0];
 }
 
-static void close_gap(kgen *x, Val keys)
+/* n entries from `from` on, to end before `end`, which does not lie before theirs. */
+static void move_up(kgen *x, Val from, Val n, Val end)
 {
     gen *g = x->g;
     guarded l;
-    Val i = guarded_begin(g, &l, c64(g, 0), keys);
-    store(g, load(g, g->ptr, entry(x, add(g, i, c64(g, x->lanes))), 8), entry(x, add(g, i, keys)), 8);
+    Val i = guarded_begin(g, &l, c64(g, 1), add(g, n, c64(g, 1)));
+    store(g, load(g, g->ptr, entry(x, sub(g, add(g, from, n), i)), 8), entry(x, sub(g, end, i)), 8);
     guarded_end(g, &l, c64(g, 1));
 }
 
-/* Returns how many; they stand from `slot` on. */
-static Val list_queries(kgen *x, Val item, Val slot)
+/* Before `end`. Returns where they begin. */
+static Val list_queries(kgen *x, Val item, Val end)
 {
     gen *g = x->g;
     loop l;
     Val seq = at(g, g->seq_type, arg_field(x, ARG_seqs), field(g, g->item_type, item, ITEM_seq));
     Val heads = field(g, g->item_type, item, ITEM_heads), n = mul(g, heads, field(g, g->item_type, item, ITEM_rows));
-    Val place[] = {field(g, g->item_type, item, ITEM_row), c64(g, 0)};
-    Val i = loop_begin(g, &l, c64(g, 0), place, 2), h = add(g, field(g, g->item_type, item, ITEM_head), place[1]);
-    store(g, rows_query(x, seq, place[0], h), entry(x, add(g, slot, i)), 8);
+    Val place[] = {field(g, g->item_type, item, ITEM_row), c64(g, 0)}, begin = sub(g, end, n);
+    Val i = loop_begin(g, &l, begin, place, 2), h = add(g, field(g, g->item_type, item, ITEM_head), place[1]);
+    store(g, rows_query(x, seq, place[0], h), entry(x, i), 8);
     Val in_row = add(g, place[1], c64(g, 1)), wraps = LLVMBuildICmp(g->b, LLVMIntEQ, in_row, heads, "");
     place[0] = select_of(g, wraps, add(g, place[0], field(g, g->item_type, item, ITEM_row_step)), place[0]);
     place[1] = select_of(g, wraps, c64(g, 0), in_row);
-    loop_end(g, &l, c64(g, 1), n);
-    return n;
+    loop_end(g, &l, c64(g, 1), end);
+    return begin;
 }
 
 /* Is the next tile of the same keys? */
@@ -128,25 +131,26 @@ static Val is_same_head(kgen *x, Val item)
                         LLVMBuildICmp(g->b, LLVMIntEQ, item_field(x, ITEM_seq), field(g, g->item_type, item, ITEM_seq), ""), "");
 }
 
-static void list_next(kgen *x, Val item)
+/* The same. */
+static Val list_output(kgen *x, Val end)
+{
+    gen *g = x->g;
+    loop l;
+    Val begin = sub(g, end, x->in_use), i = loop_begin(g, &l, c64(g, 0), NULL, 0);
+    store(g, rows_pointer(x, x->o_ptr, i), entry(x, add(g, begin, i)), 8);
+    loop_end(g, &l, c64(g, 1), x->in_use);
+    return begin;
+}
+
+static void list_next(kgen *x, Val item, Val end)
 {
     gen *g = x->g;
     key_range known = keys_of_item(x);
     known.lo = select_of(g, is_same_head(x, item), known.lo, c64(g, INT64_MAX));
-    Val keys = list_keys(x, item, known);
-    close_gap(x, keys);
-    Val before = add(g, keys, keys);
-    store(g, add(g, before, list_queries(x, item, before)), end_of_list(x), 8);
-}
-
-static void list_output(kgen *x)
-{
-    gen *g = x->g;
-    loop l;
-    Val end = load(g, g->i64, end_of_list(x), 8), i = loop_begin(g, &l, c64(g, 0), NULL, 0);
-    store(g, rows_pointer(x, x->o_ptr, i), entry(x, add(g, end, i)), 8);
-    loop_end(g, &l, c64(g, 1), x->in_use);
-    store(g, add(g, end, x->in_use), end_of_list(x), 8);
+    Val behind = list_queries(x, item, end), keys = list_keys(x, item, known), between = sub(g, behind, keys);
+    move_up(x, c64(g, x->lanes), keys, behind);
+    move_up(x, c64(g, 0), keys, between);
+    store(g, sub(g, between, keys), counter(x), 8);
 }
 
 /* Rows that see nothing have no segments, here or there. */
@@ -155,14 +159,13 @@ void ahead_write(kgen *x)
     gen *g = x->g;
     Block some = block(g), done = block(g);
     Val item = next_item(x), both = smin(g, item_field(x, ITEM_segments), field(g, g->item_type, item, ITEM_segments));
-    store(g, c64(g, 0), counter(x), 8);
-    store(g, c64(g, 0), end_of_list(x), 8);
+    Val begin = list_output(x, end_of_list(x));
+    store(g, begin, counter(x), 8);
     branch(g, less(g, c64(g, 0), smin(g, both, item_field(x, ITEM_next))), some, done);
     go(g, some);
-    list_next(x, item);
+    list_next(x, item, begin);
     jump(g, done);
     go(g, done);
-    list_output(x);
 }
 
 /* ---- asking ---------------------------------------------------------------------------------------------------------------------------- */
@@ -180,7 +183,7 @@ void ahead_block(kgen *x, const segment *s, Val more, piece *p)
 Val ahead_group(kgen *x, const piece *p, Val group)
 {
     gen *g = x->g;
-    Val next = load(g, g->i64, counter(x), 8), end = load(g, g->i64, end_of_list(x), 8);
+    Val next = load(g, g->i64, counter(x), 8), end = end_of_list(x);
     store(g, smin(g, add(g, next, c64(g, 2 * p->keys)), end), counter(x), 8);
     for (uint32_t i = 0; i < 2; i++) {
         Val row = byte_at(g, p->next[i], mul(g, group, p->stride[i]));
@@ -194,7 +197,7 @@ void ahead_rest(kgen *x)
     gen *g = x->g;
     guarded l;
     const int64_t dims = x->dim < x->dim_v ? x->dim_v : x->dim;
-    Val i = guarded_begin(g, &l, load(g, g->i64, counter(x), 8), load(g, g->i64, end_of_list(x), 8));
+    Val i = guarded_begin(g, &l, load(g, g->i64, counter(x), 8), end_of_list(x));
     prefetch_bytes(g, load(g, g->ptr, entry(x, i), 8), x->quant ? dims : dims * (x->half ? 2 : 4), 2);
     guarded_end(g, &l, c64(g, 1));
 }

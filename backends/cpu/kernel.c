@@ -35,11 +35,10 @@ static void lay_out(kgen *x)
     x->key_ptr = ws_take(x, keys * 8);
     x->value_ptr = ws_take(x, keys * 8);
     if (x->dot) x->pair_ptr = ws_take(x, keys * 8); /* value_ptr leads to the panel */
-    x->key_panel = ws_take(x, keys * (uint64_t)x->words * 4); /* of rows that are converted, or gathered */
+    if (x->convert && !x->dot) x->key_panel = ws_take(x, keys * (uint64_t)x->dim * 4);
     x->value_panel = ws_take(x, keys * x->value_stride * 4); /* or pairs of rows, half as many */
     x->ahead = ws_take(x, ((uint64_t)ahead_rows(x) + 2 * x->k->schedule.qk_keys) * 8);
     x->ahead_next = ws_take(x, 8);
-    x->ahead_end = ws_take(x, 8);
     x->q_ptr = ws_take(x, lanes * 8);
     x->o_ptr = ws_take(x, lanes * 8);
     x->lse_ptr = ws_take(x, lanes * 8);
@@ -52,6 +51,7 @@ static void lay_out(kgen *x)
     for (uint32_t a = 0; a < x->g->ir->symbols.attrs.n; a++) x->lane_attr[a] = ws_take(x, lanes * int_size);
     for (size_t i = 0; i < x->lane_values.n; i++) x->lane_values.at[i].offset = ws_take(x, lanes * 8);
     for (size_t i = 0; i < x->key_values.n; i++) x->key_values.at[i].offset = ws_take(x, keys * 8);
+    if (!x->convert || x->dot) x->key_panel = ws_take(x, keys * (uint64_t)x->words * 4); /* of gathered rows: few kinds have any */
 }
 
 /* ---- segments ---------------------------------------------------------------------------------------------------------------------------- */

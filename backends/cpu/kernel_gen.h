@@ -29,7 +29,7 @@ typedef struct kgen {
 
     /* workspace, offsets in bytes */
     uint64_t max, sum, out, new_max, scores, seen, queries, key_ptr, value_ptr, pair_ptr, key_panel, value_panel;
-    uint64_t ahead, ahead_next, ahead_end;
+    uint64_t ahead, ahead_next;
     uint64_t q_ptr, o_ptr, lse_ptr, spare_row, lane_q, lane_h, lane_g, size;
     uint64_t few_queries, few_scale, few_scores, few_seen, few_factor, few_out, few_runs, few_order; /* of few.c */
     bool digits; /* of few_int8.c: queries are multiplied by digits */
