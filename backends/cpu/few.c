@@ -162,7 +162,7 @@ static void put_next(kgen *x, const source *s, Val page_tokens, const Val from[2
 Val few_values_place(kgen *x, Val n) { return x->digits ? c64(x->g, FEW_BLOCK) : n; }
 
 /* The order in which rows are read: K of the block, V of the block, and K of what comes next (at the end of the segment one row again), so
- * that what is fetched ahead is always what stands behind. */
+ * that what is fetched ahead is always what stands behind. Where integers are multiplied V of what comes next too, and all at fixed places. */
 void few_write_runs(kgen *x)
 {
     gen *g = x->g;

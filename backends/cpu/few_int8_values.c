@@ -76,7 +76,7 @@ static Val nearest(kgen *x, Val v)
 
 static Val joined(kgen *x, const Val *v, uint32_t n)
 {
-    uint32_t lane[64];
+    uint32_t lane[64] = {0};
     if (n == 1) return v[0];
     Val a = joined(x, v, n / 2), b = joined(x, v + n / 2, n / 2);
     for (uint32_t i = 0; i < n * x->vector; i++) lane[i] = i;

@@ -193,7 +193,7 @@ void int8_products(kgen *x, const int8_tile *t, Val *to); /* whole sums in vecto
 /* What they are as scores, but for the keys' scales. */
 Val int8_scores(kgen *x, Val lane, uint32_t rows, Val sums);
 
-/* ---- few_int8_values.c: weights as two digits, multiplied with values in integers ---- */
+/* ---- few_int8_values.c: weights as whole steps, multiplied with values in integers ---- */
 void int8_lay_out_values(kgen *x); /* after int8_lay_out() */
 void int8_add_values(kgen *x, const few_piece *p, bool masked);
 void int8_end_values(kgen *x); /* brings O's dims into their order */
