@@ -7,7 +7,8 @@
  * Rows of K and V are read in place, once for `few_rows` query rows. A block is read in runs, the keys of a page, whose rows are reached by
  * counting: what streams through the first-level cache pushes out whatever else is read once per key, such as a table of addresses, and
  * then an address waits behind all the rows that are on their way. What is asked for ahead does come from such a table, where it costs
- * nothing to wait. (Where int8 is multiplied as integers all come from the table, after what fetches has just read it.) Each row is asked for twice, `fetch_keys` rows ahead and half as far: a machine that has no room for a request drops it.
+ * nothing to wait. (Where int8 is multiplied as integers all come from the table, after what fetches has just read it.) Each row is asked for
+ * twice, `fetch_keys` rows ahead and half as far: a machine that has no room for a request drops it.
  *
  * few_write_*() are the bodies of functions (shared.c); few_attend() is written into the kernel, and calls them. */
 #include "backends/cpu/kernel_gen.h"

@@ -144,8 +144,10 @@ static void fetch_share(kgen *x, Val slot, uint32_t keys, uint32_t step)
 {
     static const uint32_t ahead[] = {NEAR, FEW_BLOCK, 2 * FEW_BLOCK};
     gen *g = x->g;
-    const int64_t row = keys_row_bytes(x, false), all = keys * row, steps = x->dim * KEYS / CHUNK, from = all * step / steps, to = all * (step + 1) / steps;
-    for (size_t i = 0; i < ATTNC_COUNT(ahead); i++) few_fetch_dense(x, add(g, slot, c64(g, ahead[i] + from / row)), c64(g, from % row), to - from);
+    const int64_t row = keys_row_bytes(x, false), all = keys * row, steps = x->dim * KEYS / CHUNK;
+    const int64_t from = all * step / steps, to = all * (step + 1) / steps;
+    for (size_t i = 0; i < ATTNC_COUNT(ahead); i++)
+        few_fetch_dense(x, add(g, slot, c64(g, ahead[i] + from / row)), c64(g, from % row), to - from);
 }
 
 /* sum: of each four keys, row and digit. Held after each step: a queue of factors that are loaded early would not fit the registers. */

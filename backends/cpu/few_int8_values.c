@@ -177,7 +177,8 @@ static void fetch_share(kgen *x, const few_piece *p, const part *t, Val slot)
     uint32_t parts = (uint32_t)(x->dim_v / CHUNK), rows = KEYS > parts ? KEYS / parts : 1;
     Val first = mul(g, LLVMBuildUDiv(g->b, t->d, c64(g, CHUNK), ""), c64(g, FEW_BLOCK / parts));
     Val place = add(g, few_values_place(x, p->n), add(g, first, LLVMBuildUDiv(g->b, slot, c64(g, parts), "")));
-    for (size_t i = 0; i < ATTNC_COUNT(ahead); i++) few_fetch_dense(x, add(g, place, c64(g, ahead[i])), c64(g, 0), rows * keys_row_bytes(x, true));
+    for (size_t i = 0; i < ATTNC_COUNT(ahead); i++)
+        few_fetch_dense(x, add(g, place, c64(g, ahead[i])), c64(g, 0), rows * keys_row_bytes(x, true));
 }
 
 static Val row_word(kgen *x, uint64_t of, const part *t, uint32_t row, Type word)
