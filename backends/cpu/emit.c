@@ -17,7 +17,8 @@ static const cpu_target targets[TARGET_COUNT] = {
     [TARGET_CPU_AVX2] = {.suffix = "avx2", .cpu = "x86-64-v3", .isa = ATTN_ISA_AVX2, .fma = true, .round = true, .half = true},
     [TARGET_CPU_AVX512] = {.suffix = "avx512", .cpu = "x86-64-v4", .isa = ATTN_ISA_AVX512, .fma = true, .scalef = true, .masked = true,
                            .round = true, .half = true},
-    [TARGET_CPU_AVX512BF16] = {.suffix = "avx512bf16", .cpu = "x86-64-v4", .features = "+avx512bf16,+avx512vnni", .isa = ATTN_ISA_AVX512BF16,
+    /* without fast-dpwssd the code generator makes two instructions of vpdpwssd */
+    [TARGET_CPU_AVX512BF16] = {.suffix = "avx512bf16", .cpu = "x86-64-v4", .features = "+avx512bf16,+avx512vnni,+fast-dpwssd", .isa = ATTN_ISA_AVX512BF16,
                                .fma = true, .scalef = true, .masked = true, .round = true, .half = true, .dot_bf16 = true, .dot_int8 = true},
 };
 

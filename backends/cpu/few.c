@@ -18,7 +18,6 @@ void few_lay_out(kgen *x)
 {
     const schedule *c = &x->k->schedule;
     uint64_t lanes = c->few_lanes + x->vector, keys = FEW_BLOCK + FEW_TILE_KEYS + x->vector;
-    x->fetch_keys = rows_ahead(x, (uint64_t)keys_row_bytes(x, false));
     x->few_queries = ws_take(x, lanes * few_row(x, x->words) * 4);
     x->few_out = ws_take(x, lanes * few_row(x, x->dim_v) * 4);
     x->few_scale = ws_take(x, lanes * 4);
@@ -26,8 +25,10 @@ void few_lay_out(kgen *x)
     x->few_seen = ws_take(x, keys * x->vector * 4);
     x->few_factor = ws_take(x, lanes * 4);
     int8_lay_out(x);
+    int8_lay_out_values(x);
+    x->fetch_keys = x->digits ? FEW_BLOCK : rows_ahead(x, (uint64_t)keys_row_bytes(x, false));
     x->few_runs = ws_take(x, 2 * FEW_BLOCK * RUN_WORDS * 8);
-    x->few_order = ws_take(x, (2 * FEW_BLOCK + x->fetch_keys + FEW_TILE_KEYS + 2 * order_vector(x)) * 8);
+    x->few_order = ws_take(x, (4 * FEW_BLOCK + x->vector + x->fetch_keys + FEW_TILE_KEYS + 2 * order_vector(x)) * 8);
 }
 
 /* ---- queries -------------------------------------------------------------------------------------------------------------------------- */
@@ -135,14 +136,32 @@ static Val put_pages(kgen *x, const segment *of, const source *s, const Val from
     return carried[2];
 }
 
+/* The row before `place` stands behind it up to the end of a block, and as often as a vector of keys may want. */
+static void repeat_last(kgen *x, Val place, Val n)
+{
+    gen *g = x->g;
+    Val last = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->few_order), sub(g, place, c64(g, 1))), 8);
+    put_rows(x, place, last, c64(g, 0), sub(g, c64(g, FEW_BLOCK + x->vector), n));
+}
+
 static void find_page(kgen *x, const segment *s, Val key, Val place[2])
 {
     place[0] = LLVMBuildUDiv(x->g->b, key, s->page, "");
     place[1] = LLVMBuildURem(x->g->b, key, s->page, "");
 }
 
+/* n rows, and the first of them again where as many as are fetched ahead are no more there. */
+static void put_next(kgen *x, const segment *of, const source *s, const Val from[2], Val n, Val place)
+{
+    gen *g = x->g;
+    put_pages(x, of, s, from, n, place, NULL);
+    put_rows(x, add(g, place, n), keys_row(x, s, from[0], from[1]), c64(g, 0), add(g, sub(g, c64(g, x->fetch_keys), n), c64(g, FEW_TILE_KEYS)));
+}
+
+Val few_values_place(kgen *x, Val n) { return x->digits ? c64(x->g, FEW_BLOCK) : n; }
+
 /* The order in which rows are read: K of the block, V of the block, and K of what comes next (at the end of the segment one row again), so
- * that what is fetched ahead is always what stands behind. */
+ * that what is fetched ahead is always what stands behind. Where integers are multiplied V of what comes next too, and all at fixed places. */
 void few_write_runs(kgen *x)
 {
     gen *g = x->g;
@@ -150,12 +169,15 @@ void few_write_runs(kgen *x)
     Val n0 = LLVMGetParam(g->fn, 3), left = LLVMGetParam(g->fn, 4), n = LLVMGetParam(g->fn, 6), page[2], ahead = c64(g, x->fetch_keys);
     keys_set_step(x, &s, LLVMGetParam(g->fn, 5));
     find_page(x, &s, n0, page);
+    Val values = few_values_place(x, n), place = add(g, values, few_values_place(x, n));
     Val runs = put_pages(x, &s, &s.k, page, n, c64(g, 0), c64(g, 0));
-    put_pages(x, &s, &s.v, page, n, n, runs);
-    Val next = smin(g, n, sub(g, left, c64(g, 1))), more = smin(g, sub(g, left, next), ahead), place = add(g, n, n);
+    if (x->digits) repeat_last(x, n, n);
+    put_pages(x, &s, &s.v, page, n, values, runs);
+    if (x->digits) repeat_last(x, add(g, values, n), n);
+    Val next = smin(g, n, sub(g, left, c64(g, 1))), more = smin(g, sub(g, left, next), ahead);
     find_page(x, &s, keys_position(x, n0, next, s.step), page);
-    put_pages(x, &s, &s.k, page, more, place, NULL);
-    put_rows(x, add(g, place, more), keys_row(x, &s.k, page[0], page[1]), c64(g, 0), add(g, sub(g, ahead, more), c64(g, FEW_TILE_KEYS)));
+    put_next(x, &s, &s.k, page, more, place);
+    if (x->digits) put_next(x, &s, &s.v, page, more, add(g, place, ahead));
     LLVMBuildRet(g->b, runs);
 }
 
@@ -244,6 +266,7 @@ static void store_rows(kgen *x, Val lane, Val inverse, bool f32)
 void few_write_end(kgen *x)
 {
     gen *g = x->g;
+    if (x->value_steps) int8_end_values(x);
     Block whole = block(g), cut = block(g), done = block(g);
     branch(g, less(g, c64(g, 1), item_field(x, ITEM_parts)), cut, whole);
     go(g, whole);

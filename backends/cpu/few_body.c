@@ -7,7 +7,8 @@
  * Rows of K and V are read in place, once for `few_rows` query rows. A block is read in runs, the keys of a page, whose rows are reached by
  * counting: what streams through the first-level cache pushes out whatever else is read once per key, such as a table of addresses, and
  * then an address waits behind all the rows that are on their way. What is asked for ahead does come from such a table, where it costs
- * nothing to wait. Each row is asked for twice, `fetch_keys` rows ahead and half as far: a machine that has no room for a request drops it.
+ * nothing to wait. (Where int8 is multiplied as integers all come from the table, after what fetches has just read it.) Each row is asked for
+ * twice, `fetch_keys` rows ahead and half as far: a machine that has no room for a request drops it.
  *
  * few_write_*() are the bodies of functions (shared.c); few_attend() is written into the kernel, and calls them. */
 #include "backends/cpu/kernel_gen.h"
@@ -94,15 +95,12 @@ static void each_run(kgen *x, const few_piece *p, Val first, run_fn *f, void *ct
 
 static Val row_of(kgen *x, const run *r, Val key) { return byte_at(x->g, r->field[RUN_row], mul(x->g, key, r->field[RUN_stride])); }
 
-/* The same n rows of int8 from their first on: they lie one behind the other and share lines. Where a page ends in between, other lines
- * are asked for; that costs no more than time. */
-static void fetch_dense(kgen *x, Val place, uint32_t n, int64_t bytes)
+/* They lie one behind the other and share lines. Where a page ends in between, other lines are asked for; that costs no more than time. */
+void few_fetch_dense(kgen *x, Val place, Val offset, int64_t bytes)
 {
     gen *g = x->g;
-    for (uint32_t part = 2; part; part--) {
-        Val entry = at(g, g->ptr, ws_at(x, x->few_order), add(g, place, c64(g, x->fetch_keys / part))), row = load(g, g->ptr, entry, 8);
-        prefetch_bytes(g, row, n * bytes, 1);
-    }
+    Val row = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->few_order), place), 8);
+    prefetch_bytes(g, byte_at(g, row, offset), bytes, 1);
 }
 
 /* Asks for `bytes` of each of the n rows that are read some rows after those from `place` of the order on. The nearer ones first: they are
@@ -130,7 +128,7 @@ static void fetch_keys(kgen *x, const run *r, Val slot, uint32_t n)
     Block dense = block(g), sparse = block(g), done = block(g);
     branch(g, less(g, r->field[RUN_stride], c64(g, 2 * bytes)), dense, sparse);
     go(g, dense);
-    fetch_dense(x, slot, n, bytes);
+    for (uint32_t part = 2; part; part--) few_fetch_dense(x, add(g, slot, c64(g, x->fetch_keys / part)), c64(g, 0), n * bytes);
     jump(g, done);
     go(g, sparse);
     fetch(x, slot, n, c64(g, 0), bytes);
@@ -139,13 +137,6 @@ static void fetch_keys(kgen *x, const run *r, Val slot, uint32_t n)
 }
 
 /* ---- tiles of rows ------------------------------------------------------------------------------------------------------------------ */
-
-typedef struct tile { /* `rows` rows from `row` of the vector of lanes */
-    Val row;
-    uint32_t rows;
-} tile;
-
-typedef void tile_fn(kgen *x, const few_piece *p, const tile *t, void *ctx);
 
 /* Rows come in heads of the group times new tokens: smaller tiles than what divides all such numbers are not needed. */
 static uint32_t least_rows(const kgen *x)
@@ -156,7 +147,7 @@ static uint32_t least_rows(const kgen *x)
 }
 
 /* Tiles of few_rows rows; the last one of the smallest power of two that holds the rest. Rows behind the last repeat it. */
-static void each_tile(kgen *x, const few_piece *p, tile_fn *f, void *ctx)
+void few_each_tile(kgen *x, const few_piece *p, few_tile_fn *f, void *ctx)
 {
     gen *g = x->g;
     loop l;
@@ -168,7 +159,7 @@ static void each_tile(kgen *x, const few_piece *p, tile_fn *f, void *ctx)
         if (n > least) branch(g, less(g, c64(g, n / 2), left), this, smaller);
         else jump(g, this);
         go(g, this);
-        f(x, p, &(tile){row, n}, ctx);
+        f(x, p, &(few_tile){row, n}, ctx);
         jump(g, done);
         go(g, smaller);
         if (n == least) break;
@@ -177,7 +168,7 @@ static void each_tile(kgen *x, const few_piece *p, tile_fn *f, void *ctx)
     loop_end(g, &l, c64(g, most), p->rows);
 }
 
-static Val lane_row(kgen *x, const few_piece *p, const tile *t, uint32_t i) { return add(x->g, add(x->g, p->lane, t->row), c64(x->g, i)); }
+static Val lane_row(kgen *x, const few_piece *p, const few_tile *t, uint32_t i) { return add(x->g, add(x->g, p->lane, t->row), c64(x->g, i)); }
 
 Val few_panel_at(kgen *x, uint64_t panel, Val row, int64_t words, Val word)
 {
@@ -231,7 +222,7 @@ typedef struct keys_at { /* of a tile of S */
     uint32_t n;
 } keys_at;
 
-static void add_products(kgen *x, const few_piece *p, const tile *t, const keys_at *k, Val d, bool tail, Val *sum)
+static void add_products(kgen *x, const few_piece *p, const few_tile *t, const keys_at *k, Val d, bool tail, Val *sum)
 {
     gen *g = x->g;
     Val key[16];
@@ -242,7 +233,7 @@ static void add_products(kgen *x, const few_piece *p, const tile *t, const keys_
     }
 }
 
-static void products(kgen *x, const few_piece *p, const tile *t, const keys_at *k, Val *sum)
+static void products(kgen *x, const few_piece *p, const few_tile *t, const keys_at *k, Val *sum)
 {
     gen *g = x->g;
     loop l;
@@ -269,7 +260,7 @@ static Val lanes_from(kgen *x, Val v, uint32_t first, uint32_t n)
 }
 
 /* Scores of the tile's rows for some keys, n in all: few_rows rows a key, rows that are none repeat one. */
-static void store_packed(kgen *x, const few_piece *p, const tile *t, Val v, uint32_t n, Val slot)
+static void store_packed(kgen *x, const few_piece *p, const few_tile *t, Val v, uint32_t n, Val slot)
 {
     gen *g = x->g;
     Val pick[16];
@@ -282,13 +273,13 @@ static void store_packed(kgen *x, const few_piece *p, const tile *t, Val v, uint
     }
 }
 
-static void store_rows_of_keys(kgen *x, const few_piece *p, const tile *t, Val v, uint32_t n, Val slot)
+static void store_rows_of_keys(kgen *x, const few_piece *p, const few_tile *t, Val v, uint32_t n, Val slot)
 {
     for (uint32_t i = 0; i < n; i += t->rows)
         store(x->g, lanes_from(x, v, i, t->rows), few_score_at(x, p, add(x->g, slot, c64(x->g, i / t->rows)), t->row), 4);
 }
 
-static void store_scores(kgen *x, const few_piece *p, const tile *t, Val v, uint32_t n, Val slot)
+static void store_scores(kgen *x, const few_piece *p, const few_tile *t, Val v, uint32_t n, Val slot)
 {
     gen *g = x->g;
     if (!few_packs(x)) {
@@ -316,14 +307,14 @@ Val few_repeated(kgen *x, Val list, uint32_t rows, Type element)
 }
 
 /* The factor that queries of pairs of bf16 could not take; NULL: one. */
-static Val score_factor(kgen *x, const few_piece *p, const tile *t)
+static Val score_factor(kgen *x, const few_piece *p, const few_tile *t)
 {
     if (!x->dot || !x->load_q->e) return NULL;
     return few_repeated(x, ws_float(x, x->few_scale, lane_row(x, p, t, 0)), t->rows, x->g->f32);
 }
 
 /* The scales of the keys that a vector of sums belongs to, from sum `first` of the tile on. */
-static Val scales_of(kgen *x, const tile *t, const keys_at *k, uint32_t first)
+static Val scales_of(kgen *x, const few_tile *t, const keys_at *k, uint32_t first)
 {
     gen *g = x->g;
     Val some = LLVMGetPoison(x->vf), pick[16];
@@ -335,45 +326,65 @@ static Val scales_of(kgen *x, const tile *t, const keys_at *k, uint32_t first)
 }
 
 /* Sums from `first` of the tile on, added up, as scores. */
-static Val scores_of(kgen *x, const few_piece *p, const tile *t, const keys_at *k, uint32_t first, Val v)
+static Val scores_of(kgen *x, const few_piece *p, const few_tile *t, const keys_at *k, uint32_t first, Val v)
 {
     if (x->digits) v = int8_scores(x, lane_row(x, p, t, 0), t->rows, v);
     return keys_fold_scales(x) ? LLVMBuildFMul(x->g->b, v, scales_of(x, t, k, first), "") : v;
 }
 
-/* Rows behind the run's last repeat it: their scores are overwritten by the next run's, or are not read. */
-static void score_keys(kgen *x, const few_piece *p, const tile *t, const run *r, Val key, uint32_t n)
+/* Scores of keys from `slot` on. */
+static void score_rows(kgen *x, const few_piece *p, const few_tile *t, const keys_at *k, Val slot)
 {
     gen *g = x->g;
-    Val sum[MAX_CARRIED], last = sub(g, r->field[RUN_keys], c64(g, 1)), slot = add(g, r->slot, key), factor = score_factor(x, p, t);
-    keys_at k = {.n = n};
-    uint32_t sums = n * t->rows, W = x->vector;
-    fetch_keys(x, r, slot, n);
-    for (uint32_t j = 0; j < n; j++) k.row[j] = row_of(x, r, j ? smin(g, add(g, key, c64(g, j)), last) : key);
-    if (x->digits) int8_products(x, lane_row(x, p, t, 0), t->rows, k.row, n, sum);
-    else products(x, p, t, &k, sum);
+    Val sum[MAX_CARRIED], factor = score_factor(x, p, t);
+    uint32_t sums = k->n * t->rows, W = x->vector;
+    if (x->digits) int8_products(x, &(int8_tile){slot, lane_row(x, p, t, 0), k->row, k->n, t->rows}, sum);
+    else products(x, p, t, k, sum);
     for (uint32_t first = 0; first < sums; first += W) {
-        Val v = scores_of(x, p, t, &k, first, add_across(x, sum + first, sums < W ? sums : W));
+        Val whole = x->digits ? sum[first / W] : add_across(x, sum + first, sums < W ? sums : W), v = scores_of(x, p, t, k, first, whole);
         if (factor) v = LLVMBuildFMul(g->b, v, factor, "");
         store_scores(x, p, t, v, sums < W ? sums : W, add(g, slot, c64(g, first / t->rows)));
     }
 }
 
+/* Rows behind the run's last repeat it: their scores are overwritten by the next run's, or are not read. */
+static void score_keys(kgen *x, const few_piece *p, const few_tile *t, const run *r, Val key, uint32_t n)
+{
+    gen *g = x->g;
+    Val last = sub(g, r->field[RUN_keys], c64(g, 1)), slot = add(g, r->slot, key);
+    keys_at k = {.n = n};
+    fetch_keys(x, r, slot, n);
+    for (uint32_t j = 0; j < n; j++) k.row[j] = row_of(x, r, j ? smin(g, add(g, key, c64(g, j)), last) : key);
+    score_rows(x, p, t, &k, slot);
+}
+
 typedef struct group { /* keys of a run, that all tiles of rows take before the next */
-    const run *r;
+    const run *r; /* NULL: of the block */
     Val begin, end;
 } group;
 
 enum { GROUP_KEYS = 16 };
 
-static void score_tile(kgen *x, const few_piece *p, const tile *t, void *ctx)
+/* By the list of addresses: no tile ends where a page does. What stands behind the last repeats it. */
+static void score_listed(kgen *x, const few_piece *p, const few_tile *t, Val slot, uint32_t n)
+{
+    gen *g = x->g;
+    keys_at k = {.n = n};
+    Val rows = at(g, g->ptr, ws_at(x, x->few_order), slot);
+    for (uint32_t j = 0; j < n; j++) k.row[j] = load(g, g->ptr, at(g, g->ptr, rows, c64(g, j)), 8);
+    score_rows(x, p, t, &k, slot);
+}
+
+static void score_tile(kgen *x, const few_piece *p, const few_tile *t, void *ctx)
 {
     gen *g = x->g;
     loop l;
     const group *k = ctx;
     uint32_t n = few_sums(x) / t->rows < FEW_TILE_KEYS ? few_sums(x) / t->rows : FEW_TILE_KEYS;
+    if (!k->r) n = int8_keys(t->rows);
     Val key = loop_begin(g, &l, k->begin, NULL, 0);
-    score_keys(x, p, t, k->r, key, n);
+    if (k->r) score_keys(x, p, t, k->r, key, n);
+    else score_listed(x, p, t, key, n);
     loop_end(g, &l, c64(g, n), k->end);
 }
 
@@ -384,14 +395,25 @@ static void score_run(kgen *x, const few_piece *p, const run *r, void *ctx)
     (void)ctx;
     group k = {.r = r, .begin = loop_begin(g, &l, c64(g, 0), NULL, 0)};
     k.end = smin(g, add(g, k.begin, c64(g, GROUP_KEYS)), r->field[RUN_keys]);
-    each_tile(x, p, score_tile, &k);
+    few_each_tile(x, p, score_tile, &k);
     loop_end(g, &l, c64(g, GROUP_KEYS), r->field[RUN_keys]);
+}
+
+static void score_block(kgen *x, const few_piece *p)
+{
+    gen *g = x->g;
+    loop l;
+    group k = {.begin = loop_begin(g, &l, c64(g, 0), NULL, 0)};
+    k.end = smin(g, add(g, k.begin, c64(g, GROUP_KEYS)), p->n);
+    few_each_tile(x, p, score_tile, &k);
+    loop_end(g, &l, c64(g, GROUP_KEYS), p->n);
 }
 
 void few_write_scores(kgen *x)
 {
     few_piece p = shared_block(x);
-    each_run(x, &p, c64(x->g, 0), score_run, NULL);
+    if (x->digits) score_block(x, &p);
+    else each_run(x, &p, c64(x->g, 0), score_run, NULL);
 }
 
 /* ---- maps and masks: lanes are rows ------------------------------------------------------------------------------------------------- */
@@ -484,7 +506,7 @@ static void one_key(kgen *x, const few_piece *p, const output *o, Val key, Val d
     gen *g = x->g;
     uint32_t W = x->vector, size = value_size(x);
     Val row = row_of(x, o->r, key);
-    fetch(x, add(g, p->n, add(g, o->r->slot, key)), 1, value_offset(x, d), n * W * size);
+    fetch(x, add(g, few_values_place(x, p->n), add(g, o->r->slot, key)), 1, value_offset(x, d), n * W * size);
     for (uint32_t j = 0; j < n; j++) v[j] = load_value(x, row, add(g, d, c64(g, j * W)), tail && j + 1 == n);
 }
 
@@ -532,7 +554,7 @@ static void two_keys(kgen *x, const few_piece *p, Val slot, Val d, uint32_t n, b
 }
 
 /* `n` vectors of dims from d, the last of them the row's tail. */
-static void output_dims(kgen *x, const few_piece *p, const tile *t, const output *o, Val d, uint32_t n, bool tail)
+static void output_dims(kgen *x, const few_piece *p, const few_tile *t, const output *o, Val d, uint32_t n, bool tail)
 {
     gen *g = x->g;
     loop l;
@@ -557,7 +579,7 @@ static void output_dims(kgen *x, const few_piece *p, const tile *t, const output
 
 enum { TILE_DIMS = 8 }; /* the most vectors of dims in a tile: with one row they hide what an addition takes */
 
-static void output_tile(kgen *x, const few_piece *p, const tile *t, void *ctx)
+static void output_tile(kgen *x, const few_piece *p, const few_tile *t, void *ctx)
 {
     gen *g = x->g;
     loop l;
@@ -577,7 +599,7 @@ static void each_row(kgen *x, const few_piece *p, output *o)
     gen *g = x->g;
     loop l;
     Val row = loop_begin(g, &l, c64(g, 0), NULL, 0);
-    output_tile(x, p, &(tile){row, 1}, o);
+    output_tile(x, p, &(few_tile){row, 1}, o);
     loop_end(g, &l, c64(g, 1), p->rows);
 }
 
@@ -590,7 +612,7 @@ static void add_run(kgen *x, const few_piece *p, const run *r, void *ctx)
     o.end = smin(g, add(g, o.begin, c64(g, FEW_OUTPUT_KEYS)), r->field[RUN_keys]);
     if (keys_fold_scales(x)) fold_scales(x, p, &o);
     if (o.masked && !keys_fold_scales(x)) each_row(x, p, &o); /* values are cut for each row: tiles of rows would share only the load */
-    else each_tile(x, p, output_tile, &o);
+    else few_each_tile(x, p, output_tile, &o);
     loop_end(g, &l, c64(g, FEW_OUTPUT_KEYS), r->field[RUN_keys]);
 }
 
@@ -601,7 +623,7 @@ static void add_pairs_of_keys(kgen *x, const few_piece *p)
     loop l;
     output o = {.begin = loop_begin(g, &l, c64(g, 0), NULL, 0)};
     o.end = smin(g, add(g, o.begin, c64(g, FEW_OUTPUT_KEYS)), p->n);
-    each_tile(x, p, output_tile, &o);
+    few_each_tile(x, p, output_tile, &o);
     loop_end(g, &l, c64(g, FEW_OUTPUT_KEYS), p->n);
 }
 
@@ -609,7 +631,8 @@ void few_write_values(kgen *x)
 {
     few_piece p = shared_block(x);
     bool masked = false;
-    if (x->dot) few_pair_weights(x, &p), add_pairs_of_keys(x, &p);
+    if (x->value_steps) int8_add_values(x, &p, masked);
+    else if (x->dot) few_pair_weights(x, &p), add_pairs_of_keys(x, &p);
     else each_run(x, &p, p.runs, add_run, &masked);
 }
 
@@ -617,7 +640,8 @@ void few_write_seen_values(kgen *x)
 {
     few_piece p = shared_block(x);
     bool masked = true;
-    each_run(x, &p, p.runs, add_run, &masked);
+    if (x->value_steps) int8_add_values(x, &p, masked);
+    else each_run(x, &p, p.runs, add_run, &masked);
 }
 
 /* ---- a block -------------------------------------------------------------------------------------------------------------------------- */

@@ -184,6 +184,10 @@ static void pair_spread(kgen *x, const few_piece *given)
 void few_pair_weights(kgen *x, const few_piece *p)
 {
     gen *g = x->g;
+    if (!few_packs(x)) {
+        pair_spread(x, p);
+        return;
+    }
     Block packed = block(g), spread = block(g), done = block(g);
     branch(g, few_is_packed(x, p), packed, spread);
     go(g, packed);

@@ -15,6 +15,7 @@
  *     few_body.c     their blocks of keys: the same phases, with dims as lanes
  *     few_weights.c  softmax in them
  *     few_int8.c     their products of int8 keys, in integers
+ *     few_int8_values.c  those of int8 values
  *     shared.c       the functions of kernels that depend on shapes only
  *     workspace.c    how these reach scratch memory, arguments and item
  *     values.c       which parts of the expressions are computed once per item, row, key or element
@@ -85,6 +86,9 @@ void store(gen *g, Val v, Val p, unsigned align);
 void prefetch(gen *g, Val p, unsigned level);     /* asks for the line of p, into the cache of that level */
 void prefetch_bytes(gen *g, Val p, int64_t bytes, unsigned level); /* for a line in each 64 bytes */
 Val interleave(gen *g, Val a, Val b, bool upper); /* elements of a and b in turn, of their lower or upper halves */
+Val permuted(gen *g, Val a, Val b, const uint32_t *lane, uint32_t n); /* lanes of a, then of b; b NULL: of a alone */
+Val interleave_within(gen *g, Val a, Val b, unsigned size, bool upper); /* of 64 bytes: words of `size` bytes, within each 16 bytes */
+void hold(gen *g, Val *v, unsigned n); /* no instruction, but a place that none of what makes or takes v is moved across */
 Val field(gen *g, Type s, Val p, unsigned index); /* value of a struct's field; ints become i64 */
 Block block(gen *g);
 void go(gen *g, Block b);     /* write at the end of b */

@@ -34,6 +34,8 @@ typedef struct kgen {
     uint64_t few_queries, few_scale, few_scores, few_seen, few_factor, few_out, few_runs, few_order; /* of few.c */
     bool digits; /* of few_int8.c: queries are multiplied by digits */
     uint64_t digit[2], digit_step, digit_bias;
+    bool value_steps; /* of few_int8_values.c: weights are whole steps */
+    uint64_t weight_steps, weight_most, weight_sum;
     uint32_t fetch_keys; /* rows of K and V that few.c fetches ahead */
     struct shared *shared; /* functions that other kinds of this shape use too */
     uint64_t *lane_attr;
@@ -165,6 +167,7 @@ void few_lay_out(kgen *x); /* takes its part of the workspace */
 void few_run(kgen *x); /* the body of the function that runs such an item, after setup */
 void few_write_begin(kgen *x); /* queries, O = 0 */
 void few_write_runs(kgen *x);  /* where the keys of a block lie, in the order in which they are read; returns their runs */
+Val few_values_place(kgen *x, Val n); /* in the order, of the first row of V of a block of n keys */
 void few_write_end(kgen *x);   /* O / l and lse, or the part's slot */
 
 /* ---- few_body.c, few_weights.c ---- */
@@ -186,14 +189,31 @@ void few_write_packed(kgen *x);      /* peaks and weights where scores are packe
 void few_write_values(kgen *x);      /* O += P V */
 void few_write_seen_values(kgen *x); /* the same for the keys that a row sees */
 void few_attend(kgen *x, const few_piece *p);
+typedef struct few_tile { /* `rows` rows from `row` of the vector of lanes */
+    Val row;
+    uint32_t rows;
+} few_tile;
+typedef void few_tile_fn(kgen *x, const few_piece *p, const few_tile *t, void *ctx);
+void few_each_tile(kgen *x, const few_piece *p, few_tile_fn *f, void *ctx);
+void few_fetch_dense(kgen *x, Val place, Val offset, int64_t bytes); /* of the rows of int8 from `place` of the order on */
 
 /* ---- few_int8.c: queries as two digits of 8 bits, multiplied with keys in integers ---- */
 void int8_lay_out(kgen *x);      /* decides it (x->digits), takes its part of the workspace */
 void int8_load_queries(kgen *x); /* the digits of the queries in the panel few_queries */
-/* Sums of n keys by the `rows` rows from `lane` on, each over the dims of its lanes; then what they are as scores, but for the keys' scales:
- * sums holds vector / rows key_walk of whole sums. */
-void int8_products(kgen *x, Val lane, uint32_t rows, const Val *key, uint32_t n, Val *sum);
+typedef struct int8_tile { /* of S: `keys` rows of K, from `slot` of the block on, by the `rows` rows from `lane` on */
+    Val slot, lane;
+    const Val *key;
+    uint32_t keys, rows;
+} int8_tile;
+uint32_t int8_keys(uint32_t rows); /* of a tile */
+void int8_products(kgen *x, const int8_tile *t, Val *to); /* whole sums in vectors, a key's rows side by side */
+/* What they are as scores, but for the keys' scales. */
 Val int8_scores(kgen *x, Val lane, uint32_t rows, Val sums);
+
+/* ---- few_int8_values.c: weights as whole steps, multiplied with values in integers ---- */
+void int8_lay_out_values(kgen *x); /* after int8_lay_out() */
+void int8_add_values(kgen *x, const few_piece *p, bool masked);
+void int8_end_values(kgen *x); /* brings O's dims into their order */
 
 /* ---- shared.c ---- */
 typedef enum {

@@ -1,6 +1,7 @@
 /* words.c - small words for LLVM IR. */
 #include "backends/cpu/internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 Val c32(const gen *g, int64_t x) { return LLVMConstInt(g->i32, (unsigned long long)x, 1); }
@@ -102,6 +103,39 @@ Val field(gen *g, Type s, Val p, unsigned index)
     Type t = LLVMStructGetTypeAtIndex(s, index);
     Val v = LLVMBuildLoad2(g->b, t, LLVMBuildStructGEP2(g->b, s, p, index, ""), "");
     return t == g->i32 ? LLVMBuildSExt(g->b, v, g->i64, "") : v;
+}
+
+Val permuted(gen *g, Val a, Val b, const uint32_t *lane, uint32_t n)
+{
+    Val pick[64];
+    ATTNC_CHECK(n <= ATTNC_COUNT(pick));
+    for (uint32_t i = 0; i < n; i++) pick[i] = c32(g, lane[i]);
+    return LLVMBuildShuffleVector(g->b, a, b ? b : LLVMGetPoison(LLVMTypeOf(a)), LLVMConstVector(pick, n), "");
+}
+
+Val interleave_within(gen *g, Val a, Val b, unsigned size, bool upper)
+{
+    uint32_t lane[64], n = 64 / size, unit = 16 / size;
+    Type t = vector_of(LLVMIntTypeInContext(g->context, size * 8), n);
+    for (uint32_t i = 0; i < n; i++) lane[i] = i / unit * unit + (upper * unit + i % unit) / 2 + i % 2 * n;
+    return permuted(g, LLVMBuildBitCast(g->b, a, t, ""), LLVMBuildBitCast(g->b, b, t, ""), lane, n);
+}
+
+void hold(gen *g, Val *v, unsigned n)
+{
+    char constraints[8 * MAX_CARRIED];
+    size_t end = 0;
+    Type type[MAX_CARRIED];
+    ATTNC_CHECK(n > 1 && n <= MAX_CARRIED);
+    for (unsigned i = 0; i < n; i++) {
+        type[i] = LLVMTypeOf(v[i]);
+        end += (size_t)snprintf(constraints + end, sizeof constraints - end, "=v,");
+    }
+    for (unsigned i = 0; i < n; i++) end += (size_t)snprintf(constraints + end, sizeof constraints - end, i + 1 < n ? "%u," : "%u", i);
+    Type all = LLVMStructTypeInContext(g->context, type, n, 0), f = LLVMFunctionType(all, type, n, 0);
+    Val nothing = LLVMGetInlineAsm(f, "", 0, constraints, end, 1, 0, LLVMInlineAsmDialectATT, 0);
+    Val same = LLVMBuildCall2(g->b, f, nothing, v, n, "");
+    for (unsigned i = 0; i < n; i++) v[i] = LLVMBuildExtractValue(g->b, same, i, "");
 }
 
 /* ---- control ----------------------------------------------------------------------------------------------------------------- */

@@ -514,6 +514,9 @@ static double allowed(const problem *x, const memory *y, const attn_kernel_desc 
 {
     double unit = y->whole_o ? 0 : x->p->shape.type == DTYPE_F16 ? 0x1p-11 : 0x1p-8;
     double weights = x->p->shape.type == DTYPE_BF16 && k->isa == ATTN_ISA_AVX512BF16 ? 0x1p-9 : 0;
+    const shape *s = &x->p->shape;
+    const bool steps = few && s->kv == KV_INT8 && s->type != DTYPE_F32 && !s->kv_group && s->dim % 64 == 0 && s->dim_v % 64 == 0;
+    if (steps && k->isa == ATTN_ISA_AVX512BF16) weights += 1e-3; /* docs/quant.md */
     return x->tolerance + weights + unit * fabs(is);
 }
 
@@ -677,6 +680,28 @@ static void few_rows(void)
     few = false;
 }
 
+/* Few rows by keys and values that are multiplied as integers where machines can: tiles of 1 to 8 rows, dims that are unrolled or not, K and
+ * V of other sizes, masks. */
+static void few_integers(void)
+{
+    static const int heads[][2] = {{1, 1}, {2, 1}, {3, 1}, {4, 2}, {4, 1}, {8, 1}}, dims[][2] = {{64, 64}, {128, 128}, {64, 192}, {320, 64}, {128, 64}, {64, 40}};
+    few = true;
+    for (size_t i = 0; i < ATTNC_COUNT(heads); i++) {
+        char air[2048];
+        int n = snprintf(air, sizeof air, "module \"integers\" { layers 3; schedule a, b, c; attr doc; input slopes : f32[3, 8]; ");
+        for (int t = 0; t < 3; t++) {
+            const int *d = dims[(i + 2 * (size_t)t) % ATTNC_COUNT(dims)];
+            n += snprintf(air + n, sizeof air - (size_t)n, "pattern %c { heads %d / %d; dim %d; dim_v %d; dtype %s; mask %s; scale 0.125; %s kv quant(int8); } ",
+                          'a' + t, heads[i][0], heads[i][1], d[0], d[1], (i + (size_t)t) % 2 ? "f16" : "bf16",
+                          t == 0 ? "true" : t == 1 ? "k <= q" : "k <= q and (q - k < 70 or doc.q == doc.k)",
+                          t == 2 ? "score s - slopes[layer, h] * float(q - k);" : "");
+        }
+        snprintf(air + n, sizeof air - (size_t)n, "}");
+        check_module(air, rounds, 1, 1);
+    }
+    few = false;
+}
+
 /* Kinds that differ from the first in one thing of their shape each, or in what lies behind it: who shares functions with whom must tell. */
 static void shapes(void)
 {
@@ -739,6 +764,7 @@ int main(int argc, char **argv)
     RUN(masks);
     RUN(scores);
     RUN(few_rows);
+    RUN(few_integers);
     RUN(shapes);
     RUN(large_logits);
     return CHECK_DONE();

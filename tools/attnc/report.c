@@ -113,6 +113,9 @@ static void print_cache(const report *r, const coverage *c, uint32_t kind)
 /* Kinds whose queries some kernel takes in 16 bits (docs/quant.md, "Digits"). */
 static bool has_digits(const shape *s) { return s->type != DTYPE_F32 && !s->kv_group && s->dim % 64 == 0 && s->dim <= 512; }
 
+/* Kinds whose weights some kernel takes as whole steps. */
+static bool has_steps(const shape *s) { return has_digits(s) && s->dim_v % 64 == 0; }
+
 /* How keys and values are stored, and how far a result can be from what they were (docs/quant.md, "The bound"). */
 static void print_format(const report *r, const pattern *p)
 {
@@ -126,7 +129,7 @@ static void print_format(const report *r, const pattern *p)
                 kv_row_bytes(s, s->dim) + values * kv_row_bytes(s, s->dim_v), kv_row_bytes(&given, s->dim) + values * kv_row_bytes(&given, s->dim_v));
     text_printf(r->to, "  error      of an element: M / 254, M the largest of its %s; of a score: D = |scale| * %s%s;\n", s->kv_group ? "group" : "row",
                 has_digits(s) ? "(sum of |q| M / 254 + largest |q| * sum of |k| / 65024)" : "sum of |q| M / 254", p->n_scores ? ", times the slope of its maps" : "");
-    text_add(r->to, "             of an output: tanh(D / 2) * (largest - smallest value seen) + M / 254 of the values\n");
+    text_printf(r->to, "             of an output: tanh(D / 2) * (largest - smallest value seen) + %s of the values\n", has_steps(s) ? "(M / 254 + M / 1000)" : "M / 254");
 }
 
 /* What is stored otherwise than as keys and values of its own; len. */

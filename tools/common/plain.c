@@ -105,6 +105,31 @@ static const double *round_query(const plain *x, const double *q)
     return x->query;
 }
 
+static const double *value_row(const plain *x, int64_t key)
+{
+    const shape *d = &x->c->pattern->shape;
+    const bool k_is_v = x->c->pattern->k_is_v;
+    return (k_is_v ? x->keys : x->values) + (key * d->kv_heads + x->env.var[VAR_G]) * (k_is_v ? d->dim : d->dim_v);
+}
+
+/* Where values are int8 too, weights times the scale of a value are whole steps of the largest of 64 keys ("Steps of weights"). */
+static void round_weights(plain *x, int64_t n)
+{
+    const shape *d = &x->c->pattern->shape;
+    if (d->kv != KV_INT8 || d->type == DTYPE_F32 || d->kv_group || d->dim % 64 || d->dim > 512 || d->dim_v % 64) return;
+    for (int64_t first = 0; first < n; first += 64) {
+        double scale[64], largest = 0;
+        const int64_t keys = n - first < 64 ? n - first : 64;
+        for (int64_t i = 0; i < keys; i++) {
+            scale[i] = 0;
+            for (int64_t e = 0; e < d->dim_v && x->visible[first + i]; e++) scale[i] = fmax(scale[i], fabs(value_row(x, first + i)[e]));
+            if (x->visible[first + i]) largest = fmax(largest, x->weight[first + i] * scale[i]);
+        }
+        for (int64_t i = 0; i < keys && largest > 0 && isfinite(largest); i++)
+            if (scale[i] > 0) x->weight[first + i] = (float)(nearbyint(x->weight[first + i] * scale[i] / largest * 32767) * largest / 32767 / scale[i]);
+    }
+}
+
 static void run_row(plain *x, const double *given, float *o, float *lse)
 {
     const shape *d = &x->c->pattern->shape;
@@ -116,14 +141,13 @@ static void run_row(plain *x, const double *given, float *o, float *lse)
         int64_t key = in_order(x, i, n);
         if (x->visible[key]) sum += x->weight[key] = power(x, x->weight[key] - base);
     }
+    round_weights(x, n);
     for (int64_t i = 0; i < d->dim_v; i++) o[i] = 0;
     for (int64_t j = 0; j < n && sum != 0; j++) {
         int64_t key = in_order(x, j, n);
         if (!x->visible[key]) continue;
         float w = plain_round(x->base2 ? x->weight[key] : x->weight[key] / sum, x->c->pattern->shape.type);
-        const bool k_is_v = x->c->pattern->k_is_v;
-        const double *v =
-            (k_is_v ? x->keys : x->values) + (key * d->kv_heads + x->env.var[VAR_G]) * (k_is_v ? d->dim : d->dim_v);
+        const double *v = value_row(x, key);
         for (int64_t i = 0; i < d->dim_v; i++) o[i] += w * (float)v[i];
     }
     for (int64_t i = 0; i < d->dim_v && x->base2 && sum != 0; i++) o[i] /= sum;
