@@ -35,7 +35,7 @@ static void lay_out(kgen *x)
     x->key_ptr = ws_take(x, keys * 8);
     x->value_ptr = ws_take(x, keys * 8);
     if (x->dot) x->pair_ptr = ws_take(x, keys * 8); /* value_ptr leads to the panel */
-    if (x->convert && !x->dot) x->key_panel = ws_take(x, keys * (uint64_t)x->dim * 4);
+    x->key_panel = ws_take(x, keys * (uint64_t)x->words * 4); /* of rows that are converted, or gathered */
     x->value_panel = ws_take(x, keys * x->value_stride * 4); /* or pairs of rows, half as many */
     x->ahead = ws_take(x, ((uint64_t)ahead_rows(x) + 2 * x->k->schedule.qk_keys) * 8);
     x->ahead_next = ws_take(x, 8);
@@ -51,7 +51,6 @@ static void lay_out(kgen *x)
     for (uint32_t a = 0; a < x->g->ir->symbols.attrs.n; a++) x->lane_attr[a] = ws_take(x, lanes * int_size);
     for (size_t i = 0; i < x->lane_values.n; i++) x->lane_values.at[i].offset = ws_take(x, lanes * 8);
     for (size_t i = 0; i < x->key_values.n; i++) x->key_values.at[i].offset = ws_take(x, keys * 8);
-    if (!x->convert || x->dot) x->key_panel = ws_take(x, keys * (uint64_t)x->words * 4); /* of gathered rows: few kinds have any */
 }
 
 /* ---- segments ---------------------------------------------------------------------------------------------------------------------------- */
@@ -64,14 +63,11 @@ static void blocks(kgen *x, const segment *s, key_walk of, piece p)
     p.n0 = keys_position(x, of.k0, first, of.step);
     p.n = smin(g, sub(g, of.n, first), c64(g, x->block_keys));
     p.step = of.step;
-    segment placed = *s;
-    if (x->dot && !p.narrow) placed.v.convert = false, placed.v.table = x->pair_ptr; /* body_attend() pairs them */
-    keys_place(x, &placed, p.n0, p.n, c64(g, 0));
-    keys_gather(x, &placed, p.n);
+    const key_walk keys = {p.n0, p.n, p.step};
     Val padded = p.narrow ? round_up(g, p.n, p.keys) : p.n;
-    if (p.narrow) keys_repeat_last(x, &placed, p.n0, p.n, padded);
+    shared_call_keys(x, x->dot && !p.narrow ? SHARED_keys_in_pairs : SHARED_keys, keys, padded);
     if (!p.narrow && body_fetches(x)) ahead_block(x, s, less(g, add(g, first, c64(g, x->block_keys)), of.n), &p);
-    values_emit_keys(x, !p.narrow, (key_walk){p.n0, p.n, p.step}, padded);
+    values_emit_keys(x, !p.narrow, keys, padded);
     body_attend(x, &p);
     guarded_end(g, &l, c64(g, x->block_keys));
 }
@@ -244,6 +240,7 @@ static void prepare(kgen *x)
 static bool is_needed(const kgen *x, int id)
 {
     if (id == SHARED_few_packed) return few_packs(x);
+    if (id == SHARED_keys_in_pairs) return x->dot;
     return id != SHARED_few_seen_values || (x->partial && body_has(x->partial, OP_MASK));
 }
 

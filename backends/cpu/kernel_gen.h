@@ -98,9 +98,9 @@ void keys_next_page(kgen *x, const segment *s, Val run, Val *page, Val *offset);
 Val keys_row(kgen *x, const source *s, Val page, Val offset); /* address of a page's row */
 /* The rows of n keys from n0 on, n > 0, into the tables from `slot` on, or converted into the panels. */
 void keys_place(kgen *x, const segment *s, Val n0, Val n, Val slot);
-/* A register tile's rest, up to slot `padded`, repeats the last row: what it gives is masked. */
-void keys_repeat_last(kgen *x, const segment *s, Val n0, Val n, Val padded);
-void keys_gather(kgen *x, const segment *s, Val n); /* rows far apart, from the tables into the panels */
+/* The bodies of functions (shared.c): the rows of a block; the same where body_attend() pairs the values. */
+void keys_write_block(kgen *x);
+void keys_write_pairs(kgen *x);
 void keys_pair_values(kgen *x, Val n);      /* the rows of V in pair_ptr, two keys side by side, into value_panel */
 Val keys_pair_at(kgen *x, Val pair, Val d); /* there: dim d of two keys, one word */
 int64_t keys_row_bytes(const kgen *x, bool values);        /* of a stored row */
@@ -217,7 +217,7 @@ void int8_end_values(kgen *x); /* brings O's dims into their order */
 
 /* ---- shared.c ---- */
 typedef enum {
-    SHARED_setup, SHARED_ahead, SHARED_finish, SHARED_merge, SHARED_few_begin, SHARED_few_end, SHARED_few_runs, SHARED_few_scores, SHARED_few_peaks,
+    SHARED_setup, SHARED_keys, SHARED_keys_in_pairs, SHARED_ahead, SHARED_finish, SHARED_merge, SHARED_few_begin, SHARED_few_end, SHARED_few_runs, SHARED_few_scores, SHARED_few_peaks,
     SHARED_few_weights, SHARED_few_packed, SHARED_few_values, SHARED_few_seen_values, SHARED_COUNT
 } shared_id;
 typedef struct shared shared;
@@ -226,6 +226,7 @@ void shared_write(kgen *x, shared_id id);   /* unless it is written */
 Val shared_function(const kgen *x, shared_id id);
 void shared_call(kgen *x, shared_id id);    /* with the item of the function being written */
 Val shared_call_runs(kgen *x, key_walk left, Val n);
+void shared_call_keys(kgen *x, shared_id id, key_walk keys, Val padded);
 void shared_call_block(kgen *x, shared_id id, const few_piece *p);
 few_piece shared_block(const kgen *x);      /* what the function being written is called with */
 

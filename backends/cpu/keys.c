@@ -184,7 +184,8 @@ static void place_run(kgen *x, const segment *s, Val page, Val offset, Val first
     loop_end(g, &l, c64(g, 1), add(g, first, n));
 }
 
-void keys_repeat_last(kgen *x, const segment *s, Val n0, Val n, Val padded)
+/* A register tile's rest, up to slot `padded`, repeats the last row: what it gives is masked. */
+static void repeat_last(kgen *x, const segment *s, Val n0, Val n, Val padded)
 {
     gen *g = x->g;
     guarded l;
@@ -220,7 +221,7 @@ static void gather(kgen *x, const source *s, Val n)
 
 /* Keys some steps apart: their rows often meet in few sets of every cache, and no prefetcher of the machine finds them. Copied, they are read
  * from far away once, many at a time. (Measured: every(64), f32, D 64, rows of 2048 bytes.) */
-void keys_gather(kgen *x, const segment *s, Val n)
+static void gather_far(kgen *x, const segment *s, Val n)
 {
     gen *g = x->g;
     if (s->k.convert && x->convert) return;
@@ -246,6 +247,21 @@ void keys_place(kgen *x, const segment *s, Val n0, Val n, Val slot)
     carried[1] = offset;
     loop_end(g, &l, run, n);
 }
+
+static void write_block(kgen *x, bool in_pairs)
+{
+    gen *g = x->g;
+    Val k0 = LLVMGetParam(g->fn, 3), n = LLVMGetParam(g->fn, 4), padded = LLVMGetParam(g->fn, 6);
+    segment s = keys_open(x, x->seq, item_field(x, ITEM_head));
+    keys_set_step(x, &s, LLVMGetParam(g->fn, 5));
+    if (in_pairs) s.v.convert = false, s.v.table = x->pair_ptr;
+    keys_place(x, &s, k0, n, c64(g, 0));
+    gather_far(x, &s, n);
+    repeat_last(x, &s, k0, n, padded);
+}
+
+void keys_write_block(kgen *x) { write_block(x, false); }
+void keys_write_pairs(kgen *x) { write_block(x, true); }
 
 /* Converted rows always lie in the panels. */
 void keys_point_to_panels(kgen *x)

@@ -7,6 +7,7 @@
 typedef enum {
     OF_ITEM,  /* args, item, workspace */
     OF_RUNS,  /* the same, first key, keys of the segment from it on, their step, keys of the block; returns a number */
+    OF_KEYS,  /* the same, first key, keys, their step, keys with those that fill the last register tile */
     OF_BLOCK, /* workspace, lane, rows, step, runs, keys: a few_piece */
 } signature;
 
@@ -16,6 +17,8 @@ static const struct {
     void (*write)(kgen *);
 } functions[SHARED_COUNT] = {
     [SHARED_setup] = {"setup", OF_ITEM, rows_setup},
+    [SHARED_keys] = {"keys", OF_KEYS, keys_write_block},
+    [SHARED_keys_in_pairs] = {"keys_in_pairs", OF_KEYS, keys_write_pairs},
     [SHARED_ahead] = {"ahead", OF_ITEM, ahead_write},
     [SHARED_finish] = {"finish", OF_ITEM, rows_finish_tile},
     [SHARED_merge] = {"merge", OF_ITEM, parts_merge},
@@ -104,8 +107,7 @@ static void begin(kgen *x, shared_id id)
         x->args = x->item = x->seq = x->in_use = x->used = NULL;
         return;
     }
-    const bool runs = functions[id].takes == OF_RUNS;
-    kernel_begin(x, name, runs ? i : g->none, of_item, runs ? 7 : 3);
+    kernel_begin(x, name, functions[id].takes == OF_RUNS ? i : g->none, of_item, functions[id].takes == OF_ITEM ? 3 : 7);
 }
 
 /* Not while another function is being written. */
@@ -136,6 +138,11 @@ void shared_call(kgen *x, shared_id id) { call(x, id, (Val[]){x->args, x->item, 
 Val shared_call_runs(kgen *x, key_walk left, Val n)
 {
     return call(x, SHARED_few_runs, (Val[]){x->args, x->item, x->ws, left.k0, left.n, left.step, n}, 7);
+}
+
+void shared_call_keys(kgen *x, shared_id id, key_walk keys, Val padded)
+{
+    call(x, id, (Val[]){x->args, x->item, x->ws, keys.k0, keys.n, keys.step, padded}, 7);
 }
 
 void shared_call_block(kgen *x, shared_id id, const few_piece *p)
