@@ -79,7 +79,7 @@ static void load_queries(kgen *x)
     if (x->digits) int8_load_queries(x);
 }
 
-static void clear_out(kgen *x)
+void few_clear_out(kgen *x)
 {
     gen *g = x->g;
     loop l;
@@ -91,7 +91,7 @@ static void clear_out(kgen *x)
 void few_write_begin(kgen *x)
 {
     load_queries(x);
-    clear_out(x);
+    few_clear_out(x);
 }
 
 /* ---- keys ------------------------------------------------------------------------------------------------------------------------------- */
@@ -223,22 +223,6 @@ static Val first_dim(kgen *x, Val d)
     return smin(g, d, c64(g, x->dim_v - x->vector));
 }
 
-/* O to the workspace's layout, as parts have it. */
-static void transpose_out(kgen *x)
-{
-    gen *g = x->g;
-    loop lm, ld;
-    uint32_t W = x->vector;
-    Val v[16], lane = loop_begin(g, &lm, c64(g, 0), NULL, 0), d = loop_begin(g, &ld, c64(g, 0), NULL, 0), to = first_dim(x, d);
-    for (uint32_t i = 0; i < W; i++)
-        v[i] = load(g, x->vf, at(g, g->f32, panel_row(x, x->few_out, add(g, lane, c64(g, i)), x->dim_v), d), W * 4);
-    rows_transpose(x, v);
-    for (uint32_t i = 0; i < W && i < x->dim_v; i++)
-        store_lanes(x, v[i], x->out, add(g, mul(g, add(g, to, c64(g, i)), c64(g, x->lanes)), lane));
-    loop_end(g, &ld, c64(g, W), c64(g, few_row(x, x->dim_v)));
-    loop_end(g, &lm, c64(g, W), x->used);
-}
-
 static void store_vector(kgen *x, Val o, Val d, Val v, bool f32)
 {
     gen *g = x->g;
@@ -263,6 +247,8 @@ static void store_rows(kgen *x, Val lane, Val inverse, bool f32)
     loop_end(g, &lr, c64(g, 1), smin(g, add(g, lane, c64(g, x->vector)), x->in_use));
 }
 
+void few_finish(kgen *x) { rows_finish(x, store_rows); }
+
 void few_write_end(kgen *x)
 {
     gen *g = x->g;
@@ -270,11 +256,10 @@ void few_write_end(kgen *x)
     Block whole = block(g), cut = block(g), done = block(g);
     branch(g, less(g, c64(g, 1), item_field(x, ITEM_parts)), cut, whole);
     go(g, whole);
-    rows_finish(x, store_rows);
+    few_finish(x);
     jump(g, done);
     go(g, cut);
-    transpose_out(x);
-    parts_store(x);
+    parts_store_rows(x);
     jump(g, done);
     go(g, done);
 }

@@ -138,6 +138,7 @@ void rows_store_output(kgen *x, Val p, Val v, bool f32);
 /* ---- parts.c ---- */
 uint64_t parts_bytes(const kgen *x); /* of a slot */
 void parts_store(kgen *x);           /* the workspace's (m, l, O) to the item's slot */
+void parts_store_rows(kgen *x);      /* the same of few rows */
 void parts_merge(kgen *x);           /* the body of the function that adds up an item's slots and stores the result */
 
 /* ---- body.c ---- */
@@ -172,6 +173,8 @@ void few_write_end(kgen *x);   /* O / l and lse, or the part's slot */
 
 /* ---- few_body.c, few_weights.c ---- */
 uint32_t few_sums(const kgen *x);   /* of a register tile */
+void few_clear_out(kgen *x);
+void few_finish(kgen *x); /* O to where it belongs */
 uint32_t few_row(const kgen *x, int64_t words); /* floats from row to row of a panel of whole vectors */
 Val few_load(kgen *x, Val row, Val first, bool tail, int64_t words, Val (*load_some)(kgen *, Val, uint32_t), unsigned size);
 Val few_only_new(kgen *x, Val v, int64_t words); /* zero in place of what the vector before the last has already */
