@@ -113,7 +113,7 @@ void attni_pair_segments(drafts *d, tile *t)
     if (!k->pair || t->used <= vector || d->mem->failed) return;
     while (narrow < t->segment0 + n && d->segments.at[narrow].lanes != vector) narrow++;
     const int32_t old = t->segment0 + n - narrow;
-    if (has_steps(d, narrow, narrow + old)) return;
+    if (!old || has_steps(d, narrow, narrow + old)) return;
     for (int32_t i = narrow, lane = 0; lane < t->used && !d->mem->failed; lane += 2 * vector) {
         const run a = run_from(d, t, i, lane), b = run_from(d, t, a.end, lane + vector);
         pair_up(d, lane, a, b);
