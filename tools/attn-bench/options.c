@@ -11,7 +11,7 @@ void bench_options_help(void)
 {
     fputs("usage: attn-bench KERNEL.so --op=prefill|decode|step [options]\n"
           "Times one layer on random tensors, beside a burst of multiply-adds and a plain read timed between the repeats.\n"
-          "A run shorter than ten milliseconds is timed right behind one that is not, as a layer comes behind a layer.\n\n"
+          "Runs shorter than ten milliseconds are timed right behind others that are not, as a layer comes behind a layer.\n\n"
           "  --layer L       layer of the schedule (default 0)\n"
           "  --batch B       sequences (default 1)\n"
           "  --q-len M       queries of each (default: prefill 1024, decode 1, step 16)\n"
