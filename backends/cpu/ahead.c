@@ -29,6 +29,8 @@ static Val next_item(kgen *x) { return at(x->g, x->g->item_type, x->item, item_f
 
 static Val segment_at(kgen *x, Val index) { return at(x->g, x->g->segment_type, arg_field(x, ARG_segments), index); }
 
+static Val seq_of(kgen *x, Val item) { return at(x->g, x->g->seq_type, arg_field(x, ARG_seqs), field(x->g, x->g->item_type, item, ITEM_seq)); }
+
 static key_range range_of_segment(kgen *x, Val index)
 {
     gen *g = x->g;
@@ -80,7 +82,7 @@ static Val list_keys(kgen *x, Val item, key_range known)
 {
     gen *g = x->g;
     loop l;
-    Val seq = at(g, g->seq_type, arg_field(x, ARG_seqs), field(g, g->item_type, item, ITEM_seq));
+    Val seq = seq_of(x, item);
     segment s = keys_open(x, seq, field(g, g->item_type, item, ITEM_head));
     s.k.convert = s.v.convert = false;
     s.k.table = x->ahead, s.v.table = x->ahead + (uint64_t)x->lanes * 8;
@@ -109,7 +111,7 @@ static Val list_queries(kgen *x, Val item, Val end)
 {
     gen *g = x->g;
     loop l;
-    Val seq = at(g, g->seq_type, arg_field(x, ARG_seqs), field(g, g->item_type, item, ITEM_seq));
+    Val seq = seq_of(x, item);
     Val heads = field(g, g->item_type, item, ITEM_heads), n = mul(g, heads, field(g, g->item_type, item, ITEM_rows));
     Val place[] = {field(g, g->item_type, item, ITEM_row), c64(g, 0)}, begin = sub(g, end, n);
     Val i = loop_begin(g, &l, begin, place, 2), h = add(g, field(g, g->item_type, item, ITEM_head), place[1]);
@@ -131,7 +133,7 @@ static Val is_same_head(kgen *x, Val item)
                         LLVMBuildICmp(g->b, LLVMIntEQ, item_field(x, ITEM_seq), field(g, g->item_type, item, ITEM_seq), ""), "");
 }
 
-/* The same. */
+/* This tile's, before `end`. Returns where they begin. */
 static Val list_output(kgen *x, Val end)
 {
     gen *g = x->g;
@@ -173,9 +175,9 @@ void ahead_write(kgen *x)
 void ahead_block(kgen *x, const segment *s, Val more, piece *p)
 {
     gen *g = x->g;
-    Val first = select_of(g, more, keys_position(x, p->n0, c64(g, x->block_keys), p->step), s->next);
-    Val page = LLVMBuildUDiv(g->b, first, s->page, ""), offset = LLVMBuildURem(g->b, first, s->page, "");
-    p->next[0] = keys_row(x, &s->k, page, offset), p->next[1] = keys_row(x, &s->v, page, offset);
+    Val first = select_of(g, more, keys_position(x, p->n0, c64(g, x->block_keys), p->step), s->next), in[2];
+    keys_find_page(x, s, first, in);
+    p->next[0] = keys_row(x, &s->k, in[0], in[1]), p->next[1] = keys_row(x, &s->v, in[0], in[1]);
     p->stride[0] = s->k.pace, p->stride[1] = s->v.pace;
 }
 

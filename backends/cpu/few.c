@@ -144,12 +144,6 @@ static void repeat_last(kgen *x, Val place, Val n)
     put_rows(x, place, last, c64(g, 0), sub(g, c64(g, FEW_BLOCK + x->vector), n));
 }
 
-static void find_page(kgen *x, const segment *s, Val key, Val place[2])
-{
-    place[0] = LLVMBuildUDiv(x->g->b, key, s->page, "");
-    place[1] = LLVMBuildURem(x->g->b, key, s->page, "");
-}
-
 /* n rows, and the first of them again where as many as are fetched ahead are no more there. */
 static void put_next(kgen *x, const segment *of, const source *s, const Val from[2], Val n, Val place)
 {
@@ -168,14 +162,14 @@ void few_write_runs(kgen *x)
     segment s = keys_open(x, x->seq, item_field(x, ITEM_head));
     Val n0 = LLVMGetParam(g->fn, 3), left = LLVMGetParam(g->fn, 4), n = LLVMGetParam(g->fn, 6), page[2], ahead = c64(g, x->fetch_keys);
     keys_set_step(x, &s, LLVMGetParam(g->fn, 5));
-    find_page(x, &s, n0, page);
+    keys_find_page(x, &s, n0, page);
     Val values = few_values_place(x, n), place = add(g, values, few_values_place(x, n));
     Val runs = put_pages(x, &s, &s.k, page, n, c64(g, 0), c64(g, 0));
     if (x->digits) repeat_last(x, n, n);
     put_pages(x, &s, &s.v, page, n, values, runs);
     if (x->digits) repeat_last(x, add(g, values, n), n);
     Val next = smin(g, n, sub(g, left, c64(g, 1))), more = smin(g, sub(g, left, next), ahead);
-    find_page(x, &s, keys_position(x, n0, next, s.step), page);
+    keys_find_page(x, &s, keys_position(x, n0, next, s.step), page);
     put_next(x, &s, &s.k, page, more, place);
     if (x->digits) put_next(x, &s, &s.v, page, more, add(g, place, ahead));
     LLVMBuildRet(g->b, runs);

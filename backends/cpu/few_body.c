@@ -388,31 +388,27 @@ static void score_tile(kgen *x, const few_piece *p, const few_tile *t, void *ctx
     loop_end(g, &l, c64(g, n), k->end);
 }
 
-static void score_run(kgen *x, const few_piece *p, const run *r, void *ctx)
+/* Of a run, or of the block (NULL). */
+static void score_groups(kgen *x, const few_piece *p, const run *r, Val keys)
 {
     gen *g = x->g;
     loop l;
-    (void)ctx;
     group k = {.r = r, .begin = loop_begin(g, &l, c64(g, 0), NULL, 0)};
-    k.end = smin(g, add(g, k.begin, c64(g, GROUP_KEYS)), r->field[RUN_keys]);
+    k.end = smin(g, add(g, k.begin, c64(g, GROUP_KEYS)), keys);
     few_each_tile(x, p, score_tile, &k);
-    loop_end(g, &l, c64(g, GROUP_KEYS), r->field[RUN_keys]);
+    loop_end(g, &l, c64(g, GROUP_KEYS), keys);
 }
 
-static void score_block(kgen *x, const few_piece *p)
+static void score_run(kgen *x, const few_piece *p, const run *r, void *ctx)
 {
-    gen *g = x->g;
-    loop l;
-    group k = {.begin = loop_begin(g, &l, c64(g, 0), NULL, 0)};
-    k.end = smin(g, add(g, k.begin, c64(g, GROUP_KEYS)), p->n);
-    few_each_tile(x, p, score_tile, &k);
-    loop_end(g, &l, c64(g, GROUP_KEYS), p->n);
+    (void)ctx;
+    score_groups(x, p, r, r->field[RUN_keys]);
 }
 
 void few_write_scores(kgen *x)
 {
     few_piece p = shared_block(x);
-    if (x->digits) score_block(x, &p);
+    if (x->digits) score_groups(x, &p, NULL, p.n);
     else each_run(x, &p, c64(x->g, 0), score_run, NULL);
 }
 

@@ -92,6 +92,7 @@ void keys_set_step(kgen *x, segment *s, Val step);
 key_walk keys_of_segment(kgen *x, Val at_segment);
 Val keys_divided_up(kgen *x, Val n, Val step); /* n >= 0 */
 Val keys_position(kgen *x, Val n0, Val slot, Val step); /* of a slot's key in a block that begins with n0 */
+void keys_find_page(kgen *x, const segment *s, Val key, Val at[2]); /* where a key lies: page, offset in it */
 /* Keys of the page at `page`, `offset` that the segment visits from there on: how many, n at the most; then where the next one lies. */
 Val keys_of_page(kgen *x, const segment *s, Val offset, Val n);
 void keys_next_page(kgen *x, const segment *s, Val run, Val *page, Val *offset);
@@ -125,7 +126,6 @@ Val rows_load_words(kgen *x, Val p, uint32_t n); /* of a query, or a row of K th
 unsigned rows_word_size(const kgen *x);          /* in memory */
 Val rows_pointer(kgen *x, uint64_t list, Val lane); /* q_ptr, o_ptr, lse_ptr */
 Val rows_query(kgen *x, Val seq, Val row, Val head);      /* where a query lies */
-void rows_transpose(kgen *x, Val *v);           /* vector x vector */
 void rows_init(kgen *x);       /* maxima and sums */
 void rows_clear_out(kgen *x);
 /* Writes O of a vector of lanes; inverse: 1 / l, or 1 for rows that saw nothing; f32: o is f32, else the storage type. */

@@ -184,15 +184,21 @@ static void place_run(kgen *x, const segment *s, Val page, Val offset, Val first
     loop_end(g, &l, c64(g, 1), add(g, first, n));
 }
 
+void keys_find_page(kgen *x, const segment *s, Val key, Val at[2])
+{
+    at[0] = LLVMBuildUDiv(x->g->b, key, s->page, "");
+    at[1] = LLVMBuildURem(x->g->b, key, s->page, "");
+}
+
 /* A register tile's rest, up to slot `padded`, repeats the last row: what it gives is masked. */
 static void repeat_last(kgen *x, const segment *s, Val n0, Val n, Val padded)
 {
     gen *g = x->g;
     guarded l;
-    Val slot = guarded_begin(g, &l, n, padded), last = keys_position(x, n0, sub(g, n, c64(g, 1)), s->step);
-    Val page = LLVMBuildUDiv(g->b, last, s->page, ""), offset = LLVMBuildURem(g->b, last, s->page, "");
-    place_row(x, &s->k, keys_row(x, &s->k, page, offset), slot);
-    place_row(x, &s->v, keys_row(x, &s->v, page, offset), slot);
+    Val slot = guarded_begin(g, &l, n, padded), last = keys_position(x, n0, sub(g, n, c64(g, 1)), s->step), in[2];
+    keys_find_page(x, s, last, in);
+    place_row(x, &s->k, keys_row(x, &s->k, in[0], in[1]), slot);
+    place_row(x, &s->v, keys_row(x, &s->v, in[0], in[1]), slot);
     guarded_end(g, &l, c64(g, 1));
 }
 
@@ -238,7 +244,8 @@ void keys_place(kgen *x, const segment *s, Val n0, Val n, Val slot)
 {
     gen *g = x->g;
     loop l;
-    Val carried[2] = {LLVMBuildUDiv(g->b, n0, s->page, ""), LLVMBuildURem(g->b, n0, s->page, "")};
+    Val carried[2];
+    keys_find_page(x, s, n0, carried);
     Val i = loop_begin(g, &l, c64(g, 0), carried, 2), page = carried[0], offset = carried[1];
     Val run = keys_of_page(x, s, offset, sub(g, n, i));
     place_run(x, s, page, offset, add(g, slot, i), run);

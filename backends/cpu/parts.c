@@ -30,14 +30,20 @@ static Val out_index(kgen *x, Val d, Val lane) { return add(x->g, mul(x->g, d, c
 
 /* ---- a part's result into its slot ---------------------------------------------------------------------------------------------------- */
 
+static void store_sums(kgen *x, Val to, Val lane)
+{
+    gen *g = x->g;
+    store(g, load_lanes(x, x->max, lane), part_float(x, to, x->max, lane), 4);
+    store(g, load_lanes(x, x->sum, lane), part_float(x, to, x->sum, lane), 4);
+}
+
 /* Lanes that are not in use stay unwritten. */
 void parts_store(kgen *x)
 {
     gen *g = x->g;
     loop lm, ld;
     Val to = part_address(x, item_field(x, ITEM_part)), lane = loop_begin(g, &lm, c64(g, 0), NULL, 0);
-    store(g, load_lanes(x, x->max, lane), part_float(x, to, x->max, lane), 4);
-    store(g, load_lanes(x, x->sum, lane), part_float(x, to, x->sum, lane), 4);
+    store_sums(x, to, lane);
     Val d = loop_begin(g, &ld, c64(g, 0), NULL, 0), index = out_index(x, d, lane);
     store(g, load_lanes(x, x->out, index), part_float(x, to, x->out, index), 4);
     loop_end(g, &ld, c64(g, 1), c64(g, x->dim_v));
@@ -49,8 +55,7 @@ void parts_store_rows(kgen *x)
     gen *g = x->g;
     loop l;
     Val to = part_address(x, item_field(x, ITEM_part)), lane = loop_begin(g, &l, c64(g, 0), NULL, 0);
-    store(g, load_lanes(x, x->max, lane), part_float(x, to, x->max, lane), 4);
-    store(g, load_lanes(x, x->sum, lane), part_float(x, to, x->sum, lane), 4);
+    store_sums(x, to, lane);
     loop_end(g, &l, c64(g, x->vector), x->used);
     Val i = loop_begin(g, &l, c64(g, 0), NULL, 0);
     store(g, load_lanes(x, x->few_out, i), part_float(x, to, x->out, i), 4);

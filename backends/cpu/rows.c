@@ -26,7 +26,7 @@ static uint32_t quarters(uint32_t e, uint32_t n, bool upper)
 
 /* vector x vector transpose in log2(vector) rounds, of shuffles that have instructions of their own: two rounds within quarters, the
  * others of quarters. */
-void rows_transpose(kgen *x, Val *v)
+static void transpose(kgen *x, Val *v)
 {
     const uint32_t W = x->vector;
     Val t[16];
@@ -141,7 +141,7 @@ void rows_load_queries(kgen *x)
     if (whole) {
         Val d = loop_begin(g, &ld, c64(g, 0), NULL, 0), bytes = mul(g, d, c64(g, rows_word_size(x)));
         for (uint32_t i = 0; i < W; i++) v[i] = rows_load_words(x, byte_at(g, base[i], bytes), W);
-        rows_transpose(x, v);
+        transpose(x, v);
         for (uint32_t i = 0; i < W; i++) {
             if (factor) v[i] = LLVMBuildFMul(g->b, v[i], factor, "");
             store_lanes(x, v[i], x->queries, query_at(x, add(g, d, c64(g, i)), m));
@@ -210,7 +210,7 @@ void rows_put_tile(kgen *x, Val m, Val inverse, bool f32)
         Val d = loop_begin(g, &ld, c64(g, 0), NULL, 0), bytes = mul(g, d, c64(g, size));
         for (uint32_t i = 0; i < W; i++)
             v[i] = LLVMBuildFMul(g->b, load_lanes(x, x->out, query_at(x, add(g, d, c64(g, i)), m)), inverse, "");
-        rows_transpose(x, v);
+        transpose(x, v);
         for (uint32_t i = 0; i < W; i++) rows_store_output(x, byte_at(g, base[i], bytes), v[i], f32);
         loop_end(g, &ld, c64(g, W), c64(g, whole));
     }

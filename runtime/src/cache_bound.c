@@ -11,6 +11,7 @@
 #include "cache.h"
 
 #include "error.h"
+#include "numbers.h"
 
 typedef struct limits {
     uint32_t n_seqs;
@@ -27,8 +28,6 @@ typedef struct load { /* most bytes while a step runs */
 static uint64_t add(uint64_t a, uint64_t b) { return __builtin_add_overflow(a, b, &a) ? UINT64_MAX : a; }
 static uint64_t times(uint64_t a, uint64_t b) { return __builtin_mul_overflow(a, b, &a) ? UINT64_MAX : a; }
 static uint64_t max_of(uint64_t a, uint64_t b) { return a > b ? a : b; }
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* ---- one place --------------------------------------------------------------------------------------------------- */
 

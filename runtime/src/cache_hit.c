@@ -7,6 +7,7 @@
 #include "cache.h"
 
 #include "error.h"
+#include "numbers.h"
 
 #include <string.h>
 
@@ -28,8 +29,6 @@ typedef struct rest {
     const sequence *seq;
     int64_t common, end; /* positions: the text's end there, its own end */
 } rest;
-
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* ---- what is there ------------------------------------------------------------------------------------------------
  */

@@ -3,9 +3,7 @@
  *
  * The rule is asked with the data unknown, since nobody knows the attributes of tokens to come. */
 #include "cache.h"
-
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+#include "numbers.h"
 
 static void add_pairs(const int64_t *pairs, uint32_t n_pairs, int64_t n, spans *out)
 {

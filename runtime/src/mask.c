@@ -1,7 +1,6 @@
 /* mask.c - joins the module's answers about tiles, blocks and pairs. */
 #include "mask.h"
-
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+#include "numbers.h"
 
 uint32_t attni_mask_heads(const attn_kind_desc *kind)
 {

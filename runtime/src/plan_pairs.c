@@ -7,13 +7,11 @@
  * Pieces that touch become one, masked where either is: masked or not, the kernel's narrow body is the same. Where some of a tile's keys
  * have a step all stays as it is: a pair that takes a short piece of one vector would see keys of the other's a second time. */
 #include "plan.h"
+#include "numbers.h"
 
 #include <string.h>
 
 enum { SHORT_SINGLE = 8 }; /* fewer keys of one vector beside those of the pair are taken by the pair: a segment costs as much */
-
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* The segments of one vector: the next of them that touch, as one; behind those at[i .. end) of the drafts' list. */
 typedef struct run {

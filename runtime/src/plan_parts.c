@@ -9,6 +9,7 @@
  * anew by the time that the next head comes to the same place. A part of all heads, then the next part of all heads,
  * has not. Where keys are few it would only cost; and page sizes are not asked, so that they change no bit. */
 #include "plan.h"
+#include "numbers.h"
 
 enum {
     SHARES = 4,      /* pieces of work a worker should at least find */
@@ -19,8 +20,6 @@ enum {
     NEAR_KEYS = 1024, /* more keys of few rows are cut into parts of this many */
     MAX_PARTS = 256
 };
-
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static int64_t keys_of(const attn_segment *s) { return (s->k1 - s->k0 + s->step - 1) / s->step; }
 

@@ -1,12 +1,10 @@
 /* spans.c - union, intersection and difference of sorted lists of intervals. */
 #include "spans.h"
 
+#include "numbers.h"
 #include "spans_steps.h"
 
 #include <string.h>
-
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
 void attni_spans_clear(spans *s) { s->n = 0; }
 

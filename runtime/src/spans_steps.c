@@ -3,11 +3,9 @@
  * Two lists are cut where a span of either begins or ends; in each stretch there is at most one span of each, and a
  * rule says what comes of the two. */
 #include "spans_steps.h"
+#include "numbers.h"
 
 #include <string.h>
-
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
 static bool is_empty(const span *s) { return s->lo >= s->hi; }
 static bool is_single(const span *s) { return s->hi - s->lo == 1; }
