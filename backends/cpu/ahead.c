@@ -123,6 +123,15 @@ static Val list_queries(kgen *x, Val item, Val end)
     return begin;
 }
 
+/* Rows some steps apart see keys as far apart: of other rows others, though from the first to the last they are much the same. */
+static Val are_same_remainders(kgen *x, Val item)
+{
+    gen *g = x->g;
+    Val step = item_field(x, ITEM_row_step), far = sub(g, field(g, g->item_type, item, ITEM_row), item_field(x, ITEM_row));
+    Val alike = LLVMBuildICmp(g->b, LLVMIntEQ, field(g, g->item_type, item, ITEM_row_step), step, "");
+    return LLVMBuildAnd(g->b, alike, LLVMBuildICmp(g->b, LLVMIntEQ, LLVMBuildSRem(g->b, far, step, ""), c64(g, 0), ""), "");
+}
+
 /* Is the next tile of the same keys? */
 static Val is_same_head(kgen *x, Val item)
 {
@@ -148,7 +157,8 @@ static void list_next(kgen *x, Val item, Val end)
 {
     gen *g = x->g;
     key_range known = keys_of_item(x);
-    known.lo = select_of(g, is_same_head(x, item), known.lo, c64(g, INT64_MAX));
+    Val same = LLVMBuildAnd(g->b, is_same_head(x, item), are_same_remainders(x, item), "");
+    known.lo = select_of(g, same, known.lo, c64(g, INT64_MAX));
     Val behind = list_queries(x, item, end), keys = list_keys(x, item, known), between = sub(g, behind, keys);
     move_up(x, c64(g, x->lanes), keys, behind);
     move_up(x, c64(g, 0), keys, between);

@@ -12,7 +12,8 @@
 #define AT_ITEM(f) (offsetof(attn_item, f) == 4 * ITEM_##f)
 #define AT_SEQ(f) (offsetof(attn_seq, f) == 8 * SEQ_##f)
 _Static_assert(AT_ITEM(seq) && AT_ITEM(head) && AT_ITEM(heads) && AT_ITEM(row) && AT_ITEM(rows) && AT_ITEM(part) && AT_ITEM(parts) &&
-                   AT_ITEM(part_slot) && AT_ITEM(segment0) && AT_ITEM(segments) && AT_ITEM(row_step) && AT_ITEM(next), "attn_item");
+                   AT_ITEM(part_slot) && AT_ITEM(segment0) && AT_ITEM(segments) && AT_ITEM(row_step) && AT_ITEM(next) &&
+                   AT_ITEM(stage), "attn_item");
 _Static_assert(AT_SEQ(n_q) && AT_SEQ(pos) && AT_SEQ(n_keys) && AT_SEQ(q_offset) && AT_SEQ(o_offset) && AT_SEQ(lse_offset) &&
                    AT_SEQ(k_pages) && AT_SEQ(v_pages) && AT_SEQ(q_attr) && AT_SEQ(k_attr), "attn_seq");
 _Static_assert(offsetof(attn_segment, k1) == 8 * SEG_k1 && offsetof(attn_segment, lane0) == 8 * SEG_lane0 &&
@@ -137,6 +138,20 @@ static Val emit_few(kgen *x)
     return f;
 }
 
+/* What the first sweep found is where the second begins. */
+static void resume(kgen *x)
+{
+    gen *g = x->g;
+    Block goes_on = block(g), done = block(g);
+    Val given = LLVMBuildICmp(g->b, LLVMIntNE, arg_field(x, ARG_start), LLVMConstNull(g->ptr), "");
+    Val first = LLVMBuildICmp(g->b, LLVMIntEQ, item_field(x, ITEM_part), c64(g, 0), "");
+    branch(g, LLVMBuildAnd(g->b, given, first, ""), goes_on, done);
+    go(g, goes_on);
+    shared_call(x, SHARED_resume);
+    jump(g, done);
+    go(g, done);
+}
+
 static Val emit_run(kgen *x, Val few)
 {
     gen *g = x->g;
@@ -153,6 +168,7 @@ static Val emit_run(kgen *x, Val few)
     rows_load_queries(x);
     rows_init(x);
     rows_clear_out(x);
+    if (x->k->ranges->sweeps) resume(x);
     keys_point_to_panels(x);
     emit_segments(x);
     ahead_rest(x);
@@ -241,6 +257,7 @@ static bool is_needed(const kgen *x, int id)
 {
     if (id == SHARED_few_packed) return few_packs(x);
     if (id == SHARED_keys_in_pairs) return x->dot;
+    if (id == SHARED_resume) return x->k->ranges->sweeps;
     return id != SHARED_few_seen_values || (x->partial && body_has(x->partial, OP_MASK));
 }
 

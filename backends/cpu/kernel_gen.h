@@ -128,6 +128,7 @@ Val rows_pointer(kgen *x, uint64_t list, Val lane); /* q_ptr, o_ptr, lse_ptr */
 Val rows_query(kgen *x, Val seq, Val row, Val head);      /* where a query lies */
 void rows_init(kgen *x);       /* maxima and sums */
 void rows_clear_out(kgen *x);
+void rows_resume(kgen *x);     /* the body of the function that replaces both by the results that the arguments name */
 /* Writes O of a vector of lanes; inverse: 1 / l, or 1 for rows that saw nothing; f32: o is f32, else the storage type. */
 typedef void rows_put(kgen *x, Val lane, Val inverse, bool f32);
 void rows_put_tile(kgen *x, Val lane, Val inverse, bool f32); /* from the workspace's `out` */
@@ -220,7 +221,7 @@ void int8_end_values(kgen *x); /* brings O's dims into their order */
 
 /* ---- shared.c ---- */
 typedef enum {
-    SHARED_setup, SHARED_keys, SHARED_keys_in_pairs, SHARED_ahead, SHARED_finish, SHARED_merge, SHARED_few_begin, SHARED_few_end, SHARED_few_runs, SHARED_few_scores, SHARED_few_peaks,
+    SHARED_setup, SHARED_keys, SHARED_keys_in_pairs, SHARED_ahead, SHARED_resume, SHARED_finish, SHARED_merge, SHARED_few_begin, SHARED_few_end, SHARED_few_runs, SHARED_few_scores, SHARED_few_peaks,
     SHARED_few_weights, SHARED_few_packed, SHARED_few_values, SHARED_few_seen_values, SHARED_COUNT
 } shared_id;
 typedef struct shared shared;
@@ -253,7 +254,7 @@ enum {
 #undef FIELD
     ARG_COUNT
 };
-enum { ITEM_seq, ITEM_head, ITEM_heads, ITEM_row, ITEM_rows, ITEM_part, ITEM_parts, ITEM_part_slot, ITEM_segment0, ITEM_segments, ITEM_row_step, ITEM_next };
+enum { ITEM_seq, ITEM_head, ITEM_heads, ITEM_row, ITEM_rows, ITEM_part, ITEM_parts, ITEM_part_slot, ITEM_segment0, ITEM_segments, ITEM_row_step, ITEM_next, ITEM_stage };
 enum { SEG_k0, SEG_k1, SEG_lane0, SEG_lanes, SEG_masked, SEG_step };
 enum { SEQ_n_q, SEQ_pos, SEQ_n_keys, SEQ_q_offset, SEQ_o_offset, SEQ_lse_offset, SEQ_k_pages, SEQ_v_pages, SEQ_q_attr, SEQ_k_attr };
 

@@ -4,7 +4,7 @@
 #include <attn/abi.h>
 
 /* Fields of attn_range_args as the code reads them. */
-enum { RANGE_size, RANGE_row_step, RANGE_q0, RANGE_q1, RANGE_k0, RANGE_k1, RANGE_h, RANGE_g, RANGE_layer, RANGE_inputs, RANGE_attr, RANGE_data, RANGE_len };
+enum { RANGE_size, RANGE_row_step, RANGE_q0, RANGE_q1, RANGE_k0, RANGE_k1, RANGE_h, RANGE_g, RANGE_layer, RANGE_inputs, RANGE_attr, RANGE_data, RANGE_len, RANGE_sweep };
 
 typedef struct range_gen {
     gen *g;
@@ -17,14 +17,14 @@ typedef struct range_gen {
 
 static Type range_args_type(const gen *g)
 {
-    Type t[] = {g->i32, g->i32, g->i64, g->i64, g->i64, g->i64, g->i64, g->i64, g->i64, g->ptr, g->ptr, g->ptr, g->i64};
+    Type t[] = {g->i32, g->i32, g->i64, g->i64, g->i64, g->i64, g->i64, g->i64, g->i64, g->ptr, g->ptr, g->ptr, g->i64, g->i64};
     return LLVMStructTypeInContext(g->context, t, ATTNC_COUNT(t), 0);
 }
 
 static Val variable(range_gen *r, expr_var v)
 {
     static const int fields[VAR_COUNT] = {[VAR_Q] = RANGE_q0, [VAR_K] = RANGE_k0, [VAR_H] = RANGE_h,   [VAR_G] = RANGE_g,
-                                          [VAR_LAYER] = RANGE_layer, [VAR_LEN] = RANGE_len, [VAR_Q0] = RANGE_q0, [VAR_Q1] = RANGE_q1, [VAR_ROW_STEP] = RANGE_row_step,
+                                          [VAR_LAYER] = RANGE_layer, [VAR_LEN] = RANGE_len, [VAR_SWEEP] = RANGE_sweep, [VAR_Q0] = RANGE_q0, [VAR_Q1] = RANGE_q1, [VAR_ROW_STEP] = RANGE_row_step,
                                           [VAR_K0] = RANGE_k0, [VAR_K1] = RANGE_k1};
     if (!fields[v] || ((v == VAR_Q || v == VAR_K) && !r->exact)) ATTNC_BUG("a range reads a variable it has not");
     return field(r->g, r->args_type, r->args, (unsigned)fields[v]);
@@ -178,6 +178,7 @@ static uint32_t kind_flags(const gen *g, const kernel *k, expr mask)
     if (expr_reads_var(p, mask, VAR_LAYER)) flags |= ATTN_KIND_LAYERS_DIFFER;
     if (reads_inputs(p, mask)) flags |= ATTN_KIND_MASK_INPUTS;
     if (k->ranges->exact_rows) flags |= ATTN_KIND_EXACT_ROWS;
+    if (k->ranges->sweeps) flags |= ATTN_KIND_SWEEPS;
     const pattern *meaning = g->ir->patterns.at[k->pattern];
     if (meaning->kv_shared) flags |= ATTN_KIND_KV_SHARED;
     if (meaning->k_is_v) flags |= ATTN_KIND_K_IS_V;

@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#define LOG2_E 1.4426950408889634
+
 static Val seq_field(kgen *x, unsigned index) { return field(x->g, x->g->seq_type, x->seq, index); }
 
 /* Of n elements those that from() says: of a, or behind them of c. */
@@ -187,6 +189,61 @@ void rows_clear_out(kgen *x)
     Val lane = loop_begin(g, &lm, c64(g, 0), NULL, 0), d = loop_begin(g, &ld, c64(g, 0), NULL, 0);
     store_lanes(x, LLVMConstNull(x->vf), x->out, query_at(x, d, lane));
     loop_end(g, &ld, c64(g, 1), c64(g, x->dim_v));
+    loop_end(g, &lm, c64(g, x->vector), x->used);
+}
+
+static Val start_of_row(kgen *x, Val lane)
+{
+    gen *g = x->g;
+    Val in_item = smin(g, lane, sub(g, x->in_use, c64(g, 1))); /* idle lanes repeat the last row */
+    Val row = add(g, item_field(x, ITEM_row), mul(g, in_item, item_field(x, ITEM_row_step)));
+    return byte_at(g, arg_field(x, ARG_start), mul(g, row, arg_field(x, ARG_start_row_stride)));
+}
+
+/* One float of each of a vector's rows. */
+static Val floats_of_rows(kgen *x, const Val *base, Val bytes)
+{
+    gen *g = x->g;
+    Val v = LLVMGetPoison(x->vf);
+    for (uint32_t i = 0; i < x->vector; i++)
+        v = LLVMBuildInsertElement(g->b, v, load(g, g->f32, byte_at(g, base[i], bytes), 4), c32(g, i), "");
+    return v;
+}
+
+static void resume_out(kgen *x, const Val *base, Val m)
+{
+    gen *g = x->g;
+    loop ld;
+    const uint32_t W = x->vector;
+    const int64_t whole = x->dim_v / W * W;
+    Val v[16];
+    if (whole) {
+        Val d = loop_begin(g, &ld, c64(g, 0), NULL, 0), bytes = mul(g, d, c64(g, 4));
+        for (uint32_t i = 0; i < W; i++) v[i] = load(g, x->vf, byte_at(g, base[i], bytes), 4);
+        transpose(x, v);
+        for (uint32_t i = 0; i < W; i++) store_lanes(x, v[i], x->out, query_at(x, add(g, d, c64(g, i)), m));
+        loop_end(g, &ld, c64(g, W), c64(g, whole));
+    }
+    if (whole < x->dim_v) {
+        Val d = loop_begin(g, &ld, c64(g, whole), NULL, 0);
+        store_lanes(x, floats_of_rows(x, base, mul(g, d, c64(g, 4))), x->out, query_at(x, d, m));
+        loop_end(g, &ld, c64(g, 1), c64(g, x->dim_v));
+    }
+}
+
+/* O / l and lse are what one key of weight 1 would leave: m = lse, l = 1; of rows that saw nothing m = -inf, l = 0. */
+void rows_resume(kgen *x)
+{
+    gen *g = x->g;
+    loop lm;
+    Val base[16], m = loop_begin(g, &lm, c64(g, 0), NULL, 0), none = constant_like(x->vf, -INFINITY);
+    for (uint32_t i = 0; i < x->vector; i++) base[i] = start_of_row(x, add(g, m, c64(g, i)));
+    resume_out(x, base, m);
+    Val lse = LLVMBuildFMul(g->b, floats_of_rows(x, base, c64(g, 4 * x->dim_v)), constant_like(x->vf, LOG2_E), "");
+    Val empty = LLVMBuildFCmp(g->b, LLVMRealOEQ, lse, none, "");
+    store_lanes(x, lse, x->max, m);
+    store_lanes(x, lse, x->new_max, m);
+    store_lanes(x, select_of(g, empty, LLVMConstNull(x->vf), constant_like(x->vf, 1)), x->sum, m);
     loop_end(g, &lm, c64(g, x->vector), x->used);
 }
 

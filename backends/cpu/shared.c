@@ -20,6 +20,7 @@ static const struct {
     [SHARED_keys] = {"keys", OF_KEYS, keys_write_block},
     [SHARED_keys_in_pairs] = {"keys_in_pairs", OF_KEYS, keys_write_pairs},
     [SHARED_ahead] = {"ahead", OF_ITEM, ahead_write},
+    [SHARED_resume] = {"resume", OF_ITEM, rows_resume},
     [SHARED_finish] = {"finish", OF_ITEM, rows_finish_tile},
     [SHARED_merge] = {"merge", OF_ITEM, parts_merge},
     [SHARED_few_begin] = {"few_begin", OF_ITEM, few_write_begin},

@@ -58,7 +58,7 @@ static void open_types(gen *g)
     g->f16 = LLVMHalfTypeInContext(c), g->f32 = LLVMFloatTypeInContext(c);
     g->ptr = LLVMPointerTypeInContext(c, 0), g->none = LLVMVoidTypeInContext(c);
     g->args_type = args_struct(g);
-    g->item_type = struct_of(g, "iiiiiiiiiiii");
+    g->item_type = struct_of(g, "iiiiiiiiiiiiii");
     g->segment_type = struct_of(g, "lliiii");
     g->seq_type = struct_of(g, "llllllpppp");
 }

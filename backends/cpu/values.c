@@ -117,6 +117,8 @@ void values_emit_uniform(kgen *x)
     x->uniform[expr_variable(x->pool, VAR_LAYER)] = arg_field(x, ARG_layer);
     const expr len = expr_variable(x->pool, VAR_LEN);
     if (len < x->n_exprs) x->uniform[len] = field(x->g, x->g->seq_type, x->seq, SEQ_n_keys); /* else nothing reads it */
+    const expr sweep = expr_variable(x->pool, VAR_SWEEP);
+    if (sweep < x->n_exprs) x->uniform[sweep] = arg_field(x, ARG_sweep);
     use_code(x, no_leaf, 1, x->uniform);
     for (size_t i = 0; i < x->uniform_values.n; i++) {
         expr e = x->uniform_values.at[i];

@@ -23,7 +23,13 @@ Val safe_max(kgen *x, Val m)
     return select_of(x->g, LLVMBuildFCmp(x->g->b, LLVMRealOEQ, m, none, ""), LLVMConstNull(x->vf), m);
 }
 
-Val kernel_is_few(kgen *x) { return LLVMBuildNot(x->g->b, less(x->g, c64(x->g, x->k->schedule.few_lanes), x->in_use), ""); }
+/* Not in a sweep: few.c begins with nothing. */
+Val kernel_is_few(kgen *x)
+{
+    gen *g = x->g;
+    Val whole = LLVMBuildICmp(g->b, LLVMIntEQ, arg_field(x, ARG_sweep), c64(g, 0), "");
+    return LLVMBuildAnd(g->b, whole, LLVMBuildNot(g->b, less(g, c64(g, x->k->schedule.few_lanes), x->in_use), ""), "");
+}
 
 Val kernel_begin(kgen *x, const char *name, Type result, Type *params, unsigned n)
 {

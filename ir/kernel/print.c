@@ -125,6 +125,7 @@ static void print_ranges(const kernel *k, text *to)
         text_add(to, ";\n");
     }
     if (r->row_step) text_printf(to, "      row_step %u;\n", (unsigned)r->row_step);
+    if (r->sweeps) text_add(to, "      sweeps;\n");
     if (r->exact_rows) text_add(to, "      exact;\n");
     text_add(to, "    }\n");
 }

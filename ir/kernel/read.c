@@ -342,6 +342,7 @@ static bool read_range_clause(reader *r, ranges_draft *d)
         d->r->row_step = (uint32_t)step;
         return accept_semicolon(r);
     }
+    if (lex_accept(&r->lex, "sweeps")) return d->r->sweeps = true, accept_semicolon(r);
     if (lex_accept(&r->lex, "exact")) return d->r->exact_rows = true, accept_semicolon(r);
     if (lex_accept(&r->lex, "data")) {
         if (!read_atom(r, &atom)) return false;

@@ -35,6 +35,7 @@ typedef struct scope {
     unsigned depends; /* DEPENDS_ that may occur */
     bool bounds;      /* attribute bounds, min_of, max_of, k0, k1 */
     bool tile;        /* q0, q1 */
+    bool sweep;       /* which half of a mask */
     bool no_len;      /* what outlives a step knows no len */
     bool data;        /* may#i, must#i with i < n_data */
     uint32_t n_data;
@@ -44,6 +45,7 @@ static const char *bad_leaf(const expr_node *n, const scope *s)
 {
     if (n->op == EXPR_VAR && !s->tile && (n->index == VAR_Q0 || n->index == VAR_Q1 || n->index == VAR_ROW_STEP))
         return "q0, q1 and row_step belong to ranges";
+    if (n->op == EXPR_VAR && !s->sweep && n->index == VAR_SWEEP) return "sweep belongs to kernels whose ranges have sweeps";
     if (n->op == EXPR_VAR && s->no_len && n->index == VAR_LEN) return "len has no value here";
     if (n->op == EXPR_VAR && !s->bounds && (n->index == VAR_K0 || n->index == VAR_K1))
         return "k0 and k1 belong to bounds of data";
@@ -107,6 +109,7 @@ static bool check_expression(checker *c, const kop *o)
         break;
     case EXPR_BOOL:
         s = mask;
+        s.sweep = c->k->ranges && c->k->ranges->sweeps;
         break;
     }
     s.what = arena_printf(c->k->module->arena, "the expression of %s", info->name);
@@ -320,6 +323,7 @@ static const char *intervals_error(const kernel *k, const char *what, const inte
                      .type = TYPE_INT,
                      .depends = DEPENDS_HEAD,
                      .tile = true,
+                     .sweep = k->ranges->sweeps && !no_len,
                      .no_len = no_len,
                      .data = true,
                      .n_data = k->ranges->n_data};

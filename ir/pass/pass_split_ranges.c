@@ -1,7 +1,8 @@
 /* pass_split_ranges.c - the key loop becomes one over full ranges, without mask, and one over partial ranges, with it.
  *
  * Needs: `keys all`.      Breaks: nothing.
- * Keeps: the mask's meaning: full = must, partial = may minus must (docs/analysis.md); the rest is never visited.
+ * Keeps: the mask's meaning: full = must, partial = may minus must (docs/analysis.md); the rest is never visited. A mask with two halves
+ *        (sweeps.h) becomes the formula that reads which of them is asked for; `live` is the whole mask's.
  * Ends: the loop is replaced once.
  *
  *   keys all (m, l, O) {               keys full (m, l, O) { s = dot.qk ..; online }
@@ -9,6 +10,7 @@
  *     s = mask s { k <= q }; online }  ranges { may [0, q1]; must [0, q0]; .. }
  */
 #include "ir/pass/pass_internal.h"
+#include "ir/pattern/sweeps.h"
 
 /* All masks of the body in one formula; true when there is none. */
 static expr body_mask(const kernel *k, const kblock *body)
@@ -31,6 +33,27 @@ static void remove_masks(kblock *body)
         kblock_replace_uses(body, o->result[0], o->operand[0]);
         kblock_remove(body, i);
     }
+}
+
+/* One mask in place of those of the body. */
+static void replace_masks(kernel *k, kblock *body, expr mask)
+{
+    bool placed = false;
+    for (size_t i = 0; i < body->ops.n; i++) {
+        kop *o = body->ops.at[i];
+        if (o->code != OP_MASK) continue;
+        o->e = placed ? expr_bool(k->module->pool, true) : mask;
+        placed = true;
+    }
+}
+
+/* may and must of both halves, live of the whole. */
+static ranges *ranges_of_sweeps(expr_pool *pool, expr halves, int64_t max_len, const ranges *whole)
+{
+    ranges *r = ranges_compute(pool, halves, max_len);
+    r->live = whole->live, r->n_live = whole->n_live, r->live_of_len = whole->live_of_len;
+    r->sweeps = true;
+    return r;
 }
 
 /* A partial loop behind the full one; what read the results of the only loop now reads the partial one's. */
@@ -56,6 +79,11 @@ const char *pass_split_ranges(kernel *k, const pass_options *o)
     expr_pool *pool = k->module->pool;
     expr mask = body_mask(k, loop->body);
     k->ranges = p->ranges && p->mask == mask ? p->ranges : ranges_compute(pool, mask, p->max_len);
+    const expr halves = k->ranges->row_step ? sweeps_of(pool, mask, p->max_len) : 0;
+    if (halves) {
+        k->ranges = ranges_of_sweeps(pool, halves, p->max_len, k->ranges);
+        replace_masks(k, loop->body, halves);
+    }
     if (mask != expr_bool(pool, true) && !k->ranges->n_must) {
         loop->range = KEYS_PARTIAL;
         return NULL;

@@ -18,6 +18,7 @@ static value_range any_float(void) { return float_between(-(double)INFINITY, (do
 static value_range variable_range(expr_var v, int64_t max_position)
 {
     if (v == VAR_S) return any_float();
+    if (v == VAR_SWEEP) return int_between(0, 2);
     return int_between(0, v == VAR_H || v == VAR_G || v == VAR_LAYER ? MAX_HEAD_OR_LAYER : max_position);
 }
 

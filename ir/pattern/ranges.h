@@ -41,6 +41,7 @@ typedef struct ranges {
     expr *undecided; /* comparisons without data that the analysis could only bound by may = all, must = none, at least on tiles of several rows */
     uint32_t n_undecided;
     uint32_t row_step; /* not 0: comparisons are decided on single rows, and on tiles of rows so many apart, that otherwise are not */
+    bool sweeps; /* may and must are those of sweeps_of() the mask: they read `sweep` */
     bool live_of_len; /* live was made for every len: it depends on the longest sequence */
     bool exact_rows; /* no data atoms, nothing undecided, nothing widened: may = must on single rows */
 } ranges;

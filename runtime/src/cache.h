@@ -170,7 +170,7 @@ struct attn_cache {
     uint32_t n_plans;
     drafts drafts;
     run_room room; /* of all plans */
-    size_t room_parts, room_finished;
+    size_t room_parts, room_finished, room_starts, room_staged;
     step step;
 };
 

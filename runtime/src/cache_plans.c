@@ -113,19 +113,23 @@ static attn_status make_plan(attn_cache *c, const attn_plan_config *config, cach
     return attni_plan_make(p->plan, config, &given, &c->drafts, err);
 }
 
-/* Slots for the plan that needs most of them. */
+/* Slots and stages for the plan that needs most of them. */
 static attn_status reserve_room(attn_cache *c, attn_error *err)
 {
-    size_t slots = 0, bytes = 0;
+    size_t slots = 0, bytes = 0, stages = 0, starts = 0;
     for (uint32_t i = 0; i < c->n_plans; i++) {
         const attn_plan *p = c->plans[i].plan;
         const size_t n = (size_t)p->n_slots, part_bytes = p->kernel->part_bytes;
         if (part_bytes && n > SIZE_MAX / part_bytes) return attni_no_memory(err);
         if (n > slots) slots = n;
         if (n * part_bytes > bytes) bytes = n * part_bytes;
+        if (p->n_stages > stages) stages = p->n_stages;
+        if (attni_start_bytes(p) > starts) starts = attni_start_bytes(p);
     }
     c->room.parts = attni_widen(&c->mem, c->room.parts, bytes, &c->room_parts, 1);
     c->room.finished = attni_widen(&c->mem, c->room.finished, slots, &c->room_finished, sizeof *c->room.finished);
+    c->room.starts = attni_widen(&c->mem, c->room.starts, starts, &c->room_starts, 1);
+    c->room.staged = attni_widen(&c->mem, c->room.staged, stages, &c->room_staged, sizeof *c->room.staged);
     if (c->mem.failed) return attni_no_memory(err);
     for (uint32_t i = 0; i < c->n_plans; i++) c->plans[i].plan->room = c->room;
     return ATTN_OK;

@@ -188,6 +188,7 @@ static attn_status begin(attn_plan *p, const attn_tensors *t, const paged_keys *
     if (!keys) whole = place_keys(p, b);
     fill_args(p, b, keys ? keys : &whole, t->layer);
     for (int64_t i = 0; i < p->n_slots; i++) atomic_init(&p->room.finished[i], 0);
+    for (size_t i = 0; i < p->n_stages; i++) atomic_init(&p->room.staged[i], 0);
     atomic_store_explicit(&p->next, 0, memory_order_relaxed); /* the pool's call, or the caller, tells the workers */
     return ATTN_OK;
 }
@@ -226,15 +227,26 @@ void attn_end(attn_plan *p) { atomic_store_explicit(&p->busy, false, memory_orde
 
 /* ---- run ------------------------------------------------------------------------------------------------------ */
 
-static void run_item(attn_plan *p, const attn_item *item, void *workspace)
+static void run_with(attn_plan *p, const attn_kernel_args *args, const attn_item *item, void *workspace)
 {
-    p->kernel->run(&p->args, item, workspace);
+    p->kernel->run(args, item, workspace);
     if (item->parts == 1) return;
     const unsigned before = atomic_fetch_add_explicit(&p->room.finished[item->part_slot], 1, memory_order_acq_rel);
     if (before + 1 != (unsigned)item->parts) return;
     attn_item first = *item; /* the first part stands elsewhere; they differ in keys only */
     first.part = 0;
-    p->kernel->merge(&p->args, &first, workspace);
+    p->kernel->merge(args, &first, workspace);
+}
+
+static void run_item(attn_plan *p, const attn_item *item, void *workspace)
+{
+    if (!item->stage) {
+        run_with(p, &p->args, item, workspace);
+        return;
+    }
+    const attn_kernel_args args = attni_begin_staged(p, item);
+    run_with(p, &args, item, workspace);
+    attni_end_staged(p, item);
 }
 
 void attn_run_part(attn_plan *p, uint32_t worker, uint32_t workers)

@@ -51,6 +51,8 @@ static attn_status take_room(attn_plan *p, attn_error *err)
     p->room.workspaces = attni_alloc(m, p->workers, p->room.workspace_stride);
     p->room.parts = attni_alloc(m, (size_t)p->n_slots, p->kernel->part_bytes);
     p->room.finished = attni_alloc(m, (size_t)p->n_slots, sizeof *p->room.finished);
+    p->room.starts = attni_alloc(m, attni_start_bytes(p), 1);
+    p->room.staged = attni_alloc(m, p->n_stages, sizeof *p->room.staged);
     p->pages = attni_alloc(m, p->n_seqs, 2 * sizeof *p->pages);
     p->head_at = attni_alloc(m, p->kind->kv_heads, 2 * sizeof *p->head_at);
     return m->failed ? attni_no_memory(err) : ATTN_OK;

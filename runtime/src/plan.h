@@ -1,9 +1,11 @@
 /* plan.h - what a plan holds, and the steps that make it.
  *
  *     plan_check.c    the caller's numbers and pointers                 -> seqs, attributes, inputs
+ *     plan_rows.c     which rows lie side by side in tiles, in how many sweeps over the mask
  *     plan_items.c    how heads share tiles, tiles in order             -> items
  *     plan_ranges.c   the keys of one tile                              -> segments
  *     plan_parts.c    tiles that are too long for one worker            -> parts of items
+ *     plan_stages.c   of two sweeps the second goes on from the first's results: what waits for what
  *     plan_again.c    the same for a step like the last one: only keys have moved
  *     plan_stats.c    counts
  *     plan.c          the steps in order, memory of a run
@@ -50,7 +52,18 @@ typedef struct run_room {
     char *workspaces, *parts;
     size_t workspace_stride;
     atomic_uint *finished; /* per part slot; a tile counts in its first */
+    char *starts;          /* START_SLOTS heads' results of a first sweep */
+    atomic_uint *staged;   /* per stage: how many of its items are done */
 } run_room;
+
+/* The tiles of one head in one sweep. The second goes on from the results of the first, which lie in a slot for a while. */
+typedef struct stage {
+    uint32_t sweep, items;
+    int64_t rows;
+    int32_t slot;
+    int32_t after; /* the stage that must be done before: 1, 2, ..; 0: none */
+} stage;
+enum { START_SLOTS = 3 }; /* one is written, one is read, one is in between */
 
 typedef struct view { /* a tensor of a call (views.h) */
     char *base;                                      /* NULL: no such tensor */
@@ -91,12 +104,17 @@ struct attn_plan {
     attn_segment *segments;
     int64_t n_items, n_segments, n_slots;
     int64_t pairs_computed;
+    stage *stages;
+    size_t n_stages;
+    int64_t start_rows;                /* of the longest stage */
+    int32_t opened[2];                 /* stages of each sweep */
+    int32_t last[2][START_SLOTS];      /* the last stage of each sweep that uses the slot */
     int32_t *order; /* the loads by falling work, n_order of them: the next order is most likely the same */
     size_t n_order;
     plan_row *rows; /* per sequence; n_rows 0: they are not all such */
     size_t n_rows;
     struct {
-        size_t seqs, key_bounds, attr_at, items, segments, order, rows;
+        size_t seqs, key_bounds, attr_at, items, segments, order, rows, stages;
     } cap;
 
     /* Of the call that runs, made by attn_begin. */
@@ -152,6 +170,7 @@ typedef struct tile {
 /* Consecutive tiles of the same heads of one sequence. Heads of a KV head that see the same share their tiles. */
 typedef struct strip {
     int32_t seq, group, head, heads;
+    uint32_t sweep; /* 0: there are none */
     size_t tile0, tiles;
 } strip;
 
@@ -159,6 +178,7 @@ typedef struct strip {
 typedef struct workload {
     weight w; /* key: the sequence */
     size_t strip0, strips, items;
+    uint32_t sweeps; /* that follow the first: 0 or 1; then half of the strips are the first's */
     int32_t copies; /* KV heads for which the strips stand, from the first on: they see the same, in the same pages */
 } workload;
 
@@ -180,6 +200,31 @@ struct drafts { /* serves one plan after the other */
     LIST(part) cuts;
     spans may, must, full, within, row_may, row_must, masked, open;
 };
+
+/* Which rows are a tile's: row_step apart, from each of the rows first .. end - 1 on; for which sweep. */
+typedef struct spacing {
+    int64_t row_step, first, end;
+    uint32_t sweep; /* 0: the whole mask */
+} spacing;
+
+typedef struct row_layout {
+    uint32_t sweeps, group; /* group: heads of a tile, as the caller wants or sweeps need; 0: any */
+    spacing of[2];
+} row_layout;
+
+/* plan_rows.c: for the sequence that the mask is bound to. group: as the caller of attn_plan_create wants. */
+row_layout attni_choose_rows(drafts *d, int32_t seq, uint32_t group);
+/* plan_items.c: drafts the sequence's tiles of one sweep. */
+workload attni_draft_load(drafts *d, int32_t seq, uint32_t group, spacing rows);
+
+/* plan_stages.c: opens stage p->n_stages, counted from 1, for the items that are put into the plan from now on. */
+void attni_open_stage(attn_plan *p, stage s);
+void attni_close_stage(attn_plan *p, int64_t items);
+void attni_forget_stages(attn_plan *p);
+size_t attni_start_bytes(const attn_plan *p); /* of run_room.starts */
+/* Waits until the item's stage may begin; the arguments that it runs with. */
+attn_kernel_args attni_begin_staged(const attn_plan *p, const attn_item *item);
+void attni_end_staged(const attn_plan *p, const attn_item *item);
 
 /* plan_items.c; all of it comes from mem. */
 void attni_drafts_open(drafts *d, memory *mem, const attn_module_desc *m);

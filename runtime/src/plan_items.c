@@ -33,6 +33,7 @@ static uint32_t choose_group_anew(const attn_plan *p, int64_t n_q, uint32_t forc
 
 static int32_t choose_group(drafts *d, int64_t n_q, uint32_t forced)
 {
+    if (forced) return (int32_t)choose_group_anew(d->plan, n_q, forced);
     if (d->group_n_q != n_q) d->group = choose_group_anew(d->plan, n_q, forced);
     d->group_n_q = n_q;
     return (int32_t)d->group;
@@ -114,17 +115,6 @@ static void draft_rows(drafts *d, const strip *s, int64_t first, int64_t step)
     }
 }
 
-/* Which rows lie side by side in tiles: row_step apart, from each of the rows first .. end - 1 on. */
-typedef struct spacing {
-    int64_t row_step, first, end;
-} spacing;
-
-static spacing all_rows(const drafts *d, int64_t row_step)
-{
-    const int64_t n_q = d->mask.seq->n_q;
-    return (spacing){row_step, 0, row_step < n_q ? row_step : n_q};
-}
-
 static void draft_tiles(drafts *d, strip *s, spacing rows)
 {
     s->tile0 = d->tiles.n;
@@ -138,7 +128,8 @@ static const strip *find_twin(const drafts *d, const strip *s)
 {
     if (d->plan->kind->flags & ATTN_KIND_HEADS_DIFFER) return NULL;
     for (size_t i = d->strips.n; i-- > 0 && d->strips.at[i].seq == s->seq;)
-        if (d->strips.at[i].heads == s->heads && d->strips.at[i].group == s->group) return &d->strips.at[i];
+        if (d->strips.at[i].heads == s->heads && d->strips.at[i].group == s->group && d->strips.at[i].sweep == s->sweep)
+            return &d->strips.at[i];
     return NULL;
 }
 
@@ -153,7 +144,7 @@ static void draft_strips(drafts *d, int32_t seq, int32_t g, int32_t group, spaci
     }
     for (int32_t h = 0; h < per_kv && !d->mem->failed; h += group) {
         strip s = {
-            .seq = seq, .group = pages, .head = g * per_kv + h, .heads = per_kv - h < group ? per_kv - h : group};
+            .seq = seq, .group = pages, .head = g * per_kv + h, .heads = per_kv - h < group ? per_kv - h : group, .sweep = rows.sweep};
         const strip *twin = find_twin(d, &s);
         if (twin)
             s.tile0 = twin->tile0, s.tiles = twin->tiles;
@@ -173,67 +164,48 @@ static void sum_up(const drafts *d, workload *l)
     }
 }
 
-static workload draft_load(drafts *d, int32_t seq, uint32_t forced_group, spacing rows)
+workload attni_draft_load(drafts *d, int32_t seq, uint32_t forced_group, spacing rows)
 {
     const attn_plan *p = d->plan;
     const int64_t rows_alike = (d->mask.seq->n_q + rows.row_step - 1) / rows.row_step;
     const bool alike = !(p->kind->flags & ATTN_KIND_HEADS_DIFFER) && !p->head_group;
     const int32_t kv_heads = (int32_t)p->kind->kv_heads, group = choose_group(d, rows_alike, forced_group);
     workload l = {.w.key = seq, .strip0 = d->strips.n, .copies = alike ? kv_heads : 1};
+    d->mask.args.sweep = rows.sweep;
     for (int32_t g = 0; g < (alike ? 1 : kv_heads); g++) draft_strips(d, seq, g, group, rows);
     l.strips = d->strips.n - l.strip0;
     sum_up(d, &l);
     return l;
 }
 
-/* About what the sequence costs with rows so far apart, by those from one row in the middle on; and what tiles cost
- * beside their keys, which is as much as some more of them. */
-static int64_t guess_cost(drafts *d, int32_t seq, uint32_t forced_group, int64_t row_step)
+/* Both sweeps: the strips of the first, then as many of the second. */
+static void join_loads(workload *to, const workload *l)
 {
-    enum { TILE_KEYS = 32 };
-    const size_t tiles = d->tiles.n, strips = d->strips.n, segments = d->segments.n;
-    spacing rows = all_rows(d, row_step);
-    const int64_t n = rows.end;
-    rows.first = n / 2, rows.end = n / 2 + 1;
-    const workload l = draft_load(d, seq, forced_group, rows);
-    d->tiles.n = tiles, d->strips.n = strips, d->segments.n = segments;
-    return n * (l.w.cost + (int64_t)l.items * TILE_KEYS * d->plan->kernel->lanes);
-}
-
-static int64_t without_factor(int64_t n)
-{
-    for (int64_t f = 2; f * f <= n; f++)
-        if (n % f == 0) return n / f;
-    return 1;
-}
-
-/* Rows some steps apart see the same keys where the mask compares remainders, and others do not: (q - k) % 64 == 0.
- * With a window beside that rows 16 apart may be best: they have keys 16 apart in common, and most of their windows. */
-static int64_t choose_row_step(drafts *d, int32_t seq, uint32_t forced_group)
-{
-    int64_t best = 1, least, step = d->plan->kind->row_step;
-    if (step < 2 || d->mask.seq->n_q < 2) return 1;
-    least = guess_cost(d, seq, forced_group, 1);
-    for (; step > 1 && !d->mem->failed; step = without_factor(step)) {
-        const int64_t cost = guess_cost(d, seq, forced_group, step);
-        if (cost < least) least = cost, best = step;
-    }
-    return best;
+    to->w.cost += l->w.cost;
+    to->strips += l->strips;
+    to->items += l->items;
+    to->sweeps++;
 }
 
 static void draft_sequence(drafts *d, int32_t seq, uint32_t forced_group)
 {
     attni_mask_bind(&d->mask, attni_plan_seq(d->plan, (uint32_t)seq), d->plan->key_bounds[seq]);
-    const workload l = draft_load(d, seq, forced_group, all_rows(d, choose_row_step(d, seq, forced_group)));
-    d->items += l.items;
-    LIST_ADD(d->mem, &d->loads, l);
+    const row_layout rows = attni_choose_rows(d, seq, forced_group);
+    workload all = attni_draft_load(d, seq, rows.group, rows.of[0]);
+    for (uint32_t i = 1; i < rows.sweeps && !d->mem->failed; i++) {
+        const workload l = attni_draft_load(d, seq, rows.group, rows.of[i]);
+        join_loads(&all, &l);
+    }
+    d->items += all.items;
+    LIST_ADD(d->mem, &d->loads, all);
 }
 
 /* ---- items ---------------------------------------------------------------------------------------------------- */
 
 static attn_item item_of(const attn_plan *p, const strip *s, const tile *t)
 {
-    return (attn_item){.seq = s->seq * (int32_t)p->n_groups + s->group,
+    return (attn_item){.stage = s->sweep ? (int32_t)p->n_stages : 0,
+                       .seq = s->seq * (int32_t)p->n_groups + s->group,
                        .head = s->head,
                        .heads = s->heads,
                        .row = t->row,
@@ -293,8 +265,43 @@ static int32_t emit_parts(attn_plan *p, const drafts *d, const workload *l, int3
     return most;
 }
 
+/* All tiles of a strip, as the stage that the plan has just opened. */
+static void emit_stage(attn_plan *p, const drafts *d, const strip *s, int32_t shift)
+{
+    for (size_t j = 0; j < s->tiles; j++) {
+        const tile *t = &d->tiles.at[s->tile0 + j];
+        for (int32_t nth = 0; nth < t->parts; nth++) emit_part(p, d, s, shift, t, nth);
+        if (t->parts > 1) p->n_slots += t->parts;
+    }
+}
+
+static void emit_sweep(attn_plan *p, const drafts *d, const workload *l, size_t run, uint32_t sweep)
+{
+    const size_t strips = l->strips / 2;
+    const strip *s = &d->strips.at[l->strip0 + (sweep - 1) * strips + run % strips];
+    const int64_t before = p->n_items;
+    attni_open_stage(p, (stage){.sweep = sweep, .rows = attni_plan_seq(p, (uint32_t)s->seq)->n_q});
+    emit_stage(p, d, s, (int32_t)(run / strips) * (int32_t)d->mask.per_kv);
+    attni_close_stage(p, p->n_items - before);
+}
+
+/* Head after head. With several workers the second sweep of a head comes behind the first of the next one, so that whoever
+ * begins it seldom waits. */
+static void emit_sweeps(attn_plan *p, const drafts *d, const workload *l)
+{
+    const size_t runs = (size_t)l->copies * l->strips / 2, lag = p->workers > 1;
+    for (size_t run = 0; run < runs + lag; run++) {
+        if (run < runs) emit_sweep(p, d, l, run, 1);
+        if (run >= lag) emit_sweep(p, d, l, run - lag, 2);
+    }
+}
+
 static void emit_load(attn_plan *p, const drafts *d, const workload *l)
 {
+    if (l->sweeps) {
+        emit_sweeps(p, d, l);
+        return;
+    }
     const strip *first = &d->strips.at[l->strip0];
     if (l->strips == 1 && first->tiles == 1 && d->tiles.at[first->tile0].parts == 1) {
         emit_row(p, first, &d->tiles.at[first->tile0], l->copies, (int32_t)d->mask.per_kv);
@@ -318,6 +325,14 @@ static size_t count_items(const drafts *d)
             for (size_t j = 0; j < d->strips.at[k].tiles; j++)
                 all += (size_t)(l->copies * d->tiles.at[d->strips.at[k].tile0 + j].parts);
     }
+    return all;
+}
+
+static size_t count_stages(const drafts *d)
+{
+    size_t all = 0;
+    for (size_t i = 0; i < d->loads.n; i++)
+        if (d->loads.at[i].sweeps) all += (size_t)d->loads.at[i].copies * d->loads.at[i].strips;
     return all;
 }
 
@@ -356,12 +371,14 @@ static attn_status emit(attn_plan *p, const drafts *d, attn_error *err)
     memory *m = &p->mem;
     p->items = attni_widen(m, p->items, count_items(d), &p->cap.items, sizeof *p->items);
     p->segments = attni_widen(m, p->segments, d->segments.n, &p->cap.segments, sizeof *p->segments);
+    p->stages = attni_widen(m, p->stages, count_stages(d), &p->cap.stages, sizeof *p->stages);
     if (p->cap.order < d->loads.n) p->n_order = 0;
     p->order = attni_widen(m, p->order, d->loads.n, &p->cap.order, sizeof *p->order);
     if (m->failed) return attni_no_memory(err);
     for (size_t i = 0; i < d->segments.n; i++) p->segments[i] = d->segments.at[i];
     order_loads(p, d);
     p->n_items = p->n_segments = p->n_slots = p->pairs_computed = 0;
+    attni_forget_stages(p);
     for (size_t i = 0; i < d->loads.n; i++) emit_load(p, d, &d->loads.at[p->order[i]]);
     for (int64_t i = 0; i + 1 < p->n_items; i++) p->items[i].next = 1;
     return p->n_slots > INT32_MAX ? attni_fail(err, ATTN_E_MEMORY, "the plan has too many parts") : ATTN_OK;

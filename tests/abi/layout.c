@@ -19,7 +19,7 @@ static void print_work(void)
     AT(attn_item, seq), AT(attn_item, head), AT(attn_item, heads), AT(attn_item, row), AT(attn_item, rows),
         AT(attn_item, part);
     AT(attn_item, parts), AT(attn_item, part_slot), AT(attn_item, segment0), AT(attn_item, segments), AT(attn_item, row_step),
-        AT(attn_item, next);
+        AT(attn_item, next), AT(attn_item, stage);
     STRUCT(attn_kernel_args);
 #define FIELD(type, kind, name) AT(attn_kernel_args, name);
 #include <attn/kernel_args.def>
@@ -28,7 +28,7 @@ static void print_work(void)
     AT(attn_range_args, size), AT(attn_range_args, row_step), AT(attn_range_args, q0), AT(attn_range_args, q1), AT(attn_range_args, k0),
         AT(attn_range_args, k1);
     AT(attn_range_args, h), AT(attn_range_args, g), AT(attn_range_args, layer), AT(attn_range_args, inputs);
-    AT(attn_range_args, attr), AT(attn_range_args, data), AT(attn_range_args, len);
+    AT(attn_range_args, attr), AT(attn_range_args, data), AT(attn_range_args, len), AT(attn_range_args, sweep);
 }
 
 static void print_descriptors(void)

@@ -18,7 +18,7 @@
 /* ---- masks ---------------------------------------------------------------------------------------------------- */
 
 typedef struct fake_pair { /* what a mask may look at */
-    int64_t q, k, h, layer;
+    int64_t q, k, h, layer, sweep;
     int32_t q_attr, k_attr;
     const int32_t *table; /* 8 x 8 */
 } fake_pair;
@@ -109,6 +109,23 @@ static void ranges_slashes(const attn_range_args *a, int64_t *out)
     put_every(out, 1, a->q0 % step, a->q1, step);
     put(out, 2, a->q1 - 8, a->q0);
     put_every(out, 3, a->q0 % 12, step == 12 ? a->q0 : -1, 12);
+}
+
+/* The same in two halves: the window, and what lies before it. */
+static bool see_ladder(const fake_pair *p)
+{
+    const bool window = p->k <= p->q && p->q - p->k < 9;
+    if (p->sweep == 1) return window;
+    return see_slashes(p) && !(p->sweep == 2 && window);
+}
+static void ranges_ladder(const attn_range_args *a, int64_t *out)
+{
+    const int64_t hi = a->sweep == 2 ? 9 : 0; /* of the second half: so far before the row */
+    ranges_slashes(a, out);
+    if (a->sweep == 2) put(out, 0, 0, -1), put(out, 2, 0, -1);
+    if (a->sweep == 1) put(out, 1, 0, -1), put(out, 3, 0, -1);
+    if (a->sweep != 1 && out[4] >= 0) out[4] -= hi;
+    if (a->sweep != 1 && out[10] >= 0) out[10] -= hi;
 }
 
 /* Every fifth key of a window; by head all of it. */
@@ -291,6 +308,7 @@ static const fake_mask fake_masks[] = {
     {"chunk", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_chunk, NULL, see_chunk, 0},
     {"stride", ATTN_KIND_EXACT_ROWS, 2, 1, 0, false, false, ranges_stride, NULL, see_stride, 3},
     {"slashes", ATTN_KIND_EXACT_ROWS, 2, 2, 0, false, false, ranges_slashes, NULL, see_slashes, 12},
+    {"ladder", ATTN_KIND_EXACT_ROWS | ATTN_KIND_SWEEPS, 2, 2, 0, false, false, ranges_ladder, NULL, see_ladder, 12},
     {"dilated", ATTN_KIND_EXACT_ROWS | ATTN_KIND_HEADS_DIFFER, 2, 1, 0, false, false, ranges_dilated, NULL, see_dilated,
      5},
     {"every", ATTN_KIND_EXACT_ROWS, 1, 1, 0, false, false, ranges_every, NULL, see_every, 0},
@@ -372,19 +390,18 @@ static struct fake {
 static const attn_kind_desc *fake_kind_of(int64_t layer) { return &fake.kind[fake.schedule[layer]]; }
 static const fake_mask *fake_mask_of(int64_t layer) { return fake.mask[fake.schedule[layer]]; }
 
-static bool fake_sees(const attn_seq *seq, const void *const *inputs, int64_t layer, int64_t row, int64_t h,
-                      int64_t key)
+static bool fake_sees(const attn_kernel_args *a, const attn_seq *seq, int64_t row, int64_t h, int64_t key)
 {
-    fake_pair p = {.q = seq->pos + row, .k = key, .h = h, .layer = layer};
-    const fake_mask *mask = fake_mask_of(layer);
+    fake_pair p = {.q = seq->pos + row, .k = key, .h = h, .layer = a->layer, .sweep = a->sweep};
+    const fake_mask *mask = fake_mask_of(a->layer);
     if (mask->attr) p.q_attr = seq->q_attr[0][row], p.k_attr = seq->k_attr[0][key];
-    if (mask->table) p.table = inputs[0];
+    if (mask->table) p.table = a->inputs[0];
     return mask->see(&p);
 }
 
 static int32_t fake_visible(const attn_range_args *a)
 {
-    fake_pair p = {.q = a->q0, .k = a->k0, .h = a->h, .layer = a->layer};
+    fake_pair p = {.q = a->q0, .k = a->k0, .h = a->h, .layer = a->layer, .sweep = a->sweep};
     const fake_mask *mask = fake_mask_of(a->layer);
     if (mask->attr) {
         FAKE_CHECK(a->attr[0] == a->attr[1] && a->attr[2] == a->attr[3]);
@@ -427,6 +444,20 @@ static void fake_store(const attn_kernel_args *a, const attn_item *item, int lan
     if (a->lse) memcpy(a->lse + seq->lse_offset + row * a->lse_row_stride + h * a->lse_head_stride, &lse, 4);
 }
 
+/* What the arguments say that the row goes on from. */
+static fake_lane fake_start(const attn_kernel_args *a, const attn_item *item, int lane)
+{
+    fake_lane x = {.m = -INFINITY};
+    if (!a->start || item->part) return x;
+    FAKE_CHECK(item->heads == 1 && a->sweep == 2);
+    const uint32_t dim_v = fake_kind_of(a->layer)->dim_v;
+    const char *from = a->start + (item->row + (int64_t)lane * item->row_step) * a->start_row_stride;
+    for (uint32_t i = 0; i < dim_v; i++) x.o[i] = load_f32(from + 4 * i);
+    x.m = load_f32(from + 4 * dim_v);
+    x.l = x.m == -INFINITY ? 0 : 1;
+    return x;
+}
+
 static void fake_check_item(const attn_kernel_args *a, const attn_item *item)
 {
     const attn_kernel_desc *k = &fake.kernel;
@@ -439,6 +470,7 @@ static void fake_check_item(const attn_kernel_args *a, const attn_item *item)
     FAKE_CHECK(item->row >= 0 && item->row_step >= 1);
     FAKE_CHECK(item->row + (item->rows - 1) * (int64_t)item->row_step < a->seqs[item->seq].n_q);
     FAKE_CHECK(item->part >= 0 && item->part < item->parts);
+    FAKE_CHECK((item->stage > 0) == (a->sweep > 0) && (a->sweep == 2) == (a->start != NULL));
 }
 
 static int64_t fake_keys(const attn_segment *s)
@@ -469,8 +501,8 @@ static void fake_visit(const attn_kernel_args *a, const attn_item *item, const a
     const int64_t g = h / (kind->q_heads / kind->kv_heads);
     const char *q = a->q + seq->q_offset + row * a->q_row_stride + h * a->q_head_stride;
     for (int64_t key = s->k0; key < s->k1; key += s->step) {
-        bool sees = fake_sees(seq, a->inputs, a->layer, row, h, key);
-        if (fake.visits) {
+        bool sees = fake_sees(a, seq, row, h, key);
+        if (fake.visits && (sees || !a->sweep)) { /* the halves' masked segments may overlap */
             uint8_t *seen = &fake.visits[item->seq][(row * kind->q_heads + h) * seq->n_keys + key];
             FAKE_CHECK(!*seen);
             *seen = 1;
@@ -495,7 +527,7 @@ static void fake_run(const attn_kernel_args *a, const attn_item *item, void *wor
     memset(workspace, (int)item->row, FAKE_WORKSPACE); /* shared workspaces would race: the thread sanitizer looks */
     fake_lane lanes[64];
     const int used = item->rows * item->heads;
-    for (int i = 0; i < used; i++) lanes[i] = (fake_lane){.m = -INFINITY};
+    for (int i = 0; i < used; i++) lanes[i] = fake_start(a, item, i);
     int64_t cost = 0, pairs = 0, masked = 0;
     for (int32_t i = 0; i < item->segments; i++) {
         const attn_segment *s = &a->segments[item->segment0 + i];

@@ -4,6 +4,7 @@
  *     ranges_test [random formulas [seed]]
  */
 #include "ir/pattern/module.h"
+#include "ir/pattern/sweeps.h"
 #include "tests/unit/formula.h"
 
 #include <time.h>
@@ -20,7 +21,7 @@ typedef struct subject {
     formula_world world;
     expr mask;
     long keys; /* positions 0 .. keys - 1 are looked at; rows up to LAST_ROW for live */
-    long h;
+    long h, sweep;
     unsigned char seen[FORMULA_POSITIONS][KEYS]; /* the truth */
 } subject;
 
@@ -48,6 +49,7 @@ static expr_env environment(const subject *s, const double **tables, long q0, lo
 {
     tables[0] = s->world.win, tables[1] = s->world.grid, tables[2] = NULL;
     expr_env env = {.tables = tables};
+    env.var[VAR_SWEEP] = s->sweep;
     env.var[VAR_H] = s->h, env.var[VAR_Q0] = q0, env.var[VAR_Q1] = q1;
     return env;
 }
@@ -212,6 +214,45 @@ static void check_everything(const subject *s, unsigned long long *random, int t
     }
 }
 
+static bool half_sees(const subject *s, expr halves, long q, long k)
+{
+    const double *tables[3];
+    expr_env env = environment(s, tables, q, q);
+    const int64_t attr[1][ATTR_SIDE_COUNT] = {{[ATTR_Q] = s->world.doc[q], [ATTR_K] = s->world.doc[k]}};
+    env.var[VAR_Q] = q, env.var[VAR_K] = k;
+    env.attr = attr;
+    return expr_eval(s->module->pool, halves, &env).i != 0;
+}
+
+/* The halves of a mask, where it has some: what one sees the other does not, together they see all, and the ranges say so
+ * of each. Returns whether there are any. */
+static bool check_sweeps(const subject *s, unsigned long long *random, int tries)
+{
+    const expr halves = sweeps_of(s->module->pool, s->mask, 0);
+    if (!halves) return false;
+    subject *half = ARENA_NEW(s->module->arena, subject);
+    *half = *s;
+    half->ranges = ranges_compute(s->module->pool, halves, 0);
+    for (half->sweep = 0; half->sweep < 3; half->sweep++) {
+        for (long q = 0; q <= LAST_ROW; q++)
+            for (long k = 0; k < s->keys; k++) {
+                const bool before = half->sweep == 2 && half->seen[q][k];
+                half->seen[q][k] = half_sees(half, halves, q, k);
+                if (half->sweep == 1) CHECK_MSG(s->seen[q][k] || !half->seen[q][k], "%s: half of (%ld, %ld)", s->name, q, k);
+                if (half->sweep != 1)
+                    CHECK_MSG(before + half->seen[q][k] == s->seen[q][k], "%s: (%ld, %ld) is in %d halves", s->name, q, k,
+                              before + half->seen[q][k]);
+            }
+        for (int i = 0; i < tries; i++) {
+            const long q0 = (long)(check_random(random) % (unsigned long)s->keys), step = half->ranges->row_step;
+            check_rows(half, q0, q0 + i % 9 < s->keys ? q0 + i % 9 : q0);
+            check_rows_apart(half, q0, 1 + i % 7, 1 + (LAST_ROW - q0) / (1 + i % 7) % 9);
+            if (step && q0 + step <= LAST_ROW) check_rows_apart(half, q0, step, 1 + (LAST_ROW - q0) / step % 4);
+        }
+    }
+    return true;
+}
+
 static void print_list(const subject *s, const char *name, const interval *x, uint32_t n)
 {
     printf("    %s", name);
@@ -311,6 +352,12 @@ enum {
          k <= q && (q - k) % 6 == 0 && (q + k) % 4 == 2)                                                               \
     MASK(window_or_remainder, ROWS_EXACT, "k <= q and (q - k < 5 or (q - k) % 6 == 0)",                                \
          k <= q && (q - k < 5 || (q - k) % 6 == 0))                                                                    \
+    MASK(window_sinks_or_remainder, ROWS_EXACT, "(k < 3 or (q - k) % 6 == 0 or q - k < 5) and k <= q",                 \
+         k <= q && (k < 3 || q - k < 5 || (q - k) % 6 == 0))                                                           \
+    MASK(window_or_stride_in_documents, SOUND, "k <= q and (q - k < 5 or (q - k) % 6 == 0) and doc.q == doc.k",        \
+         k <= q && (q - k < 5 || (q - k) % 6 == 0) && s->world.doc[q] == s->world.doc[k])                              \
+    MASK(each_causal, ROWS_EXACT, "k <= q and q - k < 5 or (q - k) % 6 == 0 and k <= q",                               \
+         k <= q && (q - k < 5 || (q - k) % 6 == 0))                                                                    \
     MASK(remainder_of_half_row, ROWS_EXACT, "k <= q and (q / 2 - k) % 5 == 0", k <= q && md(q / 2 - k, 5) == 0)        \
     MASK(remainder_of_row, ROWS_EXACT, "k % 7 == q / 4", k % 7 == q / 4)                                               \
     MASK(vertical_by_head, SOUND, "k <= q and (q / 4 - k / 4 < 2 or (k / 4 + h + 1) % 3 == 0)",                        \
@@ -375,6 +422,7 @@ static subject *named_subject(arena *a, const struct named_mask *m, long h, unsi
 static void masks_of_the_prelude(void)
 {
     unsigned long long random = seed;
+    int swept = 0;
     for (size_t i = 0; i < ATTNC_COUNT(named_masks); i++) {
         for (long h = 0; h < HEADS; h++) {
             arena *a = arena_create(0, NULL, NULL);
@@ -383,6 +431,7 @@ static void masks_of_the_prelude(void)
             looseness loose = {0};
             int before = check_current;
             check_everything(s, &random, 40, &loose);
+            swept += check_sweeps(s, &random, 40);
             if (m->exact & ROWS_EXACT) CHECK_MSG(s->ranges->exact_rows, "%s should be exact on rows", m->name);
             if ((m->exact & APART_EXACT) == APART_EXACT)
                 CHECK_MSG(s->ranges->row_step && !loose.apart, "%s: step %u, %ld keys not exact", m->name,
@@ -395,11 +444,12 @@ static void masks_of_the_prelude(void)
             arena_destroy(a);
         }
     }
+    CHECK_MSG(swept == 4 * HEADS, "%d masks have halves", swept);
 }
 
 /* ---- random formulas --------------------------------------------------------------------------------------------- */
 static looseness total;
-static long checked_formulas, exact_formulas, promised_rows;
+static long swept_formulas, checked_formulas, exact_formulas, promised_rows;
 
 static void try_formula(unsigned long long *random, int kind)
 {
@@ -426,6 +476,7 @@ static void try_formula(unsigned long long *random, int kind)
     looseness loose = {0};
     int before = check_current;
     check_everything(s, random, 6, &loose);
+    swept_formulas += check_sweeps(s, random, 4);
     if (check_current != before) explain(s, text_get(&t));
     exact_formulas += !loose.rows;
     promised_rows += s->ranges->exact_rows;
@@ -439,10 +490,10 @@ static void random_formulas(void)
                                         "all of it, and huge constants"};
     for (int kind = 0; kind < 4; kind++) {
         unsigned long long random = seed + (unsigned)kind * 1000003u;
-        checked_formulas = exact_formulas = promised_rows = 0;
+        swept_formulas = checked_formulas = exact_formulas = promised_rows = 0;
         for (long i = 0; i < formulas; i++) try_formula(&random, kind);
-        printf("  %ld random formulas over %s: %ld exact on all tiles tried, %ld promise exact rows\n",
-               checked_formulas, kinds[kind], exact_formulas, promised_rows);
+        printf("  %ld random formulas over %s: %ld exact on all tiles tried, %ld promise exact rows, %ld have halves\n",
+               checked_formulas, kinds[kind], exact_formulas, promised_rows, swept_formulas);
     }
 }
 

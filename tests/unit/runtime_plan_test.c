@@ -480,6 +480,32 @@ static void rows_apart_where_it_pays(void)
     }
 }
 
+/* A window and a stride: the window's tiles have rows side by side, the stride's rows apart, of each head one behind the
+ * other. */
+static void two_sweeps(void)
+{
+    for (uint32_t workers = 1; workers < 4; workers++) {
+        attn_module *m;
+        attn_plan *p = plan_of(&m, fake_mask_named("ladder"), (fake_shape){64, 16, 32, 8, 4, 2}, 700, 700, workers);
+        run_plain(p, 700, 700, 4, 2);
+        int apart = 0;
+        for (int j = 0; j < fake.items; j++) {
+            CHECK(fake.log[j].stage > 0 && fake.log[j].heads == 1);
+            apart += fake.log[j].row_step == 12;
+        }
+        CHECK(apart == 4 * 12 && fake.items == 4 * (11 + 12)); /* 58 or 59 rows of each remainder */
+        CHECK_MSG(fake.pairs < 4 * 700 * (9 + 30 + 700 / 2 / 12 + 16), "%lld pairs", (long long)fake.pairs);
+        attn_plan_destroy(p);
+        attn_module_destroy(m);
+    }
+    attn_module *m;
+    attn_plan *p = plan_of(&m, fake_mask_named("ladder"), (fake_shape){64, 16, 32, 8, 4, 2}, 40, 700, 1);
+    run_plain(p, 40, 700, 4, 2);
+    for (int j = 0; j < fake.items; j++) CHECK(!fake.log[j].stage); /* too few rows */
+    attn_plan_destroy(p);
+    attn_module_destroy(m);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1) cases = strtoull(argv[1], NULL, 10);
@@ -493,5 +519,6 @@ int main(int argc, char **argv)
     RUN(long_tiles_first);
     RUN(items_in_order);
     RUN(rows_apart_where_it_pays);
+    RUN(two_sweeps);
     return CHECK_DONE();
 }

@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-#define ATTN_ABI_VERSION 4u
+#define ATTN_ABI_VERSION 5u
 /* Every .so exports this symbol, an attn_module_desc; an object made by `attnc -c` exports attn_module_<model name> instead. */
 #define ATTN_MODULE_SYMBOL "attn_module"
 
@@ -66,6 +66,8 @@ typedef struct attn_item {
     int32_t segment0, segments;
     int32_t row_step; /* at least 1; 1: rows side by side */
     int32_t next;         /* 1: the item behind this one in memory is likely to be run after it: what it reads may be asked for. Else 0 */
+    int32_t stage;        /* the runtime's own: kernels do not read it */
+    int32_t reserved;
 } attn_item;
 
 /* Arguments of a kernel, the same for all items of a call. One list: the C struct, LLVM's struct type and the layout test. */
@@ -89,6 +91,7 @@ typedef struct attn_range_args {
     const int64_t *attr;            /* bounds: 4 per attribute: q min, q max, k min, k max. visible: value of q twice, of k twice */
     const uint8_t *data;            /* ranges, live: 2 per data atom: may, must; NULL: 1, 0 */
     int64_t len;                    /* tokens of the sequence, this step's included; live does not read it */
+    int64_t sweep;                  /* the half of the mask that is asked about: 1, 2, or 0: all of it. live does not read it */
 } attn_range_args;
 /* Triples lo, hi, step: keys lo, lo + step, .. up to hi (included), none when lo > hi; step is at least 1; not cut, not sorted. n_may of them,
  * then n_must. */
@@ -124,6 +127,8 @@ enum { /* attn_kind_desc.flags */
     ATTN_KIND_EXACT_ROWS = 16,    /* may = must on single rows: pair counts come from ranges */
     ATTN_KIND_KV_SHARED = 32,     /* its layers have no keys and values of their own: they read those of kv_layer */
     ATTN_KIND_K_IS_V = 64,        /* the first dim_v elements of a key are its value: V is never given, never stored */
+    ATTN_KIND_SWEEPS = 256,       /* the mask has two halves, which ranges and kernels know apart; every visible pair is in one of them. Tiles of
+                                     the second may take rows row_step apart */
     ATTN_KIND_LEN = 128           /* the mask or a score reads len: results depend on how tokens are cut into steps */
 };
 
