@@ -5,10 +5,13 @@
  *     keys that the next tile reads and this one does not    of another head all of them
  *     its queries
  *     rows of O                                              this tile's: a store that misses waits for memory like a load
+ * Tiles of a narrow rim only (strides of long texts, short documents) have no wide pieces: narrow ones ask for some rows at a time.
  * What is left of the list when the pieces are done is asked for at once. attn_item.next says that the next tile is the item behind this one;
  * where another worker takes it, it finds the rows in the shared cache. Behind the list's end come the rows of the block behind a piece,
  * which lie anywhere under a mask of blocks. */
 #include "backends/cpu/kernel_gen.h"
+
+enum { SOME_ROWS = 16 }; /* that a narrow piece asks for at a group of keys */
 
 /* K and V of as many keys as a tile has lanes, its queries, O. */
 uint32_t ahead_rows(const kgen *x) { return 4 * x->lanes; }
@@ -204,12 +207,22 @@ Val ahead_group(kgen *x, const piece *p, Val group)
     return entry(x, next);
 }
 
-void ahead_rest(kgen *x)
+static void ask_rows(kgen *x, Val from, Val to)
 {
     gen *g = x->g;
     guarded l;
     const int64_t dims = x->dim < x->dim_v ? x->dim_v : x->dim;
-    Val i = guarded_begin(g, &l, load(g, g->i64, counter(x), 8), end_of_list(x));
+    Val i = guarded_begin(g, &l, from, to);
     prefetch_bytes(g, load(g, g->ptr, entry(x, i), 8), x->quant ? dims : dims * (x->half ? 2 : 4), 2);
     guarded_end(g, &l, c64(g, 1));
+}
+
+void ahead_rest(kgen *x) { ask_rows(x, load(x->g, x->g->i64, counter(x), 8), end_of_list(x)); }
+
+void ahead_some(kgen *x)
+{
+    gen *g = x->g;
+    Val from = load(g, g->i64, counter(x), 8), to = smin(g, add(g, from, c64(g, SOME_ROWS)), end_of_list(x));
+    store(g, to, counter(x), 8);
+    ask_rows(x, from, to);
 }

@@ -200,6 +200,7 @@ static void score(kgen *x, const piece *p)
     parts w;
     uint32_t R = p->keys, Q = p->qk_vectors;
     Val key[MAX_CARRIED], of[MAX_CARRIED], sum[MAX_CARRIED], last = sub(g, p->n, c64(g, 1)), group = loop_begin(g, &l, c64(g, 0), NULL, 0);
+    if (p->narrow) ahead_some(x);
     for (uint32_t r = 0; r < R; r++) {
         Val slot = add(g, group, c64(g, r));
         key[r] = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->key_ptr), slot), 8);

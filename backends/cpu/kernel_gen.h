@@ -116,6 +116,7 @@ void ahead_write(kgen *x);                    /* once per item: lists the rows *
 void ahead_block(kgen *x, const segment *s, Val more, piece *p); /* where the keys behind a wide piece are; more: in its segment */
 /* Addresses of 2 * p->keys rows that are read later than the group's: of the list, or behind its end of the next block. */
 Val ahead_group(kgen *x, const piece *p, Val group);
+void ahead_some(kgen *x);                     /* asks for some of the list: at a group of keys of a narrow piece */
 void ahead_rest(kgen *x);                     /* asks for those of the list that nobody has asked for */
 
 /* ---- rows.c ---- */

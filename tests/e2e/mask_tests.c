@@ -288,6 +288,15 @@ static bool sees_dilated(const e2e_pair *x, const void *ctx)
     return d >= 0 && d <= 5 * 3 && d % 3 == 0;
 }
 
+static bool sees_rungs(const e2e_pair *x, const void *ctx)
+{
+    (void)ctx;
+    const int64_t d = x->q - x->k;
+    return d >= 0 && (d < 30 || d % 8 == 0);
+}
+
+static bool sees_rungs_of_half(const e2e_pair *x, const void *ctx) { return sees_rungs(x, ctx) && (x->q >= 70) == (x->k >= 70); }
+
 static void set_halves(e2e_call *c)
 {
     for (int64_t t = 0; t < c->total_q; t++) set_attr(c, 0, t, t >= 70);
@@ -303,6 +312,9 @@ bool test_E15(void)
                       sees_every_of_document, LENS(150)) &&
            probe_with("", "mask causal and stride(6);", NULL, sees_stride, LENS(400, 130, 70, 6, 1)) &&
            probe_with("", "mask causal and (window(9) or stride(12));", NULL, sees_slashes, LENS(260, 14, 2)) &&
+           probe_with("", "mask causal and (window(30) or stride(8));", NULL, sees_rungs, LENS(900, 3, 600)) && /* two sweeps */
+           probe_with("attr doc : int;", "mask causal and (window(30) or stride(8)) and same(doc);", set_halves, sees_rungs_of_half,
+                      LENS(800)) &&
            probe_with("", "mask dilated(6, 3);", NULL, sees_dilated, LENS(210, 64, 2));
 }
 

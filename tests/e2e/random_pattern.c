@@ -102,7 +102,7 @@ static void add_mask(random_pattern *r, int depth);
 
 static void add_prelude_mask(random_pattern *r)
 {
-    switch (random_below(r, 15)) {
+    switch (random_below(r, 16)) {
     case 0:
         add(r, "window(%d)", between(r, 1, 40));
         return;
@@ -144,6 +144,9 @@ static void add_prelude_mask(random_pattern *r)
         return;
     case 13:
         add(r, "prefixlm(flag)");
+        return;
+    case 14: /* two sweeps, where sequences are long */
+        add(r, "(%s stride(%d) or window(%d))", PICK(r, "", "h < 3 and", "sink(3) or"), between(r, 2, 10), between(r, 1, 40));
         return;
     default:
         add(r, "block(%d, table)", between(r, 1, 20));
