@@ -31,7 +31,7 @@ done
     exit 2
 }
 [ "$sanitize" = OFF ] || build=build-asan${compiler:+-clang}
-[ "$tsan" = OFF ] || build=build-tsan${compiler:+-clang} only=${only:-runtime|cache_|e2e_test/(A15|C8)}
+[ "$tsan" = OFF ] || build=build-tsan${compiler:+-clang} only=${only:-runtime|cache_|e2e_test/(A15|C8|E16)}
 
 sh scripts/setup.sh
 echo "test: building in $build/"

@@ -67,7 +67,7 @@ static Val find_step(kgen *x, Val row, Val *step)
     Val bits = largest_bits(x, row), largest = bits_of(x, bits, g->f32);
     Val finite = LLVMBuildICmp(g->b, LLVMIntSLT, bits, c32(g, 0x7f800000), "");
     Val usable = LLVMBuildAnd(g->b, finite, LLVMBuildFCmp(g->b, LLVMRealOGT, largest, constant_like(g->f32, 0x1p-112), ""), "");
-    *step = select_of(g, finite, LLVMBuildFMul(g->b, largest, constant_like(g->f32, 1.0 / STEPS), ""), constant_like(g->f32, NAN));
+    *step = select_of(g, finite, LLVMBuildFMul(g->b, largest, constant_like(g->f32, 1.0 / (double)STEPS), ""), constant_like(g->f32, NAN));
     return select_of(g, usable, LLVMBuildFDiv(g->b, constant_like(g->f32, STEPS), largest, ""), LLVMConstNull(g->f32));
 }
 

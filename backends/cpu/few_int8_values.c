@@ -194,7 +194,7 @@ static void add_to_out(kgen *x, const few_piece *p, const part *t, Val *sum)
         Val most = row_word(x, x->weight_most, t, i, g->f32), lane = add(g, add(g, p->lane, t->row), c64(g, i));
         for (uint32_t j = 0; j < 4; j++) {
             Val o = few_panel_at(x, x->few_out, lane, x->dim_v, add(g, t->d, c64(g, j * x->vector)));
-            Val steps = LLVMBuildFMul(g->b, LLVMBuildSIToFP(g->b, sum[i * 4 + j], x->vf, ""), constant_like(x->vf, 1.0 / STEPS), "");
+            Val steps = LLVMBuildFMul(g->b, LLVMBuildSIToFP(g->b, sum[i * 4 + j], x->vf, ""), constant_like(x->vf, 1.0 / (double)STEPS), "");
             store(g, fmadd(g, steps, most, load(g, x->vf, o, x->vector * 4)), o, x->vector * 4);
         }
     }

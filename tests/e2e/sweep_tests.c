@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define RUNGS "mask causal and (window(60) or stride(16));"
+#define LATE_RUNGS "mask k + 40 <= q and (q - k < 99 or (q - k) % 16 == 0);"
 
 enum { LONG = 1024, SHORT = 330 }; /* that are swept twice, and once */
 
@@ -15,9 +16,8 @@ static const char *const patterns[] = {
     "pattern p { heads 2 / 2; dim 32; dtype bf16; " RUNGS " score softcap(20.0); }",
     "pattern p { heads 4 / 1; dim 16; dim_v 36; dtype f16; " RUNGS " }",
     "pattern p { heads 4 / 2; dim 16; dtype f32; mask causal and (window(60) or h < 2 and stride(16)); }",
-    "pattern p { heads 2 / 1; dim 16; dtype f32; mask k + 40 <= q and (q - k < 99 or (q - k) % 16 == 0); }",
-    "input sinks : f32[heads]; pattern p { heads 2 / 1; dim 16; dtype f32; mask k + 40 <= q and (q - k < 99 or (q - k) % 16 == 0);"
-    " row softmax(sink: sinks[h]); }",
+    "pattern p { heads 2 / 1; dim 16; dtype f32; " LATE_RUNGS " }",
+    "input sinks : f32[heads]; pattern p { heads 2 / 1; dim 16; dtype f32; " LATE_RUNGS " row softmax(sink: sinks[h]); }",
     "attr doc : int; pattern p { heads 2 / 2; dim 16; dtype f32; mask causal and (window(60) or stride(16)) and same(doc); }",
     "pattern p { heads 2 / 2; dim 16; dtype f32; mask causal and (window(60) or band(0, 20) or dilated(600, 16) or sink(2)); }",
 };
