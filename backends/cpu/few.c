@@ -28,6 +28,7 @@ void few_lay_out(kgen *x)
     int8_lay_out_values(x);
     x->fetch_keys = x->digits ? FEW_BLOCK : rows_ahead(x, (uint64_t)keys_row_bytes(x, false));
     x->few_runs = ws_take(x, 2 * FEW_BLOCK * RUN_WORDS * 8);
+    x->few_listed = ws_take(x, 8);
     x->few_order = ws_take(x, (4 * FEW_BLOCK + x->vector + x->fetch_keys + FEW_TILE_KEYS + 2 * order_vector(x)) * 8);
 }
 
@@ -92,6 +93,7 @@ void few_write_begin(kgen *x)
 {
     load_queries(x);
     few_clear_out(x);
+    if (x->digits) store(x->g, c64(x->g, -1), ws_at(x, x->few_listed), 8);
 }
 
 /* ---- keys ------------------------------------------------------------------------------------------------------------------------------- */
@@ -154,6 +156,52 @@ static void put_next(kgen *x, const segment *of, const source *s, const Val from
 
 Val few_values_place(kgen *x, Val n) { return x->digits ? c64(x->g, FEW_BLOCK) : n; }
 
+/* Runs are for rows that are read page by page; integers go by the order. */
+static Val first_run(kgen *x) { return x->value_steps ? NULL : c64(x->g, 0); }
+
+/* K and V of a block, page by page. Returns its runs. */
+static Val list_block(kgen *x, const segment *s, Val n0, Val n)
+{
+    Val page[2], values = few_values_place(x, n);
+    keys_find_page(x, s, n0, page);
+    Val runs = put_pages(x, s, &s->k, page, n, c64(x->g, 0), first_run(x));
+    if (x->digits) repeat_last(x, n, n);
+    put_pages(x, s, &s->v, page, n, values, x->value_steps ? NULL : runs);
+    if (x->digits) repeat_last(x, add(x->g, values, n), n);
+    return runs;
+}
+
+/* A whole block that the one before it has listed as what comes next: K and V lie two blocks further. */
+static void move_block(kgen *x)
+{
+    gen *g = x->g;
+    loop l;
+    Val i = loop_begin(g, &l, c64(g, 0), NULL, 0), list = ws_at(x, x->few_order);
+    Type t = vector_of(g->i64, order_vector(x));
+    for (int64_t j = 0; j < 2; j++)
+        store(g, load(g, t, at(g, g->i64, list, add(g, i, c64(g, 2 * FEW_BLOCK + j * x->fetch_keys))), 8),
+              at(g, g->i64, list, add(g, i, c64(g, j * FEW_BLOCK))), 8);
+    loop_end(g, &l, c64(g, order_vector(x)), c64(g, FEW_BLOCK));
+}
+
+/* Both are whole blocks, one behind the other in a segment: then fetch_keys rows of each were listed. */
+static Val list_or_move(kgen *x, const segment *s, Val n0, Val n)
+{
+    gen *g = x->g;
+    ATTNC_CHECK(x->fetch_keys == FEW_BLOCK);
+    Block listed = block(g), other = block(g), done = block(g);
+    Val same = LLVMBuildICmp(g->b, LLVMIntEQ, load(g, g->i64, ws_at(x, x->few_listed), 8), n0, "");
+    branch(g, LLVMBuildAnd(g->b, same, LLVMBuildICmp(g->b, LLVMIntEQ, n, c64(g, FEW_BLOCK), ""), ""), listed, other);
+    go(g, listed);
+    move_block(x);
+    jump(g, done);
+    go(g, other);
+    list_block(x, s, n0, n);
+    jump(g, done);
+    go(g, done);
+    return c64(g, 0);
+}
+
 /* The order in which rows are read: K of the block, V of the block, and K of what comes next (at the end of the segment one row again), so
  * that what is fetched ahead is always what stands behind. Where integers are multiplied V of what comes next too, and all at fixed places. */
 void few_write_runs(kgen *x)
@@ -162,16 +210,13 @@ void few_write_runs(kgen *x)
     segment s = keys_open(x, x->seq, item_field(x, ITEM_head));
     Val n0 = LLVMGetParam(g->fn, 3), left = LLVMGetParam(g->fn, 4), n = LLVMGetParam(g->fn, 6), page[2], ahead = c64(g, x->fetch_keys);
     keys_set_step(x, &s, LLVMGetParam(g->fn, 5));
-    keys_find_page(x, &s, n0, page);
+    Val runs = x->value_steps ? list_or_move(x, &s, n0, n) : list_block(x, &s, n0, n);
     Val values = few_values_place(x, n), place = add(g, values, few_values_place(x, n));
-    Val runs = put_pages(x, &s, &s.k, page, n, c64(g, 0), c64(g, 0));
-    if (x->digits) repeat_last(x, n, n);
-    put_pages(x, &s, &s.v, page, n, values, runs);
-    if (x->digits) repeat_last(x, add(g, values, n), n);
-    Val next = smin(g, n, sub(g, left, c64(g, 1))), more = smin(g, sub(g, left, next), ahead);
-    keys_find_page(x, &s, keys_position(x, n0, next, s.step), page);
+    Val next = smin(g, n, sub(g, left, c64(g, 1))), more = smin(g, sub(g, left, next), ahead), first = keys_position(x, n0, next, s.step);
+    keys_find_page(x, &s, first, page);
     put_next(x, &s, &s.k, page, more, place);
     if (x->digits) put_next(x, &s, &s.v, page, more, add(g, place, ahead));
+    if (x->value_steps) store(g, first, ws_at(x, x->few_listed), 8);
     LLVMBuildRet(g->b, runs);
 }
 

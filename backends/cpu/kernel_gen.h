@@ -31,7 +31,7 @@ typedef struct kgen {
     uint64_t max, sum, out, new_max, scores, seen, queries, key_ptr, value_ptr, pair_ptr, key_panel, value_panel;
     uint64_t ahead, ahead_next;
     uint64_t q_ptr, o_ptr, lse_ptr, spare_row, lane_q, lane_h, lane_g, size;
-    uint64_t few_queries, few_scale, few_scores, few_seen, few_factor, few_out, few_runs, few_order; /* of few.c */
+    uint64_t few_queries, few_scale, few_scores, few_seen, few_factor, few_out, few_runs, few_order, few_listed; /* of few.c */
     bool digits; /* of few_int8.c: queries are multiplied by digits */
     uint64_t digit[2], digit_step, digit_bias;
     bool value_steps; /* of few_int8_values.c: weights are whole steps */
