@@ -393,6 +393,7 @@ static void output(kgen *x, const piece *p)
 {
     gen *g = x->g;
     loop l;
+    keys_gather_values(x, p->n, p->step);
     if (p->nv > p->pv_vectors && !x->convert) pack_values(x, p);
     if (in_pairs(x, p)) keys_pair_values(x, p->n);
     int64_t tail = x->dim_v % p->dims, whole = x->dim_v - tail;

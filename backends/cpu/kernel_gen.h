@@ -108,6 +108,8 @@ int64_t keys_row_bytes(const kgen *x, bool values);        /* of a stored row */
 Val keys_row_elements(kgen *x, Val p, uint32_t n);         /* of stored K or V, as floats; of int8 the scale is still to come */
 bool keys_fold_scales(const kgen *x);                      /* a row has one scale: scores and weights take it, not elements */
 Val keys_row_scale(kgen *x, Val row, Val d, bool values);  /* of int8: the scale of element d */
+/* Keys some steps apart: copies the rows of V of a block, whose lines have been asked for meanwhile, to where they lie together. */
+void keys_gather_values(kgen *x, Val n, Val step);
 void keys_point_to_panels(kgen *x); /* once per item */
 
 /* ---- ahead.c ---- */

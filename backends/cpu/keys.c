@@ -227,17 +227,21 @@ static void gather(kgen *x, const source *s, Val n)
 
 /* Keys some steps apart: their rows often meet in few sets of every cache, and no prefetcher of the machine finds them. Copied, they are read
  * from far away once, many at a time. (Measured: every(64), f32, D 64, rows of 2048 bytes.) */
-static void gather_far(kgen *x, const segment *s, Val n)
+static void gather_apart(kgen *x, const source *s, Val n, Val step)
 {
     gen *g = x->g;
-    if (s->k.convert && x->convert) return;
     Block apart = block(g), done = block(g);
-    branch(g, less(g, c64(g, 1), s->step), apart, done);
+    branch(g, less(g, c64(g, 1), step), apart, done);
     go(g, apart);
-    if (!s->k.convert) gather(x, &s->k, n);
-    if (!x->convert) gather(x, &s->v, n);
+    gather(x, s, n);
     jump(g, done);
     go(g, done);
+}
+
+void keys_gather_values(kgen *x, Val n, Val step)
+{
+    if (x->convert) return;
+    gather_apart(x, &(source){.table = x->value_ptr, .panel = x->value_panel, .dim = x->dim_v, .panel_stride = x->value_stride}, n, step);
 }
 
 void keys_place(kgen *x, const segment *s, Val n0, Val n, Val slot)
@@ -263,7 +267,7 @@ static void write_block(kgen *x, bool in_pairs)
     keys_set_step(x, &s, LLVMGetParam(g->fn, 5));
     if (in_pairs) s.v.convert = false, s.v.table = x->pair_ptr;
     keys_place(x, &s, k0, n, c64(g, 0));
-    gather_far(x, &s, n);
+    if (!s.k.convert) gather_apart(x, &s.k, n, s.step);
     repeat_last(x, &s, k0, n, padded);
 }
 
