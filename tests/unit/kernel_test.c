@@ -89,6 +89,7 @@ static void verifier_checks_patterns(void)
     refuse(PATTERN("mask k + q; scale 1.0;"), "the mask must be bool, not int");
     refuse(PATTERN("mask s < 0.0; scale 1.0;"), "the mask must not depend on the logit s");
     refuse(PATTERN("mask k < q0; scale 1.0;"), "q0, q1 and row_step belong to ranges");
+    refuse(PATTERN("mask k < sweep; scale 1.0;"), "sweep belongs to kernels whose ranges have sweeps");
     refuse(PATTERN("mask k < k1; scale 1.0;"), "k0 and k1 belong to bounds of data");
     refuse(PATTERN("mask doc.k.min == q; scale 1.0;"), "an attribute's bounds belong to bounds of data");
     refuse(PATTERN("mask may#0; scale 1.0;"), "there is no such data atom here");

@@ -1,6 +1,7 @@
 /* report.c - --report: what the compiler proved and chose, per layer kind; for people and, with --json, for machines. */
 #include "tools/attnc/report.h"
 #include "tools/attnc/coverage.h"
+#include "ir/pattern/sweeps.h"
 #include "tools/attnc/tune_space.h"
 #include <inttypes.h>
 #include <string.h>
@@ -159,6 +160,8 @@ static void print_steps(const report *r, const coverage *c)
         text_printf(r->to, "may end at %" PRId64 " of %" PRId64 " places\n", c->boundaries, places);
 }
 
+static bool has_halves(const report *r, const pattern *p) { return p->ranges->row_step && sweeps_of(r->m->pool, p->mask, p->max_len); }
+
 static void print_expressions(const report *r, const char *name, const expr *list, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
@@ -236,6 +239,7 @@ static void print_kind(report *r, uint32_t kind)
     print_expressions(r, "undecided", p->ranges->undecided, p->ranges->n_undecided);
     if (p->ranges->row_step)
         text_printf(r->to, "  rows       tiles may take them %u apart, or a divisor of it: fewer pairs than with rows side by side\n", p->ranges->row_step);
+    if (has_halves(r, p)) text_add(r->to, "  sweeps     long texts may take two: tiles of rows side by side for one half of the mask, then of rows apart for the other\n");
     for (uint32_t i = 0; i < p->ranges->n_data; i++)
         print_expressions(r, "run time", &p->ranges->data[i].atom, 1);
     print_schedules(r, kind);
@@ -381,6 +385,7 @@ static void json_kind(const report *r, uint32_t kind)
     json_expressions(r, "scores", p->scores, p->n_scores);
     json_expressions(r, "undecided", p->ranges->undecided, p->ranges->n_undecided);
     if (p->ranges->row_step) json_number(r, "row_step", p->ranges->row_step);
+    if (p->ranges->row_step) json_bool(r, "two_sweeps", has_halves(r, p));
     if (p->kv_shared) json_number(r, "kv_layer", p->kv_layer);
     json_bool(r, "k_is_v", p->k_is_v);
     if (p->shape.kv == KV_INT8) text_add(r->to, ", \"kv_format\": \"int8\"");

@@ -15,11 +15,12 @@ masks = {
     "sampled": lambda q, k, h, l: k <= q and (k + 2) % 5 == 0,
     "mixed": lambda q, k, h, l: k <= q and (q - k < 4 or k % 6 == 1 or k % 4 == 2),
     "apart": lambda q, k, h, l: k <= q and (q - k) % 7 == 0,
+    "rungs": lambda q, k, h, l: k <= q and (q - k < 4 or (q - k) % 6 == 0),
 }
 kept = {name: masks["global"] for name in ("sampled", "mixed")}  # what lives has no steps
 schedules = {
     "small": ["local"] * 3 + ["global"],
-    "kinds": ["near", "stream", "around", "by_head", "far", "by_layer", "by_layer", "sampled", "mixed", "apart"],
+    "kinds": ["near", "stream", "around", "by_head", "far", "by_layer", "by_layer", "sampled", "mixed", "apart", "rungs"],
 }
 
 
@@ -48,7 +49,8 @@ def check(kind, schedule, n):
         "step_boundaries": sum(not any(mask(q, k, h, l) for q in range(b) for k in range(b, n + HORIZON) for h in (0, 3) for l in layers)
                                for b in range(1, n)),
     }
-    assert kind.get("row_step") == {"apart": 7}.get(name), (name, kind.get("row_step"))
+    assert kind.get("row_step") == {"apart": 7, "rungs": 6}.get(name), (name, kind.get("row_step"))
+    assert kind.get("two_sweeps") == {"apart": False, "rungs": True}.get(name), (name, kind.get("two_sweeps"))
     for key, value in want.items():
         assert kind[key] == value, (name, key, kind[key], value)
     rows, keys = kind["schedules"][-1]["lanes"], kind["schedules"][-1]["key_block"]
