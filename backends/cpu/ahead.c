@@ -219,7 +219,7 @@ static void ask_rows(kgen *x, Val from, Val to)
 
 void ahead_rest(kgen *x) { ask_rows(x, load(x->g, x->g->i64, counter(x), 8), end_of_list(x)); }
 
-void ahead_some(kgen *x)
+void ahead_write_some(kgen *x)
 {
     gen *g = x->g;
     Val from = load(g, g->i64, counter(x), 8), to = smin(g, add(g, from, c64(g, SOME_ROWS)), end_of_list(x));

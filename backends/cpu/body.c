@@ -200,7 +200,7 @@ static void score(kgen *x, const piece *p)
     parts w;
     uint32_t R = p->keys, Q = p->qk_vectors;
     Val key[MAX_CARRIED], of[MAX_CARRIED], sum[MAX_CARRIED], last = sub(g, p->n, c64(g, 1)), group = loop_begin(g, &l, c64(g, 0), NULL, 0);
-    if (p->narrow) ahead_some(x);
+    if (p->narrow) shared_call(x, SHARED_ahead_some);
     for (uint32_t r = 0; r < R; r++) {
         Val slot = add(g, group, c64(g, r));
         key[r] = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->key_ptr), slot), 8);
@@ -393,7 +393,7 @@ static void output(kgen *x, const piece *p)
 {
     gen *g = x->g;
     loop l;
-    keys_gather_values(x, p->n, p->step);
+    keys_gather_values(x, (key_walk){p->n0, p->n, p->step});
     if (p->nv > p->pv_vectors && !x->convert) pack_values(x, p);
     if (in_pairs(x, p)) keys_pair_values(x, p->n);
     int64_t tail = x->dim_v % p->dims, whole = x->dim_v - tail;

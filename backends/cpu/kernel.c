@@ -257,6 +257,7 @@ static bool is_needed(const kgen *x, int id)
 {
     if (id == SHARED_few_packed) return few_packs(x);
     if (id == SHARED_keys_in_pairs) return x->dot;
+    if (id == SHARED_gather) return !x->convert;
     if (id == SHARED_resume) return x->k->ranges->sweeps;
     return id != SHARED_few_seen_values || (x->partial && body_has(x->partial, OP_MASK));
 }

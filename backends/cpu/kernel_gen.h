@@ -109,7 +109,8 @@ Val keys_row_elements(kgen *x, Val p, uint32_t n);         /* of stored K or V, 
 bool keys_fold_scales(const kgen *x);                      /* a row has one scale: scores and weights take it, not elements */
 Val keys_row_scale(kgen *x, Val row, Val d, bool values);  /* of int8: the scale of element d */
 /* Keys some steps apart: copies the rows of V of a block, whose lines have been asked for meanwhile, to where they lie together. */
-void keys_gather_values(kgen *x, Val n, Val step);
+void keys_gather_values(kgen *x, key_walk keys);
+void keys_write_gather(kgen *x); /* the body of the function that does it */
 void keys_point_to_panels(kgen *x); /* once per item */
 
 /* ---- ahead.c ---- */
@@ -118,7 +119,7 @@ void ahead_write(kgen *x);                    /* once per item: lists the rows *
 void ahead_block(kgen *x, const segment *s, Val more, piece *p); /* where the keys behind a wide piece are; more: in its segment */
 /* Addresses of 2 * p->keys rows that are read later than the group's: of the list, or behind its end of the next block. */
 Val ahead_group(kgen *x, const piece *p, Val group);
-void ahead_some(kgen *x);                     /* asks for some of the list: at a group of keys of a narrow piece */
+void ahead_write_some(kgen *x);               /* the body of the function that asks for some of the list: at a group of keys of a narrow piece */
 void ahead_rest(kgen *x);                     /* asks for those of the list that nobody has asked for */
 
 /* ---- rows.c ---- */
@@ -224,7 +225,7 @@ void int8_end_values(kgen *x); /* brings O's dims into their order */
 
 /* ---- shared.c ---- */
 typedef enum {
-    SHARED_setup, SHARED_keys, SHARED_keys_in_pairs, SHARED_ahead, SHARED_resume, SHARED_finish, SHARED_merge, SHARED_few_begin, SHARED_few_end, SHARED_few_runs, SHARED_few_scores, SHARED_few_peaks,
+    SHARED_setup, SHARED_keys, SHARED_keys_in_pairs, SHARED_gather, SHARED_ahead, SHARED_ahead_some, SHARED_resume, SHARED_finish, SHARED_merge, SHARED_few_begin, SHARED_few_end, SHARED_few_runs, SHARED_few_scores, SHARED_few_peaks,
     SHARED_few_weights, SHARED_few_packed, SHARED_few_values, SHARED_few_seen_values, SHARED_COUNT
 } shared_id;
 typedef struct shared shared;

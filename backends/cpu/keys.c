@@ -227,21 +227,34 @@ static void gather(kgen *x, const source *s, Val n)
 
 /* Keys some steps apart: their rows often meet in few sets of every cache, and no prefetcher of the machine finds them. Copied, they are read
  * from far away once, many at a time. (Measured: every(64), f32, D 64, rows of 2048 bytes.) */
-static void gather_apart(kgen *x, const source *s, Val n, Val step)
+static void gather_keys(kgen *x, const segment *s, Val n)
 {
     gen *g = x->g;
+    if (s->k.convert) return;
     Block apart = block(g), done = block(g);
-    branch(g, less(g, c64(g, 1), step), apart, done);
+    branch(g, less(g, c64(g, 1), s->step), apart, done);
     go(g, apart);
-    gather(x, s, n);
+    gather(x, &s->k, n);
     jump(g, done);
     go(g, done);
 }
 
-void keys_gather_values(kgen *x, Val n, Val step)
+void keys_write_gather(kgen *x)
 {
+    const source v = {.table = x->value_ptr, .panel = x->value_panel, .dim = x->dim_v, .panel_stride = x->value_stride};
+    gather(x, &v, LLVMGetParam(x->g->fn, 4));
+}
+
+void keys_gather_values(kgen *x, key_walk keys)
+{
+    gen *g = x->g;
     if (x->convert) return;
-    gather_apart(x, &(source){.table = x->value_ptr, .panel = x->value_panel, .dim = x->dim_v, .panel_stride = x->value_stride}, n, step);
+    Block apart = block(g), done = block(g);
+    branch(g, less(g, c64(g, 1), keys.step), apart, done);
+    go(g, apart);
+    shared_call_keys(x, SHARED_gather, keys, keys.n);
+    jump(g, done);
+    go(g, done);
 }
 
 void keys_place(kgen *x, const segment *s, Val n0, Val n, Val slot)
@@ -267,7 +280,7 @@ static void write_block(kgen *x, bool in_pairs)
     keys_set_step(x, &s, LLVMGetParam(g->fn, 5));
     if (in_pairs) s.v.convert = false, s.v.table = x->pair_ptr;
     keys_place(x, &s, k0, n, c64(g, 0));
-    if (!s.k.convert) gather_apart(x, &s.k, n, s.step);
+    gather_keys(x, &s, n);
     repeat_last(x, &s, k0, n, padded);
 }
 

@@ -19,6 +19,8 @@ static const struct {
     [SHARED_setup] = {"setup", OF_ITEM, rows_setup},
     [SHARED_keys] = {"keys", OF_KEYS, keys_write_block},
     [SHARED_keys_in_pairs] = {"keys_in_pairs", OF_KEYS, keys_write_pairs},
+    [SHARED_gather] = {"gather", OF_KEYS, keys_write_gather},
+    [SHARED_ahead_some] = {"ahead_some", OF_ITEM, ahead_write_some},
     [SHARED_ahead] = {"ahead", OF_ITEM, ahead_write},
     [SHARED_resume] = {"resume", OF_ITEM, rows_resume},
     [SHARED_finish] = {"finish", OF_ITEM, rows_finish_tile},
