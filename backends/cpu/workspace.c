@@ -31,6 +31,15 @@ Val kernel_is_few(kgen *x)
     return LLVMBuildAnd(g->b, whole, LLVMBuildNot(g->b, less(g, c64(g, x->k->schedule.few_lanes), x->in_use), ""), "");
 }
 
+/* Lanes in whole vectors; from three quarters on, where a plan has segments that all lanes compute, all of them: what idle ones hold is
+ * computed, too. */
+static Val vectors_used(kgen *x)
+{
+    gen *g = x->g;
+    Val used = round_up(g, x->in_use, x->vector), part = less(g, mul(g, used, c64(g, 4)), c64(g, 3 * (int64_t)x->lanes));
+    return select_of(g, LLVMBuildOr(g->b, kernel_is_few(x), part, ""), used, c64(g, x->lanes));
+}
+
 Val kernel_begin(kgen *x, const char *name, Type result, Type *params, unsigned n)
 {
     gen *g = x->g;
@@ -40,6 +49,6 @@ Val kernel_begin(kgen *x, const char *name, Type result, Type *params, unsigned 
     x->ws = LLVMGetParam(f, 2);
     x->seq = at(g, g->seq_type, arg_field(x, ARG_seqs), item_field(x, ITEM_seq));
     x->in_use = mul(g, item_field(x, ITEM_heads), item_field(x, ITEM_rows));
-    x->used = select_of(g, kernel_is_few(x), round_up(g, x->in_use, x->vector), c64(g, x->lanes));
+    x->used = vectors_used(x);
     return f;
 }
