@@ -117,10 +117,12 @@ static Val list_queries(kgen *x, Val item, Val end)
     Val seq = seq_of(x, item);
     Val heads = field(g, g->item_type, item, ITEM_heads), n = mul(g, heads, field(g, g->item_type, item, ITEM_rows));
     Val place[] = {field(g, g->item_type, item, ITEM_row), c64(g, 0)}, begin = sub(g, end, n);
-    Val i = loop_begin(g, &l, begin, place, 2), h = add(g, field(g, g->item_type, item, ITEM_head), place[1]);
-    store(g, rows_query(x, seq, place[0], h), entry(x, i), 8);
+    Val first = field(g, g->item_type, item, ITEM_head), step = field(g, g->item_type, item, ITEM_row_step);
+    const rows_of q = rows_queries(x, seq);
+    Val i = loop_begin(g, &l, begin, place, 2);
+    store(g, rows_address(x, &q, place[0], add(g, first, place[1])), entry(x, i), 8);
     Val in_row = add(g, place[1], c64(g, 1)), wraps = LLVMBuildICmp(g->b, LLVMIntEQ, in_row, heads, "");
-    place[0] = select_of(g, wraps, add(g, place[0], field(g, g->item_type, item, ITEM_row_step)), place[0]);
+    place[0] = select_of(g, wraps, add(g, place[0], step), place[0]);
     place[1] = select_of(g, wraps, c64(g, 0), in_row);
     loop_end(g, &l, c64(g, 1), end);
     return begin;

@@ -129,7 +129,11 @@ Val rows_query_factor(kgen *x); /* for the vector of lane_known; NULL: one */
 Val rows_load_words(kgen *x, Val p, uint32_t n); /* of a query, or a row of K that is not converted: floats, or pairs of bf16 as they are */
 unsigned rows_word_size(const kgen *x);          /* in memory */
 Val rows_pointer(kgen *x, uint64_t list, Val lane); /* q_ptr, o_ptr, lse_ptr */
-Val rows_query(kgen *x, Val seq, Val row, Val head);      /* where a query lies */
+typedef struct rows_of { /* a tensor's rows of one sequence */
+    Val first, stride, head_stride;
+} rows_of;
+rows_of rows_queries(kgen *x, Val seq);
+Val rows_address(kgen *x, const rows_of *t, Val row, Val head);
 void rows_init(kgen *x);       /* maxima and sums */
 void rows_clear_out(kgen *x);
 void rows_resume(kgen *x);     /* the body of the function that replaces both by the results that the arguments name */

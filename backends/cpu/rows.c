@@ -46,17 +46,20 @@ static void transpose(kgen *x, Val *v)
 
 /* ---- tables of the lanes -------------------------------------------------------------------------------------------------------- */
 
-static Val row_address(kgen *x, unsigned base, Val offset, Val row, unsigned row_stride, Val head, unsigned head_stride)
+static rows_of rows_open(kgen *x, unsigned base, Val offset, unsigned row_stride, unsigned head_stride)
 {
-    gen *g = x->g;
-    Val bytes = add(g, mul(g, row, arg_field(x, row_stride)), mul(g, head, arg_field(x, head_stride)));
-    return byte_at(g, arg_field(x, base), add(g, offset, bytes));
+    return (rows_of){byte_at(x->g, arg_field(x, base), offset), arg_field(x, row_stride), arg_field(x, head_stride)};
 }
 
-Val rows_query(kgen *x, Val seq, Val row, Val head)
+Val rows_address(kgen *x, const rows_of *t, Val row, Val head)
 {
-    Val offset = field(x->g, x->g->seq_type, seq, SEQ_q_offset);
-    return row_address(x, ARG_q, offset, row, ARG_q_row_stride, head, ARG_q_head_stride);
+    gen *g = x->g;
+    return byte_at(g, t->first, add(g, mul(g, row, t->stride), mul(g, head, t->head_stride)));
+}
+
+rows_of rows_queries(kgen *x, Val seq)
+{
+    return rows_open(x, ARG_q, field(x->g, x->g->seq_type, seq, SEQ_q_offset), ARG_q_row_stride, ARG_q_head_stride);
 }
 
 static void store_lane_int(kgen *x, Val v, uint64_t offset, Val lane)
@@ -74,35 +77,58 @@ static void fetch_query(kgen *x, Val row)
     prefetch_bytes(x->g, row, x->dim * (x->half ? 2 : 4), 2);
 }
 
+typedef struct setup { /* what all lanes share: nothing moves it out of the loop */
+    rows_of q, o, lse;
+    Val heads, row_step, last, spare, no_lse, pos, *attr;
+} setup;
+
+static setup setup_open(kgen *x)
+{
+    gen *g = x->g;
+    const uint32_t attrs = (uint32_t)g->ir->symbols.attrs.n;
+    setup s = {.q = rows_queries(x, x->seq),
+               .o = rows_open(x, ARG_o, seq_field(x, SEQ_o_offset), ARG_o_row_stride, ARG_o_head_stride),
+               .lse = rows_open(x, ARG_lse, seq_field(x, SEQ_lse_offset), ARG_lse_row_stride, ARG_lse_head_stride),
+               .heads = item_field(x, ITEM_heads),
+               .row_step = item_field(x, ITEM_row_step),
+               .last = sub(g, x->in_use, c64(g, 1)),
+               .spare = ws_at(x, x->spare_row),
+               .no_lse = LLVMBuildIsNull(g->b, arg_field(x, ARG_lse), ""),
+               .pos = seq_field(x, SEQ_pos),
+               .attr = ARENA_ARRAY(g->arena, Val, attrs + 1)};
+    for (uint32_t a = 0; a < attrs; a++) s.attr[a] = load(g, g->ptr, at(g, g->ptr, seq_field(x, SEQ_q_attr), c64(g, a)), 8);
+    return s;
+}
+
+static void setup_lane(kgen *x, const setup *s, Val i, Val row, Val h)
+{
+    gen *g = x->g;
+    const int64_t group = x->k->shape.q_heads / x->k->shape.kv_heads;
+    Val idle = less(g, s->last, i), q = rows_address(x, &s->q, row, h);
+    store(g, q, at(g, g->ptr, ws_at(x, x->q_ptr), i), 8);
+    store(g, select_of(g, idle, s->spare, rows_address(x, &s->o, row, h)), at(g, g->ptr, ws_at(x, x->o_ptr), i), 8);
+    Val to_lse = select_of(g, LLVMBuildOr(g->b, idle, s->no_lse, ""), s->spare, rows_address(x, &s->lse, row, h));
+    store(g, to_lse, at(g, g->ptr, ws_at(x, x->lse_ptr), i), 8);
+    store_lane_int(x, add(g, s->pos, row), x->lane_q, i);
+    store_lane_int(x, h, x->lane_h, i);
+    store_lane_int(x, LLVMBuildUDiv(g->b, h, c64(g, group), ""), x->lane_g, i);
+    for (uint32_t a = 0; a < g->ir->symbols.attrs.n; a++)
+        store_lane_int(x, LLVMBuildSExt(g->b, load(g, g->i32, at(g, g->i32, s->attr[a], row), 4), g->i64, ""), x->lane_attr[a], i);
+    fetch_query(x, q);
+}
+
 /* Lane i holds the item's row i / heads, head i % heads; lanes behind the last repeat it and store into a spare row. */
 void rows_setup(kgen *x)
 {
     gen *g = x->g;
     loop l;
-    int64_t group = x->k->shape.q_heads / x->k->shape.kv_heads;
-    Val heads = item_field(x, ITEM_heads), last = sub(g, x->in_use, c64(g, 1));
-    Val spare = ws_at(x, x->spare_row), lse = arg_field(x, ARG_lse);
-    Val no_lse = LLVMBuildICmp(g->b, LLVMIntEQ, lse, LLVMConstNull(g->ptr), "");
-    Val place[] = {item_field(x, ITEM_row), c64(g, 0)}; /* of the lane: row, head of the item's */
-    Val i = loop_begin(g, &l, c64(g, 0), place, 2), row = place[0], in_row = place[1], h = add(g, item_field(x, ITEM_head), in_row);
-    Val idle = less(g, last, i);
-    store(g, rows_query(x, x->seq, row, h), at(g, g->ptr, ws_at(x, x->q_ptr), i), 8);
-    Val o = row_address(x, ARG_o, seq_field(x, SEQ_o_offset), row, ARG_o_row_stride, h, ARG_o_head_stride);
-    store(g, select_of(g, idle, spare, o), at(g, g->ptr, ws_at(x, x->o_ptr), i), 8);
-    Val to_lse = row_address(x, ARG_lse, seq_field(x, SEQ_lse_offset), row, ARG_lse_row_stride, h, ARG_lse_head_stride);
-    store(g, select_of(g, LLVMBuildOr(g->b, idle, no_lse, ""), spare, to_lse), at(g, g->ptr, ws_at(x, x->lse_ptr), i), 8);
-    store_lane_int(x, add(g, seq_field(x, SEQ_pos), row), x->lane_q, i);
-    store_lane_int(x, h, x->lane_h, i);
-    store_lane_int(x, LLVMBuildUDiv(g->b, h, c64(g, group), ""), x->lane_g, i);
-    for (uint32_t a = 0; a < g->ir->symbols.attrs.n; a++) {
-        Val list = load(g, g->ptr, at(g, g->ptr, seq_field(x, SEQ_q_attr), c64(g, a)), 8);
-        Val v = LLVMBuildSExt(g->b, load(g, g->i32, at(g, g->i32, list, row), 4), g->i64, "");
-        store_lane_int(x, v, x->lane_attr[a], i);
-    }
-    fetch_query(x, rows_pointer(x, x->q_ptr, i));
-    Val next = add(g, in_row, c64(g, 1)), is_last = LLVMBuildNot(g->b, less(g, i, last), "");
-    Val wraps = LLVMBuildICmp(g->b, LLVMIntEQ, next, heads, "");
-    place[0] = select_of(g, is_last, row, select_of(g, wraps, add(g, row, item_field(x, ITEM_row_step)), row));
+    const setup s = setup_open(x);
+    Val first = item_field(x, ITEM_head), place[] = {item_field(x, ITEM_row), c64(g, 0)}; /* of the lane: row, head of the item's */
+    Val i = loop_begin(g, &l, c64(g, 0), place, 2), row = place[0], in_row = place[1];
+    setup_lane(x, &s, i, row, add(g, first, in_row));
+    Val next = add(g, in_row, c64(g, 1)), is_last = LLVMBuildNot(g->b, less(g, i, s.last), "");
+    Val wraps = LLVMBuildICmp(g->b, LLVMIntEQ, next, s.heads, "");
+    place[0] = select_of(g, is_last, row, select_of(g, wraps, add(g, row, s.row_step), row));
     place[1] = select_of(g, is_last, in_row, select_of(g, wraps, c64(g, 0), next));
     loop_end(g, &l, c64(g, 1), x->used);
 }
