@@ -365,36 +365,16 @@ static void output_tile(kgen *x, const piece *p, Val d, uint32_t R)
     parts_end(x, &w, p, Q);
 }
 
-enum { NEAR_ROWS = 2048 }; /* bytes; rows farther apart meet in few sets of the cache, and each has a page of its own */
-
-/* Where the lanes take several passes, each row of V is read as often: rows that lie far apart are first copied together. (Measured:
- * avx2, D 128, rows 4096 bytes apart 63 -> 76 % of peak; rows 2048 bytes apart, or in one pass, copying gains nothing.) */
-static void pack_values(kgen *x, const piece *p)
-{
-    gen *g = x->g;
-    loop l;
-    int64_t W = x->vector;
-    Block far = block(g), packed = block(g);
-    branch(g, less(g, c64(g, NEAR_ROWS), x->value_step), far, packed);
-    go(g, far);
-    Val i = loop_begin(g, &l, c64(g, 0), NULL, 0), entry = at(g, g->ptr, ws_at(x, x->value_ptr), i), from = load(g, g->ptr, entry, 8);
-    Val to = at(g, g->f32, ws_at(x, x->value_panel), mul(g, i, c64(g, x->value_stride)));
-    for (int64_t d = 0, n; d < x->dim_v; d += n) {
-        n = x->dim_v - d >= W ? W : 1;
-        store(g, load(g, vector_of(g->f32, (uint32_t)n), at(g, g->f32, from, c64(g, d)), 4), at(g, g->f32, to, c64(g, d)), 4);
-    }
-    store(g, to, entry, 8);
-    loop_end(g, &l, c64(g, 1), p->n);
-    jump(g, packed);
-    go(g, packed);
-}
+/* Rows so far apart (bytes) meet in few sets of every cache, and each has a page of its own. Those of V are read again for each tile of dims, and where the lanes take
+ * several passes for each of them: then they are first copied together. (Measured, f32, shares of peak: avx512 in one pass, 32 heads by tokens, 8 and 16 KiB apart
+ * .73 -> .77 and .72 -> .78, 4 KiB apart + .01, 2 KiB apart - .02; avx2 in two passes, 4 KiB apart .63 -> .76, 2 KiB apart nothing. Rows of K are read once.) */
+static int64_t far_rows(const piece *p) { return p->nv > p->pv_vectors ? 2049 : 4096; }
 
 static void output(kgen *x, const piece *p)
 {
     gen *g = x->g;
     loop l;
-    keys_gather_values(x, (key_walk){p->n0, p->n, p->step});
-    if (p->nv > p->pv_vectors && !x->convert) pack_values(x, p);
+    keys_gather_values(x, (key_walk){p->n0, p->n, p->step}, far_rows(p));
     if (in_pairs(x, p)) keys_pair_values(x, p->n);
     int64_t tail = x->dim_v % p->dims, whole = x->dim_v - tail;
     if (whole) {

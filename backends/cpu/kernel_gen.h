@@ -108,8 +108,8 @@ int64_t keys_row_bytes(const kgen *x, bool values);        /* of a stored row */
 Val keys_row_elements(kgen *x, Val p, uint32_t n);         /* of stored K or V, as floats; of int8 the scale is still to come */
 bool keys_fold_scales(const kgen *x);                      /* a row has one scale: scores and weights take it, not elements */
 Val keys_row_scale(kgen *x, Val row, Val d, bool values);  /* of int8: the scale of element d */
-/* Keys some steps apart: copies the rows of V of a block, whose lines have been asked for meanwhile, to where they lie together. */
-void keys_gather_values(kgen *x, key_walk keys);
+/* Copies the rows of V of a block, whose lines have been asked for meanwhile, to where they lie together, if they lie `far` bytes apart or more. */
+void keys_gather_values(kgen *x, key_walk keys, int64_t far);
 void keys_write_gather(kgen *x); /* the body of the function that does it */
 void keys_point_to_panels(kgen *x); /* once per item */
 

@@ -202,55 +202,28 @@ static void repeat_last(kgen *x, const segment *s, Val n0, Val n, Val padded)
     guarded_end(g, &l, c64(g, 1));
 }
 
-/* Vectors of a row, in whatever they hold; what is left at its end byte by byte. */
-static void copy_row(kgen *x, Val from, Val to, int64_t bytes)
-{
-    gen *g = x->g;
-    const int64_t W = x->vector * 4;
-    for (int64_t at_byte = 0, n; at_byte < bytes; at_byte += n) {
-        n = bytes - at_byte >= W ? W : 2;
-        Type t = n == W ? vector_of(g->i32, x->vector) : g->i16;
-        store(g, load(g, t, byte_at(g, from, c64(g, at_byte)), 2), byte_at(g, to, c64(g, at_byte)), 2);
-    }
-}
-
-static void gather(kgen *x, const source *s, Val n)
+/* The rows of V of a block, which are f32, into the panel. */
+void keys_write_gather(kgen *x)
 {
     gen *g = x->g;
     loop l;
-    Val slot = loop_begin(g, &l, c64(g, 0), NULL, 0), entry = at(g, g->ptr, ws_at(x, s->table), slot);
-    Val to = at(g, g->f32, ws_at(x, s->panel), mul(g, slot, c64(g, s->panel_stride)));
-    copy_row(x, load(g, g->ptr, entry, 8), to, s->dim * (x->half ? 2 : 4));
+    const int64_t W = x->vector;
+    Val slot = loop_begin(g, &l, c64(g, 0), NULL, 0), entry = at(g, g->ptr, ws_at(x, x->value_ptr), slot), from = load(g, g->ptr, entry, 8);
+    Val to = ws_float(x, x->value_panel, mul(g, slot, c64(g, x->value_stride)));
+    for (int64_t d = 0, n; d < x->dim_v; d += n) {
+        n = x->dim_v - d >= W ? W : 1;
+        store(g, load(g, vector_of(g->f32, (uint32_t)n), at(g, g->f32, from, c64(g, d)), 4), at(g, g->f32, to, c64(g, d)), 4);
+    }
     store(g, to, entry, 8);
-    loop_end(g, &l, c64(g, 1), n);
+    loop_end(g, &l, c64(g, 1), LLVMGetParam(g->fn, 4));
 }
 
-/* Keys some steps apart: their rows often meet in few sets of every cache, and no prefetcher of the machine finds them. Copied, they are read
- * from far away once, many at a time. (Measured: every(64), f32, D 64, rows of 2048 bytes.) */
-static void gather_keys(kgen *x, const segment *s, Val n)
-{
-    gen *g = x->g;
-    if (s->k.convert) return;
-    Block apart = block(g), done = block(g);
-    branch(g, less(g, c64(g, 1), s->step), apart, done);
-    go(g, apart);
-    gather(x, &s->k, n);
-    jump(g, done);
-    go(g, done);
-}
-
-void keys_write_gather(kgen *x)
-{
-    const source v = {.table = x->value_ptr, .panel = x->value_panel, .dim = x->dim_v, .panel_stride = x->value_stride};
-    gather(x, &v, LLVMGetParam(x->g->fn, 4));
-}
-
-void keys_gather_values(kgen *x, key_walk keys)
+void keys_gather_values(kgen *x, key_walk keys, int64_t far)
 {
     gen *g = x->g;
     if (x->convert) return;
     Block apart = block(g), done = block(g);
-    branch(g, less(g, c64(g, 1), keys.step), apart, done);
+    branch(g, less(g, c64(g, far - 1), mul(g, x->value_step, keys.step)), apart, done);
     go(g, apart);
     shared_call_keys(x, SHARED_gather, keys, keys.n);
     jump(g, done);
@@ -280,7 +253,6 @@ static void write_block(kgen *x, bool in_pairs)
     keys_set_step(x, &s, LLVMGetParam(g->fn, 5));
     if (in_pairs) s.v.convert = false, s.v.table = x->pair_ptr;
     keys_place(x, &s, k0, n, c64(g, 0));
-    gather_keys(x, &s, n);
     repeat_last(x, &s, k0, n, padded);
 }
 
