@@ -90,9 +90,21 @@ static void print_layers(const report *r, uint32_t kind)
     }
 }
 
-static void print_pairs(const report *r, const coverage *c, const schedule *s)
+static bool has_steps(const ranges *x)
+{
+    for (uint32_t i = 0; i < x->n_may; i++)
+        if (x->may[i].step) return true;
+    return false;
+}
+
+static void print_pairs(const report *r, const coverage *c, const pattern *p, const schedule *s)
 {
     text_printf(r->to, "  pairs      %s%.2f %% visible\n", c->exact_pairs ? "" : "at most ", percent(c->pairs_visible, c->pairs_all));
+    if (has_steps(p->ranges)) {
+        text_printf(r->to, "  tiles      %.2f %% of %u x %u hold a visible pair; of keys some steps apart only those are computed\n",
+                    percent(c->tiles_full + c->tiles_partial, c->tiles_all), s->lanes, s->key_block);
+        return;
+    }
     text_printf(r->to, "  tiles      %.2f %% computed: %.2f %% full (no mask code), %.2f %% partial, of %u x %u\n",
                 percent(c->tiles_full + c->tiles_partial, c->tiles_all), percent(c->tiles_full, c->tiles_all),
                 percent(c->tiles_partial, c->tiles_all), s->lanes, s->key_block);
@@ -230,7 +242,7 @@ static void print_kind(report *r, uint32_t kind)
     if (p->sink) print_expressions(r, "sink", &p->sink, 1);
     print_policies(r, p);
     if (c.known) {
-        print_pairs(r, &c, widest(r, kind));
+        print_pairs(r, &c, p, widest(r, kind));
         print_cache(r, &c, kind);
         print_steps(r, &c);
     } else {
