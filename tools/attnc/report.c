@@ -90,7 +90,7 @@ static void print_layers(const report *r, uint32_t kind)
     }
 }
 
-static bool has_steps(const ranges *x)
+static bool skips_keys(const ranges *x)
 {
     for (uint32_t i = 0; i < x->n_may; i++)
         if (x->may[i].step) return true;
@@ -100,7 +100,7 @@ static bool has_steps(const ranges *x)
 static void print_pairs(const report *r, const coverage *c, const pattern *p, const schedule *s)
 {
     text_printf(r->to, "  pairs      %s%.2f %% visible\n", c->exact_pairs ? "" : "at most ", percent(c->pairs_visible, c->pairs_all));
-    if (has_steps(p->ranges)) {
+    if (skips_keys(p->ranges)) {
         text_printf(r->to, "  tiles      %.2f %% of %u x %u hold a visible pair; of keys some steps apart only those are computed\n",
                     percent(c->tiles_full + c->tiles_partial, c->tiles_all), s->lanes, s->key_block);
         return;
