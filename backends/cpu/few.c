@@ -93,7 +93,7 @@ void few_write_begin(kgen *x)
 {
     load_queries(x);
     few_clear_out(x);
-    if (x->digits) store(x->g, c64(x->g, -1), ws_at(x, x->few_listed), 8);
+    if (x->value_steps) store(x->g, c64(x->g, -1), ws_at(x, x->few_listed), 8);
 }
 
 /* ---- keys ------------------------------------------------------------------------------------------------------------------------------- */
@@ -156,17 +156,15 @@ static void put_next(kgen *x, const segment *of, const source *s, const Val from
 
 Val few_values_place(kgen *x, Val n) { return x->digits ? c64(x->g, FEW_BLOCK) : n; }
 
-/* Runs are for rows that are read page by page; integers go by the order. */
-static Val first_run(kgen *x) { return x->value_steps ? NULL : c64(x->g, 0); }
-
-/* K and V of a block, page by page. Returns its runs. */
+/* K and V of a block, page by page. Returns its runs, which are for rows that are read page by page: integers go by the order. */
 static Val list_block(kgen *x, const segment *s, Val n0, Val n)
 {
+    const bool listed = x->value_steps;
     Val page[2], values = few_values_place(x, n);
     keys_find_page(x, s, n0, page);
-    Val runs = put_pages(x, s, &s->k, page, n, c64(x->g, 0), first_run(x));
+    Val runs = put_pages(x, s, &s->k, page, n, c64(x->g, 0), listed ? NULL : c64(x->g, 0));
     if (x->digits) repeat_last(x, n, n);
-    put_pages(x, s, &s->v, page, n, values, x->value_steps ? NULL : runs);
+    put_pages(x, s, &s->v, page, n, values, listed ? NULL : runs);
     if (x->digits) repeat_last(x, add(x->g, values, n), n);
     return runs;
 }

@@ -138,16 +138,29 @@ static Val emit_few(kgen *x)
     return f;
 }
 
-/* What the first sweep found is where the second begins. */
-static void resume(kgen *x)
+static void start_anew(kgen *x)
+{
+    rows_init(x);
+    rows_clear_out(x);
+}
+
+/* Where the second of two sweeps begins is what the first has found. */
+static void start(kgen *x)
 {
     gen *g = x->g;
-    Block goes_on = block(g), done = block(g);
+    if (!x->k->ranges->sweeps) {
+        start_anew(x);
+        return;
+    }
+    Block goes_on = block(g), anew = block(g), done = block(g);
     Val given = LLVMBuildICmp(g->b, LLVMIntNE, arg_field(x, ARG_start), LLVMConstNull(g->ptr), "");
     Val first = LLVMBuildICmp(g->b, LLVMIntEQ, item_field(x, ITEM_part), c64(g, 0), "");
-    branch(g, LLVMBuildAnd(g->b, given, first, ""), goes_on, done);
+    branch(g, LLVMBuildAnd(g->b, given, first, ""), goes_on, anew);
     go(g, goes_on);
     shared_call(x, SHARED_resume);
+    jump(g, done);
+    go(g, anew);
+    start_anew(x);
     jump(g, done);
     go(g, done);
 }
@@ -166,9 +179,7 @@ static Val emit_run(kgen *x, Val few)
     values_emit_uniform(x);
     values_emit_lanes(x);
     rows_load_queries(x);
-    rows_init(x);
-    rows_clear_out(x);
-    if (x->k->ranges->sweeps) resume(x);
+    start(x);
     keys_point_to_panels(x);
     emit_segments(x);
     ahead_rest(x);

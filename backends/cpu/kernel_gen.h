@@ -136,7 +136,7 @@ rows_of rows_queries(kgen *x, Val seq);
 Val rows_address(kgen *x, const rows_of *t, Val row, Val head);
 void rows_init(kgen *x);       /* maxima and sums */
 void rows_clear_out(kgen *x);
-void rows_resume(kgen *x);     /* the body of the function that replaces both by the results that the arguments name */
+void rows_resume(kgen *x);     /* the body of the function that does both from the results that the arguments name */
 /* Writes O of a vector of lanes; inverse: 1 / l, or 1 for rows that saw nothing; f32: o is f32, else the storage type. */
 typedef void rows_put(kgen *x, Val lane, Val inverse, bool f32);
 void rows_put_tile(kgen *x, Val lane, Val inverse, bool f32); /* from the workspace's `out` */

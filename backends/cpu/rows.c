@@ -157,34 +157,60 @@ static Val query_factor(kgen *x, Val lane)
 
 static Val query_at(kgen *x, Val d, Val lane) { return add(x->g, mul(x->g, d, c64(x->g, x->lanes)), lane); }
 
-/* Whole squares by transposing, the dims behind them one by one. */
+typedef struct words { /* of rows, which become dims by lanes in the workspace */
+    Val (*load)(kgen *x, Val p, uint32_t n); /* n of them, as floats or what products take */
+    unsigned size;                           /* of one in memory */
+    int64_t n;
+    uint64_t to;
+    Val factor; /* NULL: one */
+} words;
+
+static void put_words(kgen *x, const words *w, Val v, Val d, Val m)
+{
+    if (w->factor) v = LLVMBuildFMul(x->g->b, v, w->factor, "");
+    store_lanes(x, v, w->to, query_at(x, d, m));
+}
+
+/* One word of each of a vector's rows. */
+static Val word_of_rows(kgen *x, const words *w, const Val *base, Val bytes)
+{
+    gen *g = x->g;
+    Val v = LLVMGetPoison(x->vf);
+    for (uint32_t i = 0; i < x->vector; i++) v = LLVMBuildInsertElement(g->b, v, w->load(x, byte_at(g, base[i], bytes), 1), c32(g, i), "");
+    return v;
+}
+
+/* Whole squares by transposing, the words behind them one by one. base: a vector's rows, whose first lane is m. */
+static void load_transposed(kgen *x, const words *w, const Val *base, Val m)
+{
+    gen *g = x->g;
+    loop l;
+    const uint32_t W = x->vector;
+    const int64_t whole = w->n / W * W;
+    Val v[16];
+    if (whole) {
+        Val d = loop_begin(g, &l, c64(g, 0), NULL, 0), bytes = mul(g, d, c64(g, w->size));
+        for (uint32_t i = 0; i < W; i++) v[i] = w->load(x, byte_at(g, base[i], bytes), W);
+        transpose(x, v);
+        for (uint32_t i = 0; i < W; i++) put_words(x, w, v[i], add(g, d, c64(g, i)), m);
+        loop_end(g, &l, c64(g, W), c64(g, whole));
+    }
+    if (whole < w->n) {
+        Val d = loop_begin(g, &l, c64(g, whole), NULL, 0), bytes = mul(g, d, c64(g, w->size));
+        put_words(x, w, word_of_rows(x, w, base, bytes), d, m);
+        loop_end(g, &l, c64(g, 1), c64(g, w->n));
+    }
+}
+
 void rows_load_queries(kgen *x)
 {
     gen *g = x->g;
-    loop lm, ld;
-    uint32_t W = x->vector;
-    int64_t whole = x->words / W * W;
-    Val v[16], base[16], m = loop_begin(g, &lm, c64(g, 0), NULL, 0), factor = query_factor(x, m);
-    for (uint32_t i = 0; i < W; i++) base[i] = rows_pointer(x, x->q_ptr, add(g, m, c64(g, i)));
-    if (whole) {
-        Val d = loop_begin(g, &ld, c64(g, 0), NULL, 0), bytes = mul(g, d, c64(g, rows_word_size(x)));
-        for (uint32_t i = 0; i < W; i++) v[i] = rows_load_words(x, byte_at(g, base[i], bytes), W);
-        transpose(x, v);
-        for (uint32_t i = 0; i < W; i++) {
-            if (factor) v[i] = LLVMBuildFMul(g->b, v[i], factor, "");
-            store_lanes(x, v[i], x->queries, query_at(x, add(g, d, c64(g, i)), m));
-        }
-        loop_end(g, &ld, c64(g, W), c64(g, whole));
-    }
-    if (whole < x->words) {
-        Val d = loop_begin(g, &ld, c64(g, whole), NULL, 0), bytes = mul(g, d, c64(g, rows_word_size(x))), row = LLVMGetPoison(x->vf);
-        for (uint32_t i = 0; i < W; i++)
-            row = LLVMBuildInsertElement(g->b, row, rows_load_words(x, byte_at(g, base[i], bytes), 1), c32(g, i), "");
-        if (factor) row = LLVMBuildFMul(g->b, row, factor, "");
-        store_lanes(x, row, x->queries, query_at(x, d, m));
-        loop_end(g, &ld, c64(g, 1), c64(g, x->words));
-    }
-    loop_end(g, &lm, c64(g, W), x->used);
+    loop l;
+    Val base[16], m = loop_begin(g, &l, c64(g, 0), NULL, 0);
+    const words w = {rows_load_words, rows_word_size(x), x->words, x->queries, query_factor(x, m)};
+    for (uint32_t i = 0; i < x->vector; i++) base[i] = rows_pointer(x, x->q_ptr, add(g, m, c64(g, i)));
+    load_transposed(x, &w, base, m);
+    loop_end(g, &l, c64(g, x->vector), x->used);
 }
 
 /* ---- start ------------------------------------------------------------------------------------------------------------------------- */
@@ -226,46 +252,18 @@ static Val start_of_row(kgen *x, Val lane)
     return byte_at(g, arg_field(x, ARG_start), mul(g, row, arg_field(x, ARG_start_row_stride)));
 }
 
-/* One float of each of a vector's rows. */
-static Val floats_of_rows(kgen *x, const Val *base, Val bytes)
-{
-    gen *g = x->g;
-    Val v = LLVMGetPoison(x->vf);
-    for (uint32_t i = 0; i < x->vector; i++)
-        v = LLVMBuildInsertElement(g->b, v, load(g, g->f32, byte_at(g, base[i], bytes), 4), c32(g, i), "");
-    return v;
-}
-
-static void resume_out(kgen *x, const Val *base, Val m)
-{
-    gen *g = x->g;
-    loop ld;
-    const uint32_t W = x->vector;
-    const int64_t whole = x->dim_v / W * W;
-    Val v[16];
-    if (whole) {
-        Val d = loop_begin(g, &ld, c64(g, 0), NULL, 0), bytes = mul(g, d, c64(g, 4));
-        for (uint32_t i = 0; i < W; i++) v[i] = load(g, x->vf, byte_at(g, base[i], bytes), 4);
-        transpose(x, v);
-        for (uint32_t i = 0; i < W; i++) store_lanes(x, v[i], x->out, query_at(x, add(g, d, c64(g, i)), m));
-        loop_end(g, &ld, c64(g, W), c64(g, whole));
-    }
-    if (whole < x->dim_v) {
-        Val d = loop_begin(g, &ld, c64(g, whole), NULL, 0);
-        store_lanes(x, floats_of_rows(x, base, mul(g, d, c64(g, 4))), x->out, query_at(x, d, m));
-        loop_end(g, &ld, c64(g, 1), c64(g, x->dim_v));
-    }
-}
+static Val load_floats(kgen *x, Val p, uint32_t n) { return load(x->g, vector_of(x->g->f32, n), p, 4); }
 
 /* O / l and lse are what one key of weight 1 would leave: m = lse, l = 1; of rows that saw nothing m = -inf, l = 0. */
 void rows_resume(kgen *x)
 {
     gen *g = x->g;
     loop lm;
+    const words w = {load_floats, 4, x->dim_v, x->out, NULL};
     Val base[16], m = loop_begin(g, &lm, c64(g, 0), NULL, 0), none = constant_like(x->vf, -INFINITY);
     for (uint32_t i = 0; i < x->vector; i++) base[i] = start_of_row(x, add(g, m, c64(g, i)));
-    resume_out(x, base, m);
-    Val lse = LLVMBuildFMul(g->b, floats_of_rows(x, base, c64(g, 4 * x->dim_v)), constant_like(x->vf, LOG2_E), "");
+    load_transposed(x, &w, base, m);
+    Val lse = LLVMBuildFMul(g->b, word_of_rows(x, &w, base, c64(g, 4 * x->dim_v)), constant_like(x->vf, LOG2_E), "");
     Val empty = LLVMBuildFCmp(g->b, LLVMRealOEQ, lse, none, "");
     store_lanes(x, lse, x->max, m);
     store_lanes(x, lse, x->new_max, m);

@@ -79,7 +79,7 @@ const char *pass_split_ranges(kernel *k, const pass_options *o)
     expr_pool *pool = k->module->pool;
     expr mask = body_mask(k, loop->body);
     k->ranges = p->ranges && p->mask == mask ? p->ranges : ranges_compute(pool, mask, p->max_len);
-    const expr halves = k->ranges->row_step ? sweeps_of(pool, mask, p->max_len) : 0;
+    const expr halves = sweeps_of(pool, mask, k->ranges, p->max_len);
     if (halves) {
         k->ranges = ranges_of_sweeps(pool, halves, p->max_len, k->ranges);
         replace_masks(k, loop->body, halves);

@@ -1,8 +1,6 @@
 /* sweeps.c - finds the halves of a mask: the one `or` of which some operands want rows apart, and others do not. */
 #include "ir/pattern/sweeps.h"
 
-#include "ir/pattern/ranges.h"
-
 enum { MOST_QUESTIONS = 64 }; /* an analysis each; masks have a handful of operands */
 
 typedef struct finder {
@@ -80,10 +78,10 @@ static expr unless_sweep(expr_pool *p, int64_t sweep, expr e)
     return expr_binary(p, EXPR_AND, expr_unary(p, EXPR_NOT, is), e);
 }
 
-expr sweeps_of(expr_pool *p, expr mask, int64_t max_len)
+expr sweeps_of(expr_pool *p, expr mask, const ranges *whole, int64_t max_len)
 {
     finder f = {.pool = p, .max_len = max_len};
-    if (expr_nesting(p, mask) > EXPR_MAX_NESTING || !wants_rows_apart(&f, mask)) return 0;
+    if (!whole->row_step || expr_nesting(p, mask) > EXPR_MAX_NESTING) return 0;
     const halves h = divide(&f, mask);
     if (!h.apart || f.questions > MOST_QUESTIONS) return 0;
     return expr_binary(p, EXPR_OR, unless_sweep(p, 2, h.together), unless_sweep(p, 1, h.apart));

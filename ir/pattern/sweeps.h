@@ -5,10 +5,10 @@
 #ifndef ATTNC_IR_SWEEPS_H
 #define ATTNC_IR_SWEEPS_H
 
-#include "ir/pattern/expr.h"
+#include "ir/pattern/ranges.h"
 
-/* The mask as a formula that also reads `sweep`: 1: the first half, 2: the second, 0: both. 0 where the mask has no such halves. max_len: as
- * for ranges_compute(). */
-expr sweeps_of(expr_pool *p, expr mask, int64_t max_len);
+/* The mask as a formula that also reads `sweep`: 1: the first half, 2: the second, 0: both. 0 where the mask has no such halves. whole: what
+ * ranges_compute() says of the mask with this max_len. */
+expr sweeps_of(expr_pool *p, expr mask, const ranges *whole, int64_t max_len);
 
 #endif

@@ -177,8 +177,7 @@ typedef struct strip {
 /* The work of a sequence. */
 typedef struct workload {
     weight w; /* key: the sequence */
-    size_t strip0, strips, items;
-    uint32_t sweeps; /* that follow the first: 0 or 1; then half of the strips are the first's */
+    size_t strip0, strips, items; /* strips: of two sweeps those of the first, then as many of the second */
     int32_t copies; /* KV heads for which the strips stand, from the first on: they see the same, in the same pages */
 } workload;
 

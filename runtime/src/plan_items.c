@@ -178,13 +178,13 @@ workload attni_draft_load(drafts *d, int32_t seq, uint32_t forced_group, spacing
     return l;
 }
 
-/* Both sweeps: the strips of the first, then as many of the second. */
+static bool is_swept(const drafts *d, const workload *l) { return d->strips.at[l->strip0].sweep != 0; }
+
 static void join_loads(workload *to, const workload *l)
 {
     to->w.cost += l->w.cost;
     to->strips += l->strips;
     to->items += l->items;
-    to->sweeps++;
 }
 
 static void draft_sequence(drafts *d, int32_t seq, uint32_t forced_group)
@@ -298,7 +298,7 @@ static void emit_sweeps(attn_plan *p, const drafts *d, const workload *l)
 
 static void emit_load(attn_plan *p, const drafts *d, const workload *l)
 {
-    if (l->sweeps) {
+    if (is_swept(d, l)) {
         emit_sweeps(p, d, l);
         return;
     }
@@ -332,7 +332,7 @@ static size_t count_stages(const drafts *d)
 {
     size_t all = 0;
     for (size_t i = 0; i < d->loads.n; i++)
-        if (d->loads.at[i].sweeps) all += (size_t)d->loads.at[i].copies * d->loads.at[i].strips;
+        if (is_swept(d, &d->loads.at[i])) all += (size_t)d->loads.at[i].copies * d->loads.at[i].strips;
     return all;
 }
 

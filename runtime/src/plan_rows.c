@@ -9,7 +9,7 @@
 enum {
     TILE_KEYS = 32,  /* what a tile costs beside its keys, in keys */
     RESUME_KEYS = 8, /* what it costs to leave a row's results and take them up again */
-    SWEEP_ROWS = 64  /* of a tile on the average, else sweeps do not pay */
+    SWEEP_ROWS = 64  /* fewer of a sequence are not worth the guess */
 };
 
 static spacing all_rows(const drafts *d, int64_t row_step, uint32_t sweep)

@@ -228,7 +228,7 @@ static bool half_sees(const subject *s, expr halves, long q, long k)
  * of each. Returns whether there are any. */
 static bool check_sweeps(const subject *s, unsigned long long *random, int tries)
 {
-    const expr halves = sweeps_of(s->module->pool, s->mask, 0);
+    const expr halves = sweeps_of(s->module->pool, s->mask, s->ranges, 0);
     if (!halves) return false;
     subject *half = ARENA_NEW(s->module->arena, subject);
     *half = *s;

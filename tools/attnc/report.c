@@ -172,7 +172,7 @@ static void print_steps(const report *r, const coverage *c)
         text_printf(r->to, "may end at %" PRId64 " of %" PRId64 " places\n", c->boundaries, places);
 }
 
-static bool has_halves(const report *r, const pattern *p) { return p->ranges->row_step && sweeps_of(r->m->pool, p->mask, p->max_len); }
+static bool has_halves(const report *r, const pattern *p) { return sweeps_of(r->m->pool, p->mask, p->ranges, p->max_len); }
 
 static void print_expressions(const report *r, const char *name, const expr *list, uint32_t n)
 {
