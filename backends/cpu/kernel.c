@@ -35,7 +35,7 @@ static void lay_out(kgen *x)
     x->queries = ws_take(x, (uint64_t)x->words * lanes * 4);
     x->key_ptr = ws_take(x, keys * 8);
     x->value_ptr = ws_take(x, keys * 8);
-    if (x->dot) x->pair_ptr = ws_take(x, keys * 8); /* value_ptr leads to the panel */
+    if (x->convert) x->stored_keys = ws_take(x, keys * 8), x->stored_values = ws_take(x, keys * 8); /* key_ptr and value_ptr lead to the panels */
     x->key_panel = ws_take(x, keys * (uint64_t)x->words * 4); /* of rows that are converted, or gathered */
     x->value_panel = ws_take(x, keys * x->value_stride * 4); /* or pairs of rows, half as many */
     x->ahead = ws_take(x, ((uint64_t)ahead_rows(x) + 2 * x->k->schedule.qk_keys) * 8);
@@ -66,7 +66,7 @@ static void blocks(kgen *x, const segment *s, key_walk of, piece p)
     p.step = of.step;
     const key_walk keys = {p.n0, p.n, p.step};
     Val padded = p.narrow ? round_up(g, p.n, p.keys) : p.n;
-    shared_call_keys(x, x->dot && !p.narrow ? SHARED_keys_in_pairs : SHARED_keys, keys, padded);
+    shared_call_keys(x, body_converts(x, &p) ? SHARED_keys_stored : SHARED_keys, keys, padded);
     if (!p.narrow && body_fetches(x)) ahead_block(x, s, less(g, add(g, first, c64(g, x->block_keys)), of.n), &p);
     values_emit_keys(x, !p.narrow, keys, padded);
     body_attend(x, &p);
@@ -267,7 +267,7 @@ static void prepare(kgen *x)
 static bool is_needed(const kgen *x, int id)
 {
     if (id == SHARED_few_packed) return few_packs(x);
-    if (id == SHARED_keys_in_pairs) return x->dot;
+    if (id == SHARED_keys_stored) return x->convert;
     if (id == SHARED_gather) return !x->convert;
     if (id == SHARED_resume) return x->k->ranges->sweeps;
     return id != SHARED_few_seen_values || (x->partial && body_has(x->partial, OP_MASK));

@@ -28,7 +28,7 @@ typedef struct kgen {
     kop *const *finish_ops;
 
     /* workspace, offsets in bytes */
-    uint64_t max, sum, out, new_max, scores, seen, queries, key_ptr, value_ptr, pair_ptr, key_panel, value_panel;
+    uint64_t max, sum, out, new_max, scores, seen, queries, key_ptr, value_ptr, stored_keys, stored_values, key_panel, value_panel;
     uint64_t ahead, ahead_next;
     uint64_t q_ptr, o_ptr, lse_ptr, spare_row, lane_q, lane_h, lane_g, size;
     uint64_t few_queries, few_scale, few_scores, few_seen, few_factor, few_out, few_runs, few_order, few_listed; /* of few.c */
@@ -99,10 +99,13 @@ void keys_next_page(kgen *x, const segment *s, Val run, Val *page, Val *offset);
 Val keys_row(kgen *x, const source *s, Val page, Val offset); /* address of a page's row */
 /* The rows of n keys from n0 on, n > 0, into the tables from `slot` on, or converted into the panels. */
 void keys_place(kgen *x, const segment *s, Val n0, Val n, Val slot);
-/* The bodies of functions (shared.c): the rows of a block; the same where body_attend() pairs the values. */
+/* The bodies of functions (shared.c): the rows of a block; the same but for rows that body_attend() converts, which are only listed. */
 void keys_write_block(kgen *x);
-void keys_write_pairs(kgen *x);
-void keys_pair_values(kgen *x, Val n);      /* the rows of V in pair_ptr, two keys side by side, into value_panel */
+void keys_write_stored(kgen *x);
+/* A listed row into its panel: of K, of V; of two keys from the slot on, V side by side. */
+void keys_convert_key(kgen *x, Val slot);
+void keys_convert_value(kgen *x, Val slot);
+void keys_pair_values(kgen *x, Val slot);
 Val keys_pair_at(kgen *x, Val pair, Val d); /* there: dim d of two keys, one word */
 int64_t keys_row_bytes(const kgen *x, bool values);        /* of a stored row */
 Val keys_row_elements(kgen *x, Val p, uint32_t n);         /* of stored K or V, as floats; of int8 the scale is still to come */
@@ -153,6 +156,7 @@ void parts_merge(kgen *x);           /* the body of the function that adds up an
 /* ---- body.c ---- */
 uint64_t body_seen_bytes(const kgen *x); /* of one key's entry in `seen`: which lanes of a narrow piece see it */
 bool body_has(const kblock *b, kop_code c);
+bool body_converts(const kgen *x, const piece *p); /* rows that are not stored as they are multiplied, which the block's keys only list */
 bool body_fetches(const kgen *x); /* wide pieces ask for rows that are read later (ahead.c) */
 Val body_product(kgen *x, Val k, Val q, Val sum); /* of floats, or of pairs of bf16: then a sum takes two products */
 Val body_mapped(kgen *x, const piece *p, Val s, Val slot, Val *visible); /* after maps and masks; *visible: lanes, NULL: all */
@@ -229,7 +233,7 @@ void int8_end_values(kgen *x); /* brings O's dims into their order */
 
 /* ---- shared.c ---- */
 typedef enum {
-    SHARED_setup, SHARED_keys, SHARED_keys_in_pairs, SHARED_gather, SHARED_ahead, SHARED_ahead_some, SHARED_resume, SHARED_finish, SHARED_merge, SHARED_few_begin, SHARED_few_end, SHARED_few_runs, SHARED_few_scores, SHARED_few_peaks,
+    SHARED_setup, SHARED_keys, SHARED_keys_stored, SHARED_gather, SHARED_ahead, SHARED_ahead_some, SHARED_resume, SHARED_finish, SHARED_merge, SHARED_few_begin, SHARED_few_end, SHARED_few_runs, SHARED_few_scores, SHARED_few_peaks,
     SHARED_few_weights, SHARED_few_packed, SHARED_few_values, SHARED_few_seen_values, SHARED_COUNT
 } shared_id;
 typedef struct shared shared;

@@ -160,14 +160,23 @@ static void place_row(kgen *x, const source *s, Val row, Val slot)
     else store(g, row, at(g, g->ptr, ws_at(x, s->table), slot), 8);
 }
 
-void keys_pair_values(kgen *x, Val n)
+static Val stored_row(kgen *x, uint64_t list, Val slot) { return load(x->g, x->g->ptr, at(x->g, x->g->ptr, ws_at(x, list), slot), 8); }
+
+void keys_convert_key(kgen *x, Val slot)
 {
-    gen *g = x->g;
-    loop l;
-    Val slot = loop_begin(g, &l, c64(g, 0), NULL, 0), row[2];
-    for (int i = 0; i < 2; i++) row[i] = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->pair_ptr), add(g, slot, c64(g, i))), 8);
-    convert_pair(x, row[0], row[1], LLVMBuildUDiv(g->b, slot, c64(g, 2), ""));
-    loop_end(g, &l, c64(g, 2), n);
+    convert_row(x, &(source){.panel = x->key_panel, .panel_stride = x->words, .dim = x->dim}, stored_row(x, x->stored_keys, slot), slot);
+}
+
+void keys_convert_value(kgen *x, Val slot)
+{
+    const source v = {.panel = x->value_panel, .panel_stride = x->value_stride, .dim = x->dim_v, .values = true};
+    convert_row(x, &v, stored_row(x, x->stored_values, slot), slot);
+}
+
+void keys_pair_values(kgen *x, Val slot)
+{
+    Val odd = add(x->g, slot, c64(x->g, 1)), pair = LLVMBuildUDiv(x->g->b, slot, c64(x->g, 2), "");
+    convert_pair(x, stored_row(x, x->stored_values, slot), stored_row(x, x->stored_values, odd), pair);
 }
 
 /* Keys first .. first + n - 1 of the block lie in one page, from its `offset` on. */
@@ -245,19 +254,20 @@ void keys_place(kgen *x, const segment *s, Val n0, Val n, Val slot)
     loop_end(g, &l, run, n);
 }
 
-static void write_block(kgen *x, bool in_pairs)
+static void write_block(kgen *x, bool stored)
 {
     gen *g = x->g;
     Val k0 = LLVMGetParam(g->fn, 3), n = LLVMGetParam(g->fn, 4), padded = LLVMGetParam(g->fn, 6);
     segment s = keys_open(x, x->seq, item_field(x, ITEM_head));
     keys_set_step(x, &s, LLVMGetParam(g->fn, 5));
-    if (in_pairs) s.v.convert = false, s.v.table = x->pair_ptr;
+    if (stored && s.k.convert) s.k.convert = false, s.k.table = x->stored_keys;
+    if (stored && s.v.convert) s.v.convert = false, s.v.table = x->stored_values;
     keys_place(x, &s, k0, n, c64(g, 0));
     repeat_last(x, &s, k0, n, padded);
 }
 
 void keys_write_block(kgen *x) { write_block(x, false); }
-void keys_write_pairs(kgen *x) { write_block(x, true); }
+void keys_write_stored(kgen *x) { write_block(x, true); }
 
 /* Converted rows always lie in the panels. */
 void keys_point_to_panels(kgen *x)
