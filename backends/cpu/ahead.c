@@ -87,7 +87,6 @@ static Val list_keys(kgen *x, Val item, key_range known)
     loop l;
     Val seq = seq_of(x, item);
     segment s = keys_open(x, seq, field(g, g->item_type, item, ITEM_head));
-    s.k.convert = s.v.convert = false;
     s.k.table = x->ahead, s.v.table = x->ahead + (uint64_t)x->lanes * 8;
     Val first = field(g, g->item_type, item, ITEM_segment0), carried[] = {c64(g, 0), c64(g, INT64_MIN)};
     Val i = loop_begin(g, &l, first, carried, 2), count = carried[0];

@@ -66,23 +66,7 @@ static Val broadcast(kgen *x, Val p, Val index, unsigned align)
 /* As many dims a step as divide dim: 4, 2 or 1. */
 static uint32_t unroll_of(int64_t dim) { return dim % 4 == 0 ? 4 : dim % 2 == 0 ? 2 : 1; }
 
-static Val pair_product(kgen *x, Val a, Val b, Val sum)
-{
-    gen *g = x->g;
-    Type pairs = LLVMVectorType(LLVMBFloatTypeInContext(g->context), 2 * x->vector);
-    Val args[] = {sum, LLVMBuildBitCast(g->b, a, pairs, ""), LLVMBuildBitCast(g->b, b, pairs, "")};
-    return intrinsic(g, "llvm.x86.avx512bf16.dpbf16ps.512", NULL, 0, args, 3);
-}
-
-Val body_product(kgen *x, Val k, Val q, Val sum) { return x->dot ? pair_product(x, k, q, sum) : fmadd(x->g, k, q, sum); }
-
-/* Wide pieces of bf16: weights are rounded to it and lie as pairs of keys, V likewise. */
-static bool in_pairs(const kgen *x, const piece *p) { return x->dot && !p->narrow; }
-
-/* Converting waits for rows that come into the first-level cache, and stores; products and exponentials wait for arithmetic. So wide pieces convert
- * K before the products of its group, V beside the first exponentials, and not in loops of their own. (Measured, 4096 tokens, D 64 / 128, shares of
- * the burst: bf16 in pairs .77 -> .80 and .82 -> .85, f16 .845 -> .865 and .87 -> .885; V beside the products .855 and .875.) */
-bool body_converts(const kgen *x, const piece *p) { return x->convert && !p->narrow; }
+Val body_product(kgen *x, Val k, Val q, Val sum) { return x->dot ? pairs_product(x, k, q, sum) : fmadd(x->g, k, q, sum); }
 
 /* Rows of V are read a few dims at a time, key after key, where no prefetcher of the machine follows: at each step of the products lines of
  * the group's rows are asked for. Wide pieces whose lanes take one pass ask for two rows that are read later, too (ahead.c). */
@@ -100,7 +84,7 @@ static fetched fetch_from(kgen *x, const piece *p, Val group)
 {
     gen *g = x->g;
     fetched f = {0};
-    if (!x->convert || body_converts(x, p)) f.own = at(g, g->ptr, ws_at(x, x->convert ? x->stored_values : x->value_ptr), group);
+    f.own = at(g, g->ptr, ws_at(x, x->convert ? x->stored_values : x->value_ptr), group);
     if (!p->narrow) f.next = ahead_group(x, p, group);
     return f;
 }
@@ -111,7 +95,7 @@ static void fetch(kgen *x, const piece *p, const fetched *f, Val d, uint32_t ste
     const uint32_t times = p->keys * step <= 16 ? 1 : p->keys * step / 16, keys = p->keys / times;
     Val key = LLVMBuildAnd(g->b, LLVMBuildUDiv(g->b, d, c64(g, step), ""), c64(g, keys - 1), "");
     Val line = LLVMBuildAnd(g->b, mul(g, d, c64(g, x->quant ? 1 : rows_word_size(x))), c64(g, -64), "");
-    for (uint32_t i = 0; f->own && i < times; i++)
+    for (uint32_t i = 0; i < times; i++)
         prefetch(g, byte_at(g, load(g, g->ptr, at(g, g->ptr, f->own, add(g, key, c64(g, i * keys))), 8), line), 2);
     for (uint32_t i = 0; f->next && i < 2; i++)
         prefetch(g, byte_at(g, load(g, g->ptr, at(g, g->ptr, f->next, add(g, key, c64(g, i * p->keys))), 8), line), 2);
@@ -154,9 +138,9 @@ static Type seen_type(const kgen *x)
 }
 
 /* Of vector j of the piece. */
-static Val seen_at(kgen *x, Val slot, uint32_t j)
+static Val seen_at(kgen *x, Val slot, Val j)
 {
-    return at(x->g, seen_type(x), ws_at(x, x->seen), add(x->g, mul(x->g, slot, c64(x->g, x->narrow_vectors)), c64(x->g, j)));
+    return at(x->g, seen_type(x), ws_at(x, x->seen), add(x->g, mul(x->g, slot, c64(x->g, x->narrow_vectors)), j));
 }
 
 static void store_seen(kgen *x, Val visible, Val slot, uint32_t j)
@@ -164,11 +148,11 @@ static void store_seen(kgen *x, Val visible, Val slot, uint32_t j)
     gen *g = x->g;
     Type t = seen_type(x);
     Val v = g->target->masked ? LLVMBuildBitCast(g->b, visible, t, "") : LLVMBuildSExt(g->b, visible, t, "");
-    store(g, v, seen_at(x, slot, j), (unsigned)body_seen_bytes(x));
+    store(g, v, seen_at(x, slot, c64(g, j)), (unsigned)body_seen_bytes(x));
 }
 
 /* Lanes as bits, or as words of ones and zeros. */
-static Val load_seen(kgen *x, Val slot, uint32_t j)
+Val body_load_seen(kgen *x, Val slot, Val j)
 {
     gen *g = x->g;
     Val v = load(g, seen_type(x), seen_at(x, slot, j), (unsigned)body_seen_bytes(x));
@@ -209,7 +193,7 @@ static void score(kgen *x, const piece *p)
     if (p->narrow) shared_call(x, SHARED_ahead_some);
     for (uint32_t r = 0; r < R; r++) {
         Val slot = add(g, group, c64(g, r));
-        if (body_converts(x, p) && !x->dot) keys_convert_key(x, slot);
+        if (keys_are_converted(x)) keys_convert_key(x, slot);
         key[r] = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->key_ptr), slot), 8);
         of[r] = p->narrow ? smin(g, slot, last) : slot;
     }
@@ -276,58 +260,53 @@ static Val weight_of(kgen *x, Val key, Val lane, Val m, bool rounded)
     return rounded ? math_exp2_falling_short(g, s) : math_exp2_falling(g, s);
 }
 
-Val body_pair_weights(kgen *x, Val even, Val odd)
-{
-    gen *g = x->g;
-    Val args[] = {odd, even}, pick[32];
-    const uint32_t n = LLVMGetVectorSize(LLVMTypeOf(even));
-    const char *name = arena_printf(g->arena, "llvm.x86.avx512bf16.cvtne2ps2bf16.%u", n * 32);
-    Val both = intrinsic(g, name, NULL, 0, args, 2); /* even's lanes, then odd's */
-    for (uint32_t i = 0; i < 2 * n; i++) pick[i] = c32(g, i / 2 + (i % 2 ? n : 0));
-    both = LLVMBuildShuffleVector(g->b, both, LLVMGetPoison(LLVMTypeOf(both)), LLVMConstVector(pick, 2 * n), "");
-    return LLVMBuildBitCast(g->b, both, vector_of(g->f32, n), "");
-}
-
-/* Of Q vectors from `part` on. convert: V meanwhile. */
-static void weights_of(kgen *x, const piece *p, Val part, uint32_t Q, bool convert)
+/* Of Q vectors from `part` on. convert: V meanwhile; returns the magnitudes that pairs_of_values() gathers, where somebody may not see a key. */
+static Val weights_of(kgen *x, const piece *p, Val part, uint32_t Q, bool convert)
 {
     gen *g = x->g;
     loop l;
-    const bool pairs = in_pairs(x, p);
-    Val m[4], sum[4];
+    const bool pairs = x->dot, gathers = convert && pairs && p->masked;
+    Val m[4], sum[5], *most = gathers ? &sum[Q] : NULL;
+    if (gathers) *most = pairs_none_extreme(x);
     for (uint32_t j = 0; j < Q; j++) {
         Val lane = lane_of(x, p, part, j);
         m[j] = safe_max(x, load_lanes(x, x->max, lane));
         sum[j] = load_lanes(x, x->sum, lane);
+        /* an odd number of keys: the last one's partner */
+        if (pairs && p->narrow) store_lanes(x, constant_like(x->vf, -INFINITY), x->scores, score_index(x, p->n, lane));
     }
-    Val i = loop_begin(g, &l, c64(g, 0), sum, Q);
+    Val i = loop_begin(g, &l, c64(g, 0), sum, gathers ? Q + 1 : Q);
     for (uint32_t j = 0; j < Q; j++) {
         Val lane = lane_of(x, p, part, j), e = weight_of(x, i, lane, m[j], pairs), odd = NULL;
         if (pairs) odd = weight_of(x, add(g, i, c64(g, 1)), lane, m[j], true);
         sum[j] = LLVMBuildFAdd(g->b, sum[j], pairs ? LLVMBuildFAdd(g->b, e, odd, "") : e, "");
         Val to = pairs ? LLVMBuildUDiv(g->b, i, c64(g, 2), "") : i; /* a pair takes the place of a score that is not needed any more */
-        store_lanes(x, pairs ? body_pair_weights(x, e, odd) : e, x->scores, score_index(x, to, lane));
+        store_lanes(x, pairs ? pairs_of_weights(x, e, odd) : e, x->scores, score_index(x, to, lane));
     }
-    if (convert && pairs) keys_pair_values(x, i);
+    if (convert && pairs) pairs_of_values(x, p, i, most);
     if (convert && !pairs) keys_convert_value(x, i);
     loop_end(g, &l, c64(g, pairs ? 2 : 1), p->n);
     for (uint32_t j = 0; j < Q; j++) store_lanes(x, sum[j], x->sum, lane_of(x, p, part, j));
+    return gathers ? *most : NULL;
 }
 
+/* Converting waits for rows that come into the first-level cache, and stores; products and exponentials wait for arithmetic. So K is converted before
+ * the products of its group, V beside the first exponentials, and not in loops of their own. (Measured, 4096 tokens, D 64 / 128, shares of
+ * the burst: bf16 in pairs .77 -> .80 and .82 -> .85, f16 .845 -> .865 and .87 -> .885; V beside the products .855 and .875.) */
 static void weights(kgen *x, const piece *p)
 {
     parts w;
     const uint32_t most = target_get(x->k->schedule.target)->registers < 32 ? 2 : 4, Q = p->nv < most ? p->nv : most;
-    const bool convert = body_converts(x, p);
-    if (convert) weights_of(x, p, c64(x->g, 0), Q, true);
-    if (convert && p->nv == Q) return;
-    weights_of(x, p, parts_begin(x, &w, p, convert ? Q : 0, Q), Q, false);
+    Val magnitudes = x->convert ? weights_of(x, p, c64(x->g, 0), Q, true) : NULL;
+    if (magnitudes) pairs_mend(x, p, magnitudes);
+    if (x->convert && p->nv == Q) return;
+    weights_of(x, p, parts_begin(x, &w, p, x->convert ? Q : 0, Q), Q, false);
     parts_end(x, &w, p, Q);
 }
 
 /* ---- O += P V --------------------------------------------------------------------------------------------------------------------------- */
 
-/* o + weight * v for the lanes that see the key; used: of load_seen(), NULL: all. What v holds for the others may be NaN; their
+/* o + weight * v for the lanes that see the key; used: of body_load_seen(), NULL: all. What v holds for the others may be NaN; their
  * weight is 0. */
 static Val accumulate(kgen *x, Val weight, Val used, Val v, Val o)
 {
@@ -343,20 +322,20 @@ static Val accumulate(kgen *x, Val weight, Val used, Val v, Val o)
 static void add_values(kgen *x, const piece *p, Val part, Val slot, Val d, uint32_t R, Val *sum)
 {
     gen *g = x->g;
-    const bool pairs = in_pairs(x, p);
+    const bool pairs = x->dot;
     uint32_t Q = p->pv_vectors;
     Val weight[8], used[8] = {0}, row = NULL;
     if (!pairs) row = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->value_ptr), slot), 8);
     for (uint32_t j = 0; j < Q; j++) {
         weight[j] = load_lanes(x, x->scores, score_index(x, slot, lane_of(x, p, part, j)));
-        if (p->masked) used[j] = load_seen(x, slot, j);
+        if (p->masked && !pairs) used[j] = body_load_seen(x, slot, c64(g, j));
     }
     for (uint32_t r = 0; r < R; r++) {
         Val dim = add(g, d, c64(g, r));
-        Val v = pairs ? broadcast(x, keys_pair_at(x, slot, dim), c64(g, 0), 4) : broadcast(x, row, dim, 4);
+        Val v = pairs ? broadcast(x, pairs_at(x, slot, dim), c64(g, 0), 4) : broadcast(x, row, dim, 4);
         for (uint32_t j = 0; j < Q; j++) {
             Val *o = &sum[r * Q + j];
-            *o = pairs ? pair_product(x, v, weight[j], *o) : accumulate(x, weight[j], used[j], v, *o);
+            *o = pairs ? pairs_product(x, v, weight[j], *o) : accumulate(x, weight[j], used[j], v, *o);
         }
     }
 }
@@ -367,14 +346,14 @@ static void output_tile(kgen *x, const piece *p, Val d, uint32_t R)
     gen *g = x->g;
     parts w;
     loop l;
-    const bool pairs = in_pairs(x, p);
+    const bool pairs = x->dot;
     uint32_t Q = p->pv_vectors, U = p->narrow || p->keys % (pairs ? 4 : 2) ? 1 : 2;
     Val sum[MAX_CARRIED], part = parts_begin(x, &w, p, 0, Q);
     for (uint32_t i = 0; i < R * Q; i++)
         sum[i] = load_lanes(x, x->out, score_index(x, add(g, d, c64(g, i / Q)), lane_of(x, p, part, i % Q)));
     Val key = loop_begin(g, &l, c64(g, 0), sum, R * Q);
     for (uint32_t u = 0; u < U; u++) add_values(x, p, part, add(g, key, c64(g, u)), d, R, sum);
-    loop_end(g, &l, c64(g, U), pairs ? LLVMBuildUDiv(g->b, p->n, c64(g, 2), "") : p->n);
+    loop_end(g, &l, c64(g, U), pairs ? LLVMBuildUDiv(g->b, add(g, p->n, c64(g, 1)), c64(g, 2), "") : p->n);
     for (uint32_t i = 0; i < R * Q; i++)
         store_lanes(x, sum[i], x->out, score_index(x, add(g, d, c64(g, i / Q)), lane_of(x, p, part, i % Q)));
     parts_end(x, &w, p, Q);

@@ -532,13 +532,14 @@ static void two_vectors(kgen *x, const Val row[2], Val d, Val *v)
     for (uint32_t half = 0; half < 2; half++) v[half] = LLVMBuildBitCast(g->b, interleave(g, line[0], line[1], half), x->vf, "");
 }
 
-/* The same of two keys, as pairs. Where the second is none its weight is 0: it must be a number, as the first is. */
+/* The same of two keys, as pairs. */
 static void two_keys(kgen *x, const few_piece *p, Val slot, Val d, uint32_t n, bool tail, Val *v)
 {
     gen *g = x->g;
     uint32_t W = x->vector;
-    Val row[2], next = smin(g, add(g, slot, c64(g, 1)), sub(g, p->n, c64(g, 1)));
+    Val row[2], next = add(g, slot, c64(g, 1));
     for (int i = 0; i < 2; i++) row[i] = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->few_order), add(g, p->n, i ? next : slot)), 8);
+    row[1] = pairs_partner(x, row[1], next, p->n);
     fetch(x, add(g, p->n, slot), 2, mul(g, d, c64(g, 2)), n * W * 2);
     uint32_t whole = tail ? 0 : n / 2 * 2;
     for (uint32_t j = 0; j < whole; j += 2) two_vectors(x, row, add(g, d, c64(g, j * W)), &v[j]);

@@ -162,7 +162,7 @@ static void pair_packed(kgen *x, const few_piece *given)
     p.step = c64(g, x->k->schedule.few_rows);
     Val slot = loop_begin(g, &l, c64(g, 0), NULL, 0), v = load(g, x->vf, few_score_at(x, &p, slot, c64(g, 0)), 4);
     Val to = few_score_at(x, &p, LLVMBuildUDiv(g->b, slot, c64(g, 2), ""), c64(g, 0));
-    store(g, body_pair_weights(x, every_second(x, v, 0), every_second(x, v, 1)), to, 4);
+    store(g, pairs_of_weights(x, every_second(x, v, 0), every_second(x, v, 1)), to, 4);
     loop_end(g, &l, c64(g, x->vector / x->k->schedule.few_rows), p.n);
 }
 
@@ -177,7 +177,7 @@ static void pair_spread(kgen *x, const few_piece *given)
     store(g, LLVMConstNull(x->vf), few_score_at(x, &p, p.n, zero), x->vector * 4);
     Val slot = loop_begin(g, &l, zero, NULL, 0), even = load(g, x->vf, few_score_at(x, &p, slot, zero), x->vector * 4);
     Val odd = load(g, x->vf, few_score_at(x, &p, add(g, slot, one), zero), x->vector * 4);
-    store(g, body_pair_weights(x, even, odd), few_score_at(x, &p, LLVMBuildUDiv(g->b, slot, c64(g, 2), ""), zero), x->vector * 4);
+    store(g, pairs_of_weights(x, even, odd), few_score_at(x, &p, LLVMBuildUDiv(g->b, slot, c64(g, 2), ""), zero), x->vector * 4);
     loop_end(g, &l, c64(g, 2), p.n);
 }
 

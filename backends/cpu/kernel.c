@@ -66,7 +66,7 @@ static void blocks(kgen *x, const segment *s, key_walk of, piece p)
     p.step = of.step;
     const key_walk keys = {p.n0, p.n, p.step};
     Val padded = p.narrow ? round_up(g, p.n, p.keys) : p.n;
-    shared_call_keys(x, body_converts(x, &p) ? SHARED_keys_stored : SHARED_keys, keys, padded);
+    shared_call_keys(x, SHARED_keys, keys, padded);
     if (!p.narrow && body_fetches(x)) ahead_block(x, s, less(g, add(g, first, c64(g, x->block_keys)), of.n), &p);
     values_emit_keys(x, !p.narrow, keys, padded);
     body_attend(x, &p);
@@ -248,7 +248,7 @@ static void prepare(kgen *x)
     x->quant = x->k->shape.kv == KV_INT8;
     x->half = x->k->shape.type != DTYPE_F32;
     x->convert = x->half || x->quant;
-    x->dot = c->dot_bf16 && g->target->dot_bf16 && x->k->shape.type == DTYPE_BF16 && !x->quant && x->dim % 2 == 0;
+    x->dot = c->dot_bf16 && g->target->dot_bf16 && x->k->shape.type == DTYPE_BF16 && !x->quant && x->dim % 2 == 0 && x->dim_v > 1;
     x->words = x->dot ? x->dim / 2 : x->dim;
     expr_variable(x->pool, VAR_Q), expr_variable(x->pool, VAR_H), expr_variable(x->pool, VAR_G), expr_variable(x->pool, VAR_LAYER);
     for (uint32_t a = 0; a < g->ir->symbols.attrs.n; a++) expr_attr(x->pool, a, ATTR_Q);
@@ -267,10 +267,10 @@ static void prepare(kgen *x)
 static bool is_needed(const kgen *x, int id)
 {
     if (id == SHARED_few_packed) return few_packs(x);
-    if (id == SHARED_keys_stored) return x->convert;
     if (id == SHARED_gather) return !x->convert;
     if (id == SHARED_resume) return x->k->ranges->sweeps;
-    return id != SHARED_few_seen_values || (x->partial && body_has(x->partial, OP_MASK));
+    if (id == SHARED_mend && !x->dot) return false;
+    return (id != SHARED_few_seen_values && id != SHARED_mend) || (x->partial && body_has(x->partial, OP_MASK));
 }
 
 /* In an order in which each calls only what is written; into the module that is for them. */

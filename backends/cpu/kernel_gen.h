@@ -53,9 +53,7 @@ typedef struct kgen {
 /* Where the keys of a segment lie. */
 typedef struct source { /* K or V */
     Val pages, offset, stride, pace; /* page list; bytes from a page to this head's first row; from row to row; from one that is visited to the next */
-    uint64_t table, panel;     /* in the workspace */
-    int64_t dim, panel_stride;
-    bool convert, values;
+    uint64_t table; /* of rows, in the workspace */
 } source;
 
 typedef struct segment {
@@ -97,16 +95,12 @@ void keys_find_page(kgen *x, const segment *s, Val key, Val at[2]); /* where a k
 Val keys_of_page(kgen *x, const segment *s, Val offset, Val n);
 void keys_next_page(kgen *x, const segment *s, Val run, Val *page, Val *offset);
 Val keys_row(kgen *x, const source *s, Val page, Val offset); /* address of a page's row */
-/* The rows of n keys from n0 on, n > 0, into the tables from `slot` on, or converted into the panels. */
+/* The rows of n keys from n0 on, n > 0, into the tables from `slot` on. */
 void keys_place(kgen *x, const segment *s, Val n0, Val n, Val slot);
-/* The bodies of functions (shared.c): the rows of a block; the same but for rows that body_attend() converts, which are only listed. */
-void keys_write_block(kgen *x);
-void keys_write_stored(kgen *x);
-/* A listed row into its panel: of K, of V; of two keys from the slot on, V side by side. */
-void keys_convert_key(kgen *x, Val slot);
-void keys_convert_value(kgen *x, Val slot);
-void keys_pair_values(kgen *x, Val slot);
-Val keys_pair_at(kgen *x, Val pair, Val d); /* there: dim d of two keys, one word */
+void keys_write_block(kgen *x); /* the body of the function that lists the rows of a block (shared.c) */
+bool keys_are_converted(const kgen *x); /* rows of K: key_ptr leads to the panel */
+void keys_convert_key(kgen *x, Val slot); /* a listed row into its panel: of K */
+void keys_convert_value(kgen *x, Val slot); /* of V */
 int64_t keys_row_bytes(const kgen *x, bool values);        /* of a stored row */
 Val keys_row_elements(kgen *x, Val p, uint32_t n);         /* of stored K or V, as floats; of int8 the scale is still to come */
 bool keys_fold_scales(const kgen *x);                      /* a row has one scale: scores and weights take it, not elements */
@@ -155,14 +149,25 @@ void parts_merge(kgen *x);           /* the body of the function that adds up an
 
 /* ---- body.c ---- */
 uint64_t body_seen_bytes(const kgen *x); /* of one key's entry in `seen`: which lanes of a narrow piece see it */
+Val body_load_seen(kgen *x, Val slot, Val j); /* of vector j of a narrow piece with a mask */
 bool body_has(const kblock *b, kop_code c);
-bool body_converts(const kgen *x, const piece *p); /* rows that are not stored as they are multiplied, which the block's keys only list */
 bool body_fetches(const kgen *x); /* wide pieces ask for rows that are read later (ahead.c) */
 Val body_product(kgen *x, Val k, Val q, Val sum); /* of floats, or of pairs of bf16: then a sum takes two products */
 Val body_mapped(kgen *x, const piece *p, Val s, Val slot, Val *visible); /* after maps and masks; *visible: lanes, NULL: all */
-Val body_pair_weights(kgen *x, Val even, Val odd); /* of two keys, rounded to bf16: words, the first in their lower halves */
 void body_attend(kgen *x, const piece *p);
 const char *body_check(const kblock *b); /* NULL, or why this body cannot be done */
+
+/* ---- pairs.c: bf16, where x->dot ---- */
+Val pairs_product(kgen *x, Val a, Val b, Val sum); /* sum + the products of both halves of each word */
+Val pairs_of_weights(kgen *x, Val even, Val odd); /* of two keys, rounded to bf16: words, the first in their lower halves */
+Val pairs_at(kgen *x, Val pair, Val d); /* in value_panel: dim d of two keys, one word */
+Val pairs_partner(kgen *x, Val row, Val slot, Val end); /* row, or one of zeros where the slot is none of the keys, which end before `end`: its weight is 0 */
+/* The listed rows of V of two keys from the slot on, side by side there. most: NULL, or what it gathers of their magnitudes, which begins with
+ * pairs_none_extreme(); pairs_mend() then does what products of pairs cannot do with values that are not finite and not seen by all. */
+void pairs_of_values(kgen *x, const piece *p, Val slot, Val *most);
+Val pairs_none_extreme(kgen *x);
+void pairs_mend(kgen *x, const piece *p, Val most);
+void pairs_write_mend(kgen *x); /* the body of the function that does it */
 
 /* ---- few.c: items with few rows ---- */
 enum {
@@ -233,7 +238,7 @@ void int8_end_values(kgen *x); /* brings O's dims into their order */
 
 /* ---- shared.c ---- */
 typedef enum {
-    SHARED_setup, SHARED_keys, SHARED_keys_stored, SHARED_gather, SHARED_ahead, SHARED_ahead_some, SHARED_resume, SHARED_finish, SHARED_merge, SHARED_few_begin, SHARED_few_end, SHARED_few_runs, SHARED_few_scores, SHARED_few_peaks,
+    SHARED_setup, SHARED_keys, SHARED_gather, SHARED_mend, SHARED_ahead, SHARED_ahead_some, SHARED_resume, SHARED_finish, SHARED_merge, SHARED_few_begin, SHARED_few_end, SHARED_few_runs, SHARED_few_scores, SHARED_few_peaks,
     SHARED_few_weights, SHARED_few_packed, SHARED_few_values, SHARED_few_seen_values, SHARED_COUNT
 } shared_id;
 typedef struct shared shared;

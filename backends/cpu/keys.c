@@ -1,5 +1,7 @@
-/* keys.c - where the keys of a block lie: tables of the addresses of their rows, made once per block, or their rows converted to f32. */
+/* keys.c - where the keys of a block lie: tables of the addresses of their rows, made once per block; rows converted to f32. */
 #include "backends/cpu/kernel_gen.h"
+
+bool keys_are_converted(const kgen *x) { return x->convert && !x->dot; }
 
 static source source_of(kgen *x, Val seq, unsigned pages, unsigned heads, unsigned stride, Val kv_head)
 {
@@ -17,9 +19,8 @@ segment keys_open(kgen *x, Val seq, Val head)
     segment s = {.page = arg_field(x, ARG_page_tokens), .step = c64(g, 1)};
     s.k = source_of(x, seq, SEQ_k_pages, ARG_k_heads, ARG_k_token_stride, kv_head);
     s.v = source_of(x, seq, SEQ_v_pages, ARG_v_heads, ARG_v_token_stride, kv_head);
-    s.k.table = x->key_ptr, s.k.panel = x->key_panel, s.k.dim = x->dim, s.k.panel_stride = x->words;
-    s.v.table = x->value_ptr, s.v.panel = x->value_panel, s.v.dim = x->dim_v, s.v.panel_stride = x->value_stride;
-    s.k.convert = x->convert && !x->dot, s.v.convert = x->convert, s.v.values = true;
+    s.k.table = keys_are_converted(x) ? x->stored_keys : x->key_ptr;
+    s.v.table = x->convert ? x->stored_values : x->value_ptr;
     return s;
 }
 
@@ -106,43 +107,21 @@ Val keys_row_scale(kgen *x, Val row, Val d, bool values)
     return load(g, g->f32, scales, 1);
 }
 
-static void convert_row(kgen *x, const source *s, Val from, Val slot)
+/* A stored row becomes `dim` floats. */
+static void convert_row(kgen *x, Val from, Val to, int64_t dim, bool values)
 {
     gen *g = x->g;
     loop l;
-    Val to = at(g, g->f32, ws_at(x, s->panel), mul(g, slot, c64(g, s->panel_stride)));
-    int64_t whole = s->dim / x->vector * x->vector;
+    int64_t whole = dim / x->vector * x->vector;
     for (int tail = 0; tail < 2; tail++) {
         uint32_t n = tail ? 1 : x->vector;
-        int64_t begin = tail ? whole : 0, end = tail ? s->dim : whole;
+        int64_t begin = tail ? whole : 0, end = tail ? dim : whole;
         if (begin == end) continue;
         Val d = loop_begin(g, &l, c64(g, begin), NULL, 0);
         Val v = keys_row_elements(x, byte_at(g, from, mul(g, d, c64(g, x->quant ? 1 : 2))), n);
-        if (x->quant) v = LLVMBuildFMul(g->b, v, splat(g, keys_row_scale(x, from, d, s->values), n), "");
+        if (x->quant) v = LLVMBuildFMul(g->b, v, splat(g, keys_row_scale(x, from, d, values), n), "");
         store(g, v, at(g, g->f32, to, d), 4);
         loop_end(g, &l, c64(g, n), c64(g, end));
-    }
-}
-
-Val keys_pair_at(kgen *x, Val pair, Val d)
-{
-    return at(x->g, x->g->i32, ws_at(x, x->value_panel), add(x->g, mul(x->g, pair, c64(x->g, x->value_stride)), d));
-}
-
-static void convert_pair(kgen *x, Val even, Val odd, Val pair)
-{
-    gen *g = x->g;
-    uint32_t n = 2 * x->vector;
-    int64_t d = 0;
-    for (; d + n <= x->dim_v; d += n) {
-        Val a = load(g, vector_of(g->i16, n), at(g, g->i16, even, c64(g, d)), 2);
-        Val b = load(g, vector_of(g->i16, n), at(g, g->i16, odd, c64(g, d)), 2);
-        for (uint32_t half = 0; half < 2; half++) store(g, interleave(g, a, b, half), keys_pair_at(x, pair, c64(g, d + half * x->vector)), 4);
-    }
-    for (; d < x->dim_v; d++) {
-        Val to = keys_pair_at(x, pair, c64(g, d));
-        store(g, load(g, g->i16, at(g, g->i16, even, c64(g, d)), 2), to, 2);
-        store(g, load(g, g->i16, at(g, g->i16, odd, c64(g, d)), 2), byte_at(g, to, c64(g, 2)), 2);
     }
 }
 
@@ -153,30 +132,20 @@ Val keys_row(kgen *x, const source *s, Val page, Val offset)
     return byte_at(g, base, add(g, s->offset, mul(g, offset, s->stride)));
 }
 
-static void place_row(kgen *x, const source *s, Val row, Val slot)
-{
-    gen *g = x->g;
-    if (s->convert) convert_row(x, s, row, slot);
-    else store(g, row, at(g, g->ptr, ws_at(x, s->table), slot), 8);
-}
+static void place_row(kgen *x, const source *s, Val row, Val slot) { store(x->g, row, at(x->g, x->g->ptr, ws_at(x, s->table), slot), 8); }
 
 static Val stored_row(kgen *x, uint64_t list, Val slot) { return load(x->g, x->g->ptr, at(x->g, x->g->ptr, ws_at(x, list), slot), 8); }
 
 void keys_convert_key(kgen *x, Val slot)
 {
-    convert_row(x, &(source){.panel = x->key_panel, .panel_stride = x->words, .dim = x->dim}, stored_row(x, x->stored_keys, slot), slot);
+    Val to = ws_float(x, x->key_panel, mul(x->g, slot, c64(x->g, x->dim)));
+    convert_row(x, stored_row(x, x->stored_keys, slot), to, x->dim, false);
 }
 
 void keys_convert_value(kgen *x, Val slot)
 {
-    const source v = {.panel = x->value_panel, .panel_stride = x->value_stride, .dim = x->dim_v, .values = true};
-    convert_row(x, &v, stored_row(x, x->stored_values, slot), slot);
-}
-
-void keys_pair_values(kgen *x, Val slot)
-{
-    Val odd = add(x->g, slot, c64(x->g, 1)), pair = LLVMBuildUDiv(x->g->b, slot, c64(x->g, 2), "");
-    convert_pair(x, stored_row(x, x->stored_values, slot), stored_row(x, x->stored_values, odd), pair);
+    Val to = ws_float(x, x->value_panel, mul(x->g, slot, c64(x->g, x->value_stride)));
+    convert_row(x, stored_row(x, x->stored_values, slot), to, x->dim_v, true);
 }
 
 /* Keys first .. first + n - 1 of the block lie in one page, from its `offset` on. */
@@ -254,30 +223,24 @@ void keys_place(kgen *x, const segment *s, Val n0, Val n, Val slot)
     loop_end(g, &l, run, n);
 }
 
-static void write_block(kgen *x, bool stored)
+void keys_write_block(kgen *x)
 {
     gen *g = x->g;
     Val k0 = LLVMGetParam(g->fn, 3), n = LLVMGetParam(g->fn, 4), padded = LLVMGetParam(g->fn, 6);
     segment s = keys_open(x, x->seq, item_field(x, ITEM_head));
     keys_set_step(x, &s, LLVMGetParam(g->fn, 5));
-    if (stored && s.k.convert) s.k.convert = false, s.k.table = x->stored_keys;
-    if (stored && s.v.convert) s.v.convert = false, s.v.table = x->stored_values;
     keys_place(x, &s, k0, n, c64(g, 0));
     repeat_last(x, &s, k0, n, padded);
 }
-
-void keys_write_block(kgen *x) { write_block(x, false); }
-void keys_write_stored(kgen *x) { write_block(x, true); }
 
 /* Converted rows always lie in the panels. */
 void keys_point_to_panels(kgen *x)
 {
     gen *g = x->g;
     loop l;
-    if (!x->convert) return;
+    if (!keys_are_converted(x)) return;
     Val i = loop_begin(g, &l, c64(g, 0), NULL, 0);
-    if (!x->dot)
-        store(g, at(g, g->f32, ws_at(x, x->key_panel), mul(g, i, c64(g, x->dim))), at(g, g->ptr, ws_at(x, x->key_ptr), i), 8);
+    store(g, at(g, g->f32, ws_at(x, x->key_panel), mul(g, i, c64(g, x->dim))), at(g, g->ptr, ws_at(x, x->key_ptr), i), 8);
     store(g, at(g, g->f32, ws_at(x, x->value_panel), mul(g, i, c64(g, x->value_stride))), at(g, g->ptr, ws_at(x, x->value_ptr), i), 8);
     loop_end(g, &l, c64(g, 1), c64(g, x->block_keys + x->slack));
 }

@@ -18,8 +18,8 @@ static const struct {
 } functions[SHARED_COUNT] = {
     [SHARED_setup] = {"setup", OF_ITEM, rows_setup},
     [SHARED_keys] = {"keys", OF_KEYS, keys_write_block},
-    [SHARED_keys_stored] = {"keys_stored", OF_KEYS, keys_write_stored},
     [SHARED_gather] = {"gather", OF_KEYS, keys_write_gather},
+    [SHARED_mend] = {"mend", OF_BLOCK, pairs_write_mend},
     [SHARED_ahead_some] = {"ahead_some", OF_ITEM, ahead_write_some},
     [SHARED_ahead] = {"ahead", OF_ITEM, ahead_write},
     [SHARED_resume] = {"resume", OF_ITEM, rows_resume},

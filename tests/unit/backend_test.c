@@ -23,6 +23,7 @@
 static unsigned long long seed = 1;
 static int rounds = 6;
 static bool few; /* problems have 1 to 5 queries */
+static bool infinities; /* values that are seen may be infinite: where no weight can become 0, which makes them NaN */
 
 static int below(int n) { return (int)(check_random(&seed) % (unsigned long long)n); }
 static double real(void) { return (double)(check_random(&seed) >> 11) / 9007199254740992.0 * 2 - 1; }
@@ -194,8 +195,8 @@ static void fill_key(problem *x, int64_t key, int64_t g, bool in_k, double with)
     for (int64_t c = 0; c < s->dim_v; c++) x->v[(key * s->kv_heads + g) * s->dim_v + c] = with;
 }
 
-/* NaN where nobody looks; with `visible_nan` also in V, or K and V, of some keys that are seen. */
-static void poison(problem *x, bool visible_nan)
+/* NaN where nobody looks; with `visible_nan` also in V, or K and V, of some keys that are seen, and V infinite with `infinite`. */
+static void poison(problem *x, bool visible_nan, bool infinite)
 {
     const shape *s = &x->p->shape;
     const int64_t group = s->q_heads / s->kv_heads;
@@ -204,7 +205,8 @@ static void poison(problem *x, bool visible_nan)
             bool seen = false;
             for (int64_t h = g * group; h < (g + 1) * group; h++)
                 for (int64_t i = 0; i < x->seq.n_q && !seen; i++) seen = visible(x, i, h, k);
-            if (!seen || (visible_nan && !below(60))) fill_key(x, k, g, !seen || below(2), NAN);
+            const bool in_k = !seen || below(2);
+            if (!seen || (visible_nan && !below(60))) fill_key(x, k, g, in_k, in_k || !infinite || below(2) ? NAN : INFINITY);
         }
 }
 
@@ -251,7 +253,7 @@ static void make_problem(problem *x, const compiled *c, arena *a, uint32_t index
     x->seq = (interp_sequence){.n_q = n_q, .pos = pos, .n_keys = n_keys, .k = x->k, .v = x->v, .o = x->o, .lse = x->lse,
                                .q = reals(a, n_q * s->q_heads * s->dim, s->type, scale)};
     find_visible(x, a);
-    poison(x, !below(3));
+    poison(x, !below(3), infinities && s->kv != KV_INT8);
     const int32_t **attrs = ARENA_ARRAY(a, const int32_t *, 2);
     attrs[0] = x->q_attr, attrs[1] = x->k_attr;
     x->seq.q_attr = attrs, x->seq.k_attr = attrs + 1;
@@ -522,7 +524,8 @@ static double allowed(const problem *x, const memory *y, const attn_kernel_desc 
 
 static bool agrees(double got, double want, double tolerance)
 {
-    return isnan(want) ? isnan(got) : got == want || fabs(got - want) <= tolerance;
+    if (!isfinite(want)) return isnan(want) ? isnan(got) : got == want;
+    return fabs(got - want) <= tolerance;
 }
 
 static bool compare_row(const problem *x, const memory *y, const attn_kernel_desc *k, int64_t i, int64_t h)
@@ -653,7 +656,7 @@ static void few_rows(void)
 {
     static const int heads[][2] = {{2, 2}, {4, 1}, {5, 1}, {8, 1}}, dims[][2] = {{128, 128}, {20, 36}, {7, 5}, {66, 80}};
     static const char *const types[] = {"f32", "f16", "bf16"};
-    few = true;
+    few = infinities = true;
     for (size_t i = 0; i < ATTNC_COUNT(heads); i++) {
         char air[4096];
         int n = snprintf(air, sizeof air, "module \"few\" { layers 9; schedule p0, p1, p2, m0, m1, m2, q0, q1, q2; attr doc; input slopes : f32[9, 8]; "
@@ -677,7 +680,7 @@ static void few_rows(void)
         snprintf(air + n, sizeof air - (size_t)n, "}");
         check_module(air, rounds / 2 + 1, 1, 1);
     }
-    few = false;
+    few = infinities = false;
 }
 
 /* Few rows by keys and values that are multiplied as integers where machines can: tiles of 1 to 8 rows, dims that are unrolled or not, K and
@@ -723,12 +726,13 @@ static void shapes(void)
                           "pattern e {" SHAPE(4, 1, 64, 64, f16) "mask k <= q and q - k < 40; scale 0.25; kv quant(int8); }"
                           "pattern f {" SHAPE(4, 1, 64, 64, f16) "mask k <= q; scale 0.25; kv quant(int8, 64); }"
                           "}";
+    infinities = true;
     for (int i = 0; i < 2; i++) {
         few = i;
         check_module(air, rounds, 1, 1);
         check_module(formats, rounds, 1, 1);
     }
-    few = false;
+    few = infinities = false;
 }
 
 /* What the descriptor says of a module. */
