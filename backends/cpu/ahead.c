@@ -13,8 +13,8 @@
 
 enum { SOME_ROWS = 16 }; /* that a narrow piece asks for at a group of keys */
 
-/* K and V of as many keys as a tile has lanes, its queries, O. */
-uint32_t ahead_rows(const kgen *x) { return 4 * x->lanes; }
+/* K and V of as many keys as a tile has lanes, its queries, O: twice as long where it is f32 and the rest is not. */
+uint32_t ahead_rows(const kgen *x) { return 5 * x->lanes; }
 
 static Val entry(kgen *x, Val index) { return at(x->g, x->g->ptr, ws_at(x, x->ahead), index); }
 static Val counter(kgen *x) { return ws_at(x, x->ahead_next); }
@@ -146,15 +146,31 @@ static Val is_same_head(kgen *x, Val item)
                         LLVMBuildICmp(g->b, LLVMIntEQ, item_field(x, ITEM_seq), field(g, g->item_type, item, ITEM_seq), ""), "");
 }
 
-/* This tile's, before `end`. Returns where they begin. */
-static Val list_output(kgen *x, Val end)
+/* This tile's from byte `from` of each on, before `end`. Returns where they begin. */
+static Val list_output_from(kgen *x, Val end, int64_t from)
 {
     gen *g = x->g;
     loop l;
     Val begin = sub(g, end, x->in_use), i = loop_begin(g, &l, c64(g, 0), NULL, 0);
-    store(g, rows_pointer(x, x->o_ptr, i), entry(x, add(g, begin, i)), 8);
+    store(g, byte_at(g, rows_pointer(x, x->o_ptr, i), c64(g, from)), entry(x, add(g, begin, i)), 8);
     loop_end(g, &l, c64(g, 1), x->in_use);
     return begin;
+}
+
+static Val list_output(kgen *x, Val end)
+{
+    gen *g = x->g;
+    if (!x->half) return list_output_from(x, end, 0);
+    Block half = here(g), whole = block(g), done = block(g);
+    branch(g, rows_output_is_f32(x), whole, done);
+    go(g, whole);
+    Val behind = list_output_from(x, end, 2 * x->dim_v);
+    whole = here(g);
+    jump(g, done);
+    go(g, done);
+    Val phi = LLVMBuildPhi(g->b, g->i64, "");
+    LLVMAddIncoming(phi, (Val[]){end, behind}, (Block[]){half, whole}, 2);
+    return list_output_from(x, phi, 0);
 }
 
 static void list_next(kgen *x, Val item, Val end)

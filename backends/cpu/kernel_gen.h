@@ -139,6 +139,7 @@ typedef void rows_put(kgen *x, Val lane, Val inverse, bool f32);
 void rows_put_tile(kgen *x, Val lane, Val inverse, bool f32); /* from the workspace's `out` */
 void rows_finish(kgen *x, rows_put *put); /* O / l and lse to their places */
 void rows_finish_tile(kgen *x);           /* the same with rows_put_tile() */
+Val rows_output_is_f32(kgen *x); /* of kinds of 16 bits */
 void rows_store_output(kgen *x, Val p, Val v, bool f32);
 
 /* ---- parts.c ---- */

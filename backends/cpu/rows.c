@@ -327,6 +327,8 @@ static Val inverse_of(kgen *x, Val m)
     return LLVMBuildFDiv(x->g->b, one, select_of(x->g, is_empty(x, sum), one, sum), "");
 }
 
+Val rows_output_is_f32(kgen *x) { return LLVMBuildICmp(x->g->b, LLVMIntNE, arg_field(x, ARG_o_f32), c64(x->g, 0), ""); }
+
 static void by_type(kgen *x, rows_put *put, Val lane, Val inverse)
 {
     gen *g = x->g;
@@ -335,7 +337,7 @@ static void by_type(kgen *x, rows_put *put, Val lane, Val inverse)
         return;
     }
     Block f32 = block(g), storage = block(g), done = block(g);
-    branch(g, LLVMBuildICmp(g->b, LLVMIntNE, arg_field(x, ARG_o_f32), c64(g, 0), ""), f32, storage);
+    branch(g, rows_output_is_f32(x), f32, storage);
     go(g, f32);
     put(x, lane, inverse, true);
     jump(g, done);
