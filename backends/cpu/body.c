@@ -101,16 +101,17 @@ static void fetch(kgen *x, const piece *p, const fetched *f, Val d, uint32_t ste
         prefetch(g, byte_at(g, load(g, g->ptr, at(g, g->ptr, f->next, add(g, key, c64(g, i * p->keys))), 8), line), 2);
 }
 
-static void products(kgen *x, const piece *p, Val group, Val part, const Val *key, Val *sum)
+void body_products(kgen *x, const piece *p, Val group, Val part, const Val *key, Val *sum, const due_weights *due)
 {
     gen *g = x->g;
     loop l;
-    uint32_t R = p->keys, Q = p->qk_vectors, U = unroll_of(x->words), sets = p->narrow && U > 1 && Q == 1 ? 2 : 1;
+    uint32_t R = p->keys, Q = p->qk_vectors, U = due ? (uint32_t)x->words / (R * Q) : unroll_of(x->words), sets = p->narrow && U > 1 && Q == 1 ? 2 : 1;
     for (uint32_t i = 0; i < sets * R * Q; i++) sum[i] = LLVMConstNull(x->vf);
     fetched rows = {0};
     if (p->narrow || body_fetches(x)) rows = fetch_from(x, p, group);
     Val d = loop_begin(g, &l, c64(g, 0), sum, sets * R * Q);
     if (rows.next || rows.own) fetch(x, p, &rows, d, U);
+    if (due) lagged_weigh(x, due, LLVMBuildUDiv(g->b, d, c64(g, U), ""));
     for (uint32_t u = 0; u < U; u++) {
         Val q[8], du = add(g, d, c64(g, u));
         for (uint32_t j = 0; j < Q; j++) q[j] = load_lanes(x, x->queries, score_index(x, du, lane_of(x, p, part, j)));
@@ -183,6 +184,16 @@ Val body_mapped(kgen *x, const piece *p, Val s, Val slot, Val *visible)
 
 static bool reads_rows(const kgen *x, const piece *p) { return x->dot || body_has(p->body, OP_MAP) || body_has(p->body, OP_MASK); }
 
+void body_keys_of_group(kgen *x, Val group, uint32_t n, Val *key)
+{
+    gen *g = x->g;
+    for (uint32_t r = 0; r < n; r++) {
+        Val slot = add(g, group, c64(g, r));
+        if (keys_are_converted(x)) keys_convert_key(x, slot);
+        key[r] = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->key_ptr), slot), 8);
+    }
+}
+
 static void score(kgen *x, const piece *p)
 {
     gen *g = x->g;
@@ -191,14 +202,13 @@ static void score(kgen *x, const piece *p)
     uint32_t R = p->keys, Q = p->qk_vectors;
     Val key[MAX_CARRIED], of[MAX_CARRIED], sum[MAX_CARRIED], last = sub(g, p->n, c64(g, 1)), group = loop_begin(g, &l, c64(g, 0), NULL, 0);
     if (p->narrow) shared_call(x, SHARED_ahead_some);
+    body_keys_of_group(x, group, R, key);
     for (uint32_t r = 0; r < R; r++) {
         Val slot = add(g, group, c64(g, r));
-        if (keys_are_converted(x)) keys_convert_key(x, slot);
-        key[r] = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->key_ptr), slot), 8);
         of[r] = p->narrow ? smin(g, slot, last) : slot;
     }
     Val part = parts_begin(x, &w, p, 0, Q);
-    products(x, p, group, part, key, sum);
+    body_products(x, p, group, part, key, sum, NULL);
     for (uint32_t j = 0; j < Q; j++) {
         Val lane = lane_of(x, p, part, j), m = load_lanes(x, x->new_max, lane);
         if (reads_rows(x, p)) values_load_lanes(x, lane);
@@ -218,10 +228,21 @@ static void score(kgen *x, const piece *p)
 
 /* ---- decay, rescale ----------------------------------------------------------------------------------------------------------------- */
 
-static void rescale(kgen *x, const piece *p)
+static void scale(kgen *x, const piece *p, uint64_t what, Val rows, const Val *factor)
 {
     gen *g = x->g;
-    loop l;
+    guarded l;
+    Val i = guarded_begin(g, &l, c64(g, 0), rows);
+    for (uint32_t j = 0; j < p->nv; j++) {
+        Val index = score_index(x, i, lane_of(x, p, c64(g, 0), j));
+        store_lanes(x, LLVMBuildFMul(g->b, load_lanes(x, what, index), factor[j], ""), what, index);
+    }
+    guarded_end(g, &l, c64(g, 1));
+}
+
+void body_rescale(kgen *x, const piece *p, Val weighed)
+{
+    gen *g = x->g;
     Val any = NULL, m[16], grown[16], decay[16];
     ATTNC_CHECK(p->nv <= 16);
     for (uint32_t j = 0; j < p->nv; j++) {
@@ -241,12 +262,8 @@ static void rescale(kgen *x, const piece *p)
         store_lanes(x, LLVMBuildFMul(g->b, load_lanes(x, x->sum, lane), decay[j], ""), x->sum, lane);
         store_lanes(x, grown[j], x->max, lane);
     }
-    Val d = loop_begin(g, &l, c64(g, 0), NULL, 0);
-    for (uint32_t j = 0; j < p->nv; j++) {
-        Val index = score_index(x, d, lane_of(x, p, c64(g, 0), j));
-        store_lanes(x, LLVMBuildFMul(g->b, load_lanes(x, x->out, index), decay[j], ""), x->out, index);
-    }
-    loop_end(g, &l, c64(g, 1), c64(g, x->dim_v));
+    scale(x, p, x->out, c64(g, x->dim_v), decay);
+    if (weighed) scale(x, p, x->scores, weighed, decay);
     jump(g, done);
     go(g, done);
 }
@@ -260,8 +277,8 @@ static Val weight_of(kgen *x, Val key, Val lane, Val m, bool rounded)
     return rounded ? math_exp2_falling_short(g, s) : math_exp2_falling(g, s);
 }
 
-/* Of Q vectors from `part` on. convert: V meanwhile; returns the magnitudes that pairs_of_values() gathers, where somebody may not see a key. */
-static Val weights_of(kgen *x, const piece *p, Val part, uint32_t Q, bool convert)
+/* Of Q vectors from `part` on, keys from `first` on. convert: V meanwhile; returns the magnitudes that pairs_of_values() gathers, where somebody may not see a key. */
+static Val weights_of(kgen *x, const piece *p, Val first, Val part, uint32_t Q, bool convert)
 {
     gen *g = x->g;
     loop l;
@@ -275,7 +292,7 @@ static Val weights_of(kgen *x, const piece *p, Val part, uint32_t Q, bool conver
         /* an odd number of keys: the last one's partner */
         if (pairs && p->narrow) store_lanes(x, constant_like(x->vf, -INFINITY), x->scores, score_index(x, p->n, lane));
     }
-    Val i = loop_begin(g, &l, c64(g, 0), sum, gathers ? Q + 1 : Q);
+    Val i = loop_begin(g, &l, first, sum, gathers ? Q + 1 : Q);
     for (uint32_t j = 0; j < Q; j++) {
         Val lane = lane_of(x, p, part, j), e = weight_of(x, i, lane, m[j], pairs), odd = NULL;
         if (pairs) odd = weight_of(x, add(g, i, c64(g, 1)), lane, m[j], true);
@@ -293,14 +310,14 @@ static Val weights_of(kgen *x, const piece *p, Val part, uint32_t Q, bool conver
 /* Converting waits for rows that come into the first-level cache, and stores; products and exponentials wait for arithmetic. So K is converted before
  * the products of its group, V beside the first exponentials, and not in loops of their own. (Measured, 4096 tokens, D 64 / 128, shares of
  * the burst: bf16 in pairs .77 -> .80 and .82 -> .85, f16 .845 -> .865 and .87 -> .885; V beside the products .855 and .875.) */
-static void weights(kgen *x, const piece *p)
+void body_weights(kgen *x, const piece *p, Val first)
 {
     parts w;
     const uint32_t most = target_get(x->k->schedule.target)->registers < 32 ? 2 : 4, Q = p->nv < most ? p->nv : most;
-    Val magnitudes = x->convert ? weights_of(x, p, c64(x->g, 0), Q, true) : NULL;
+    Val magnitudes = x->convert ? weights_of(x, p, first, c64(x->g, 0), Q, true) : NULL;
     if (magnitudes) pairs_mend(x, p, magnitudes);
     if (x->convert && p->nv == Q) return;
-    weights_of(x, p, parts_begin(x, &w, p, x->convert ? Q : 0, Q), Q, false);
+    weights_of(x, p, first, parts_begin(x, &w, p, x->convert ? Q : 0, Q), Q, false);
     parts_end(x, &w, p, Q);
 }
 
@@ -382,8 +399,7 @@ void body_attend(kgen *x, const piece *given)
 {
     piece p = *given;
     p.masked = p.narrow && body_has(p.body, OP_MASK);
-    score(x, &p);
-    rescale(x, &p);
-    weights(x, &p);
+    if (lagged_applies(x, &p)) lagged_attend(x, &p);
+    else score(x, &p), body_rescale(x, &p, NULL), body_weights(x, &p, c64(x->g, 0));
     output(x, &p);
 }

@@ -31,6 +31,7 @@ static void lay_out(kgen *x)
     x->out = ws_take(x, dim_v * lanes * 4);
     x->new_max = ws_take(x, lanes * 4);
     x->scores = ws_take(x, keys * lanes * 4);
+    x->idle = ws_take(x, lagged_idle_bytes(x));
     x->seen = ws_take(x, keys * x->narrow_vectors * body_seen_bytes(x));
     x->queries = ws_take(x, (uint64_t)x->words * lanes * 4);
     x->key_ptr = ws_take(x, keys * 8);

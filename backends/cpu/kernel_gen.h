@@ -28,7 +28,7 @@ typedef struct kgen {
     kop *const *finish_ops;
 
     /* workspace, offsets in bytes */
-    uint64_t max, sum, out, new_max, scores, seen, queries, key_ptr, value_ptr, stored_keys, stored_values, key_panel, value_panel;
+    uint64_t max, sum, out, new_max, scores, idle, seen, queries, key_ptr, value_ptr, stored_keys, stored_values, key_panel, value_panel;
     uint64_t ahead, ahead_next;
     uint64_t q_ptr, o_ptr, lse_ptr, spare_row, lane_q, lane_h, lane_g, size;
     uint64_t few_queries, few_scale, few_scores, few_seen, few_factor, few_out, few_runs, few_order, few_listed; /* of few.c */
@@ -156,6 +156,22 @@ bool body_fetches(const kgen *x); /* wide pieces ask for rows that are read late
 Val body_product(kgen *x, Val k, Val q, Val sum); /* of floats, or of pairs of bf16: then a sum takes two products */
 Val body_mapped(kgen *x, const piece *p, Val s, Val slot, Val *visible); /* after maps and masks; *visible: lanes, NULL: all */
 void body_attend(kgen *x, const piece *p);
+/* Parts of it, for lagged.c. */
+typedef struct due_weights {
+    Val from, to; /* a group's scores; where their weights go */
+} due_weights;
+void body_keys_of_group(kgen *x, Val group, uint32_t n, Val *key); /* the rows of K, as they are multiplied */
+/* The sums of a group's keys by vectors of lanes, from lane `part` of the piece on. due: NULL, or what is weighed meanwhile. */
+void body_products(kgen *x, const piece *p, Val group, Val part, const Val *key, Val *sum, const due_weights *due);
+void body_rescale(kgen *x, const piece *p, Val weighed); /* weighed: keys, from the first, whose weights are there already; NULL: none */
+void body_weights(kgen *x, const piece *p, Val first); /* of the keys from the first on */
+
+/* ---- lagged.c ---- */
+bool lagged_applies(const kgen *x, const piece *p);
+uint64_t lagged_idle_bytes(const kgen *x);
+void lagged_weigh(kgen *x, const due_weights *due, Val step); /* at a step of the products: one vector */
+void lagged_attend(kgen *x, const piece *p); /* from scores to weights */
+
 const char *body_check(const kblock *b); /* NULL, or why this body cannot be done */
 
 /* ---- pairs.c: bf16, where x->dot ---- */

@@ -656,7 +656,7 @@ static void few_rows(void)
 {
     static const int heads[][2] = {{2, 2}, {4, 1}, {5, 1}, {8, 1}}, dims[][2] = {{128, 128}, {20, 36}, {7, 5}, {66, 80}};
     static const char *const types[] = {"f32", "f16", "bf16"};
-    few = infinities = true;
+    few = true;
     for (size_t i = 0; i < ATTNC_COUNT(heads); i++) {
         char air[4096];
         int n = snprintf(air, sizeof air, "module \"few\" { layers 9; schedule p0, p1, p2, m0, m1, m2, q0, q1, q2; attr doc; input slopes : f32[9, 8]; "
@@ -680,7 +680,7 @@ static void few_rows(void)
         snprintf(air + n, sizeof air - (size_t)n, "}");
         check_module(air, rounds / 2 + 1, 1, 1);
     }
-    few = infinities = false;
+    few = false;
 }
 
 /* Few rows by keys and values that are multiplied as integers where machines can: tiles of 1 to 8 rows, dims that are unrolled or not, K and
