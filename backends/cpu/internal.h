@@ -11,6 +11,8 @@
  *     parts.c        partial results
  *     rows.c         a tile's lanes: addresses, per-lane values, Q transposed, O stored
  *     body.c         what happens to one block of keys: S = QK, maps, softmax, O += PV
+ *     lagged.c       exponentials of one group of keys beside the products of the next
+ *     pairs.c        O += PV by pairs of bf16
  *     few.c          items with few rows (decoding): queries, rows ahead, O
  *     few_body.c     their blocks of keys: the same phases, with dims as lanes
  *     few_weights.c  softmax in them
