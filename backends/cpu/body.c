@@ -54,8 +54,6 @@ static void parts_end(kgen *x, parts *w, const piece *p, uint32_t step)
     if (w->looped) loop_end(x->g, &w->l, c64(x->g, step * x->vector), c64(x->g, p->nv * x->vector));
 }
 
-static Val score_index(kgen *x, Val key, Val lane) { return add(x->g, mul(x->g, key, c64(x->g, x->lanes)), lane); }
-
 static Val broadcast(kgen *x, Val p, Val index, unsigned align)
 {
     return splat(x->g, load(x->g, x->g->f32, at(x->g, x->g->f32, p, index), align), x->vector);
@@ -83,8 +81,7 @@ typedef struct fetched {
 static fetched fetch_from(kgen *x, const piece *p, Val group)
 {
     gen *g = x->g;
-    fetched f = {0};
-    f.own = at(g, g->ptr, ws_at(x, x->convert ? x->stored_values : x->value_ptr), group);
+    fetched f = {.own = at(g, g->ptr, ws_at(x, x->convert ? x->stored_values : x->value_ptr), group)};
     if (!p->narrow) f.next = ahead_group(x, p, group);
     return f;
 }
@@ -110,11 +107,11 @@ void body_products(kgen *x, const piece *p, Val group, Val part, const Val *key,
     fetched rows = {0};
     if (p->narrow || body_fetches(x)) rows = fetch_from(x, p, group);
     Val d = loop_begin(g, &l, c64(g, 0), sum, sets * R * Q);
-    if (rows.next || rows.own) fetch(x, p, &rows, d, U);
+    if (rows.own) fetch(x, p, &rows, d, U);
     if (due) lagged_weigh(x, due, LLVMBuildUDiv(g->b, d, c64(g, U), ""));
     for (uint32_t u = 0; u < U; u++) {
         Val q[8], du = add(g, d, c64(g, u));
-        for (uint32_t j = 0; j < Q; j++) q[j] = load_lanes(x, x->queries, score_index(x, du, lane_of(x, p, part, j)));
+        for (uint32_t j = 0; j < Q; j++) q[j] = load_lanes(x, x->queries, row_of_lanes(x, du, lane_of(x, p, part, j)));
         for (uint32_t r = 0; r < R; r++) {
             Val k = broadcast(x, key[r], du, x->dot ? 2 : 4);
             for (uint32_t j = 0; j < Q; j++) {
@@ -218,7 +215,7 @@ static void score(kgen *x, const piece *p)
             s = body_mapped(x, p, factor ? LLVMBuildFMul(g->b, s, factor, "") : s, of[r], &visible);
             if (p->masked) store_seen(x, visible, slot, j);
             m = fmax_of(g, s, m);
-            store_lanes(x, s, x->scores, score_index(x, slot, lane));
+            store_lanes(x, s, x->scores, row_of_lanes(x, slot, lane));
         }
         store_lanes(x, m, x->new_max, lane);
     }
@@ -234,7 +231,7 @@ static void scale(kgen *x, const piece *p, uint64_t what, Val rows, const Val *f
     guarded l;
     Val i = guarded_begin(g, &l, c64(g, 0), rows);
     for (uint32_t j = 0; j < p->nv; j++) {
-        Val index = score_index(x, i, lane_of(x, p, c64(g, 0), j));
+        Val index = row_of_lanes(x, i, lane_of(x, p, c64(g, 0), j));
         store_lanes(x, LLVMBuildFMul(g->b, load_lanes(x, what, index), factor[j], ""), what, index);
     }
     guarded_end(g, &l, c64(g, 1));
@@ -273,7 +270,7 @@ void body_rescale(kgen *x, const piece *p, Val weighed)
 static Val weight_of(kgen *x, Val key, Val lane, Val m, bool rounded)
 {
     gen *g = x->g;
-    Val s = LLVMBuildFSub(g->b, load_lanes(x, x->scores, score_index(x, key, lane)), m, "");
+    Val s = LLVMBuildFSub(g->b, load_lanes(x, x->scores, row_of_lanes(x, key, lane)), m, "");
     return rounded ? math_exp2_falling_short(g, s) : math_exp2_falling(g, s);
 }
 
@@ -290,7 +287,7 @@ static Val weights_of(kgen *x, const piece *p, Val first, Val part, uint32_t Q, 
         m[j] = safe_max(x, load_lanes(x, x->max, lane));
         sum[j] = load_lanes(x, x->sum, lane);
         /* an odd number of keys: the last one's partner */
-        if (pairs && p->narrow) store_lanes(x, constant_like(x->vf, -INFINITY), x->scores, score_index(x, p->n, lane));
+        if (pairs && p->narrow) store_lanes(x, constant_like(x->vf, -INFINITY), x->scores, row_of_lanes(x, p->n, lane));
     }
     Val i = loop_begin(g, &l, first, sum, gathers ? Q + 1 : Q);
     for (uint32_t j = 0; j < Q; j++) {
@@ -298,7 +295,7 @@ static Val weights_of(kgen *x, const piece *p, Val first, Val part, uint32_t Q, 
         if (pairs) odd = weight_of(x, add(g, i, c64(g, 1)), lane, m[j], true);
         sum[j] = LLVMBuildFAdd(g->b, sum[j], pairs ? LLVMBuildFAdd(g->b, e, odd, "") : e, "");
         Val to = pairs ? LLVMBuildUDiv(g->b, i, c64(g, 2), "") : i; /* a pair takes the place of a score that is not needed any more */
-        store_lanes(x, pairs ? pairs_of_weights(x, e, odd) : e, x->scores, score_index(x, to, lane));
+        store_lanes(x, pairs ? pairs_of_weights(x, e, odd) : e, x->scores, row_of_lanes(x, to, lane));
     }
     if (convert && pairs) pairs_of_values(x, p, i, most);
     if (convert && !pairs) keys_convert_value(x, i);
@@ -344,7 +341,7 @@ static void add_values(kgen *x, const piece *p, Val part, Val slot, Val d, uint3
     Val weight[8], used[8] = {0}, row = NULL;
     if (!pairs) row = load(g, g->ptr, at(g, g->ptr, ws_at(x, x->value_ptr), slot), 8);
     for (uint32_t j = 0; j < Q; j++) {
-        weight[j] = load_lanes(x, x->scores, score_index(x, slot, lane_of(x, p, part, j)));
+        weight[j] = load_lanes(x, x->scores, row_of_lanes(x, slot, lane_of(x, p, part, j)));
         if (p->masked && !pairs) used[j] = body_load_seen(x, slot, c64(g, j));
     }
     for (uint32_t r = 0; r < R; r++) {
@@ -367,12 +364,12 @@ static void output_tile(kgen *x, const piece *p, Val d, uint32_t R)
     uint32_t Q = p->pv_vectors, U = p->narrow || p->keys % (pairs ? 4 : 2) ? 1 : 2;
     Val sum[MAX_CARRIED], part = parts_begin(x, &w, p, 0, Q);
     for (uint32_t i = 0; i < R * Q; i++)
-        sum[i] = load_lanes(x, x->out, score_index(x, add(g, d, c64(g, i / Q)), lane_of(x, p, part, i % Q)));
+        sum[i] = load_lanes(x, x->out, row_of_lanes(x, add(g, d, c64(g, i / Q)), lane_of(x, p, part, i % Q)));
     Val key = loop_begin(g, &l, c64(g, 0), sum, R * Q);
     for (uint32_t u = 0; u < U; u++) add_values(x, p, part, add(g, key, c64(g, u)), d, R, sum);
     loop_end(g, &l, c64(g, U), pairs ? LLVMBuildUDiv(g->b, add(g, p->n, c64(g, 1)), c64(g, 2), "") : p->n);
     for (uint32_t i = 0; i < R * Q; i++)
-        store_lanes(x, sum[i], x->out, score_index(x, add(g, d, c64(g, i / Q)), lane_of(x, p, part, i % Q)));
+        store_lanes(x, sum[i], x->out, row_of_lanes(x, add(g, d, c64(g, i / Q)), lane_of(x, p, part, i % Q)));
     parts_end(x, &w, p, Q);
 }
 

@@ -99,6 +99,7 @@ Val keys_row(kgen *x, const source *s, Val page, Val offset); /* address of a pa
 void keys_place(kgen *x, const segment *s, Val n0, Val n, Val slot);
 void keys_write_block(kgen *x); /* the body of the function that lists the rows of a block (shared.c) */
 bool keys_are_converted(const kgen *x); /* rows of K: key_ptr leads to the panel */
+Val keys_stored_row(kgen *x, uint64_t list, Val slot); /* of stored_keys or stored_values */
 void keys_convert_key(kgen *x, Val slot); /* a listed row into its panel: of K */
 void keys_convert_value(kgen *x, Val slot); /* of V */
 int64_t keys_row_bytes(const kgen *x, bool values);        /* of a stored row */
@@ -272,6 +273,7 @@ few_piece shared_block(const kgen *x);      /* what the function being written i
 uint64_t ws_take(kgen *x, uint64_t bytes);               /* room behind what is taken: its offset */
 Val ws_at(kgen *x, uint64_t offset);                      /* address in the workspace */
 Val ws_float(kgen *x, uint64_t offset, Val index);        /* &((float *)(ws + offset))[index] */
+Val row_of_lanes(kgen *x, Val row, Val lane);             /* an index of load_lanes() where each row (a dim, a key) has all lanes */
 Val load_lanes(kgen *x, uint64_t offset, Val lane);       /* a vector of floats */
 void store_lanes(kgen *x, Val v, uint64_t offset, Val lane);
 Val safe_max(kgen *x, Val m);                             /* 0 for -inf: nothing is subtracted from nothing */

@@ -134,18 +134,18 @@ Val keys_row(kgen *x, const source *s, Val page, Val offset)
 
 static void place_row(kgen *x, const source *s, Val row, Val slot) { store(x->g, row, at(x->g, x->g->ptr, ws_at(x, s->table), slot), 8); }
 
-static Val stored_row(kgen *x, uint64_t list, Val slot) { return load(x->g, x->g->ptr, at(x->g, x->g->ptr, ws_at(x, list), slot), 8); }
+Val keys_stored_row(kgen *x, uint64_t list, Val slot) { return load(x->g, x->g->ptr, at(x->g, x->g->ptr, ws_at(x, list), slot), 8); }
 
 void keys_convert_key(kgen *x, Val slot)
 {
     Val to = ws_float(x, x->key_panel, mul(x->g, slot, c64(x->g, x->dim)));
-    convert_row(x, stored_row(x, x->stored_keys, slot), to, x->dim, false);
+    convert_row(x, keys_stored_row(x, x->stored_keys, slot), to, x->dim, false);
 }
 
 void keys_convert_value(kgen *x, Val slot)
 {
     Val to = ws_float(x, x->value_panel, mul(x->g, slot, c64(x->g, x->value_stride)));
-    convert_row(x, stored_row(x, x->stored_values, slot), to, x->dim_v, true);
+    convert_row(x, keys_stored_row(x, x->stored_values, slot), to, x->dim_v, true);
 }
 
 /* Keys first .. first + n - 1 of the block lie in one page, from its `offset` on. */

@@ -47,7 +47,7 @@ Val pairs_partner(kgen *x, Val row, Val slot, Val end)
     return select_of(g, less(g, slot, end), row, none);
 }
 
-static Val stored_row(kgen *x, Val slot) { return load(x->g, x->g->ptr, at(x->g, x->g->ptr, ws_at(x, x->stored_values), slot), 8); }
+static Val stored_row(kgen *x, Val slot) { return keys_stored_row(x, x->stored_values, slot); }
 
 /* Elements that are loaded at a time. The last ones of a row may be some of those before them as well. */
 static uint32_t width(const kgen *x)
@@ -125,9 +125,9 @@ static void add_row(kgen *x, const few_piece *p, Val slot, Val row, Val is_odd)
     gen *g = x->g;
     loop l, ld;
     Val pair = LLVMBuildUDiv(g->b, slot, c64(g, 2), ""), from = loop_begin(g, &l, c64(g, 0), NULL, 0), lane = add(g, p->lane, from);
-    Val word = LLVMBuildBitCast(g->b, load_lanes(x, x->scores, add(g, mul(g, pair, c64(g, x->lanes)), lane)), vector_of(g->i32, x->vector), "");
+    Val word = LLVMBuildBitCast(g->b, load_lanes(x, x->scores, row_of_lanes(x, pair, lane)), vector_of(g->i32, x->vector), "");
     Val weight = half_of(x, word, is_odd), seen = body_load_seen(x, slot, LLVMBuildUDiv(g->b, from, c64(g, x->vector), ""));
-    Val d = loop_begin(g, &ld, c64(g, 0), NULL, 0), at_out = add(g, mul(g, d, c64(g, x->lanes)), lane), o = load_lanes(x, x->out, at_out);
+    Val d = loop_begin(g, &ld, c64(g, 0), NULL, 0), at_out = row_of_lanes(x, d, lane), o = load_lanes(x, x->out, at_out);
     Val v = splat(g, half_to_float(g, load(g, g->i16, at(g, g->i16, row, d), 2), DTYPE_BF16), x->vector);
     store_lanes(x, select_of(g, seen, fmadd(g, v, weight, o), o), x->out, at_out);
     loop_end(g, &ld, c64(g, 1), c64(g, x->dim_v));

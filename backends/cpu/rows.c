@@ -155,8 +155,6 @@ static Val query_factor(kgen *x, Val lane)
     return rows_query_factor(x);
 }
 
-static Val query_at(kgen *x, Val d, Val lane) { return add(x->g, mul(x->g, d, c64(x->g, x->lanes)), lane); }
-
 typedef struct words { /* of rows, which become dims by lanes in the workspace */
     Val (*load)(kgen *x, Val p, uint32_t n); /* n of them, as floats or what products take */
     unsigned size;                           /* of one in memory */
@@ -168,7 +166,7 @@ typedef struct words { /* of rows, which become dims by lanes in the workspace *
 static void put_words(kgen *x, const words *w, Val v, Val d, Val m)
 {
     if (w->factor) v = LLVMBuildFMul(x->g->b, v, w->factor, "");
-    store_lanes(x, v, w->to, query_at(x, d, m));
+    store_lanes(x, v, w->to, row_of_lanes(x, d, m));
 }
 
 /* One word of each of a vector's rows. */
@@ -239,7 +237,7 @@ void rows_clear_out(kgen *x)
     gen *g = x->g;
     loop lm, ld;
     Val lane = loop_begin(g, &lm, c64(g, 0), NULL, 0), d = loop_begin(g, &ld, c64(g, 0), NULL, 0);
-    store_lanes(x, LLVMConstNull(x->vf), x->out, query_at(x, d, lane));
+    store_lanes(x, LLVMConstNull(x->vf), x->out, row_of_lanes(x, d, lane));
     loop_end(g, &ld, c64(g, 1), c64(g, x->dim_v));
     loop_end(g, &lm, c64(g, x->vector), x->used);
 }
@@ -290,14 +288,14 @@ void rows_put_tile(kgen *x, Val m, Val inverse, bool f32)
     if (whole) {
         Val d = loop_begin(g, &ld, c64(g, 0), NULL, 0), bytes = mul(g, d, c64(g, size));
         for (uint32_t i = 0; i < W; i++)
-            v[i] = LLVMBuildFMul(g->b, load_lanes(x, x->out, query_at(x, add(g, d, c64(g, i)), m)), inverse, "");
+            v[i] = LLVMBuildFMul(g->b, load_lanes(x, x->out, row_of_lanes(x, add(g, d, c64(g, i)), m)), inverse, "");
         transpose(x, v);
         for (uint32_t i = 0; i < W; i++) rows_store_output(x, byte_at(g, base[i], bytes), v[i], f32);
         loop_end(g, &ld, c64(g, W), c64(g, whole));
     }
     if (whole < x->dim_v) {
         Val d = loop_begin(g, &ld, c64(g, whole), NULL, 0), bytes = mul(g, d, c64(g, size));
-        Val row = LLVMBuildFMul(g->b, load_lanes(x, x->out, query_at(x, d, m)), inverse, "");
+        Val row = LLVMBuildFMul(g->b, load_lanes(x, x->out, row_of_lanes(x, d, m)), inverse, "");
         for (uint32_t i = 0; i < W; i++)
             rows_store_output(x, byte_at(g, base[i], bytes), LLVMBuildExtractElement(g->b, row, c32(g, i), ""), f32);
         loop_end(g, &ld, c64(g, 1), c64(g, x->dim_v));

@@ -12,6 +12,7 @@ uint64_t ws_take(kgen *x, uint64_t bytes)
 
 Val ws_at(kgen *x, uint64_t offset) { return byte_at(x->g, x->ws, c64(x->g, (int64_t)offset)); }
 Val ws_float(kgen *x, uint64_t offset, Val index) { return at(x->g, x->g->f32, ws_at(x, offset), index); }
+Val row_of_lanes(kgen *x, Val row, Val lane) { return add(x->g, mul(x->g, row, c64(x->g, x->lanes)), lane); }
 Val load_lanes(kgen *x, uint64_t offset, Val lane) { return load(x->g, x->vf, ws_float(x, offset, lane), x->vector * 4); }
 void store_lanes(kgen *x, Val v, uint64_t offset, Val lane) { store(x->g, v, ws_float(x, offset, lane), x->vector * 4); }
 Val item_field(kgen *x, unsigned index) { return field(x->g, x->g->item_type, x->item, index); }
