@@ -86,11 +86,12 @@ static fetched fetch_from(kgen *x, const piece *p, Val group)
     return f;
 }
 
-static void fetch(kgen *x, const piece *p, const fetched *f, Val d, uint32_t step)
+/* The turn-th time in a group, at dim d; every `step` dims. */
+static void fetch(kgen *x, const piece *p, const fetched *f, Val turn, Val d, uint32_t step)
 {
     gen *g = x->g;
     const uint32_t times = p->keys * step <= 16 ? 1 : p->keys * step / 16, keys = p->keys / times;
-    Val key = LLVMBuildAnd(g->b, LLVMBuildUDiv(g->b, d, c64(g, step), ""), c64(g, keys - 1), "");
+    Val key = LLVMBuildAnd(g->b, turn, c64(g, keys - 1), "");
     Val line = LLVMBuildAnd(g->b, mul(g, d, c64(g, x->quant ? 1 : rows_word_size(x))), c64(g, -64), "");
     for (uint32_t i = 0; i < times; i++)
         prefetch(g, byte_at(g, load(g, g->ptr, at(g, g->ptr, f->own, add(g, key, c64(g, i * keys))), 8), line), 2);
@@ -102,15 +103,17 @@ void body_products(kgen *x, const piece *p, Val group, Val part, const Val *key,
 {
     gen *g = x->g;
     loop l;
-    uint32_t R = p->keys, Q = p->qk_vectors, U = due ? (uint32_t)x->words / (R * Q) : unroll_of(x->words), sets = p->narrow && U > 1 && Q == 1 ? 2 : 1;
+    const uint32_t R = p->keys, Q = p->qk_vectors, U = due ? (uint32_t)x->words / (R * Q) : unroll_of(x->words);
+    const uint32_t turns = U > 4 ? 2 : 1, F = U / turns, sets = p->narrow && U > 1 && Q == 1 ? 2 : 1;
     for (uint32_t i = 0; i < sets * R * Q; i++) sum[i] = LLVMConstNull(x->vf);
     fetched rows = {0};
     if (p->narrow || body_fetches(x)) rows = fetch_from(x, p, group);
     Val d = loop_begin(g, &l, c64(g, 0), sum, sets * R * Q);
-    if (rows.own) fetch(x, p, &rows, d, U);
-    if (due) lagged_weigh(x, due, LLVMBuildUDiv(g->b, d, c64(g, U), ""));
+    Val step = LLVMBuildUDiv(g->b, d, c64(g, U), "");
+    if (due) lagged_weigh(x, due, step);
     for (uint32_t u = 0; u < U; u++) {
         Val q[8], du = add(g, d, c64(g, u));
+        if (rows.own && u % F == 0 && u / F < turns) fetch(x, p, &rows, add(g, mul(g, step, c64(g, turns)), c64(g, u / F)), du, F);
         for (uint32_t j = 0; j < Q; j++) q[j] = load_lanes(x, x->queries, row_of_lanes(x, du, lane_of(x, p, part, j)));
         for (uint32_t r = 0; r < R; r++) {
             Val k = broadcast(x, key[r], du, x->dot ? 2 : 4);

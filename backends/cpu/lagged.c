@@ -1,4 +1,4 @@
-/* lagged.c - wide pieces of f32 with short heads: the exponentials of a group of keys beside the products of the next one.
+/* lagged.c - wide pieces of f32: the exponentials of a group of keys beside the products of the next one.
  *
  * Both are arithmetic, but an exponential is a chain of ten instructions that wait for each other. In a pass of its own it costs 5.5 cycles, where its
  * multiply-adds take 3; among products it costs little more than those. A weight is then worked out before the maximum of its block is known. It
@@ -8,8 +8,8 @@
 
 #include <math.h>
 
-/* LONGEST: dims. Of 128 causal texts gain nothing and windows of 256 lose .04 of the burst: fewer steps ask for fewer rows. */
-enum { LOOSE = 8, LONGEST = 96 };
+/* LONGEST: dims. A step of the products has LONGEST / 16 of them written out. */
+enum { LOOSE = 8, LONGEST = 128 };
 
 static uint32_t sums(const piece *p) { return p->keys * p->qk_vectors; }
 
