@@ -10,7 +10,8 @@
  *     ahead.c        rows that the next tile reads for the first time
  *     parts.c        partial results
  *     rows.c         a tile's lanes: addresses, per-lane values, Q transposed, O stored
- *     body.c         what happens to one block of keys: S = QK, maps, softmax, O += PV
+ *     body.c         what happens to one block of keys: S = QK, maps, masks, maxima
+ *     fold.c         then: weights, O += PV
  *     lagged.c       exponentials of one group of keys beside the products of the next
  *     pairs.c        O += PV by pairs of bf16
  *     few.c          items with few rows (decoding): queries, rows ahead, O

@@ -74,17 +74,9 @@ static void blocks(kgen *x, const segment *s, key_walk of, piece p)
     guarded_end(g, &l, c64(g, x->block_keys));
 }
 
-static piece narrow_piece(const kgen *x, Val lane, uint32_t vectors)
-{
-    const schedule *c = &x->k->schedule;
-    return (piece){.body = x->partial ? x->partial : x->full, .s = lane, .nv = vectors, .qk_vectors = vectors, .pv_vectors = vectors,
-                   .keys = c->narrow_keys, .dims = (c->narrow_dims + vectors - 1) / vectors, .narrow = true};
-}
-
 static void emit_segments(kgen *x)
 {
     gen *g = x->g;
-    const schedule *c = &x->k->schedule;
     segment s = keys_open(x, x->seq, item_field(x, ITEM_head));
     x->value_step = s.v.stride;
     shared_call(x, SHARED_ahead);
@@ -101,20 +93,18 @@ static void emit_segments(kgen *x)
     Block wide = block(g), narrow = block(g), next = block(g);
     branch(g, LLVMBuildAnd(g->b, all, open, ""), wide, narrow);
     go(g, wide);
-    piece p = {.body = x->full, .s = c64(g, 0), .nv = x->vectors, .qk_vectors = c->qk_vectors, .pv_vectors = c->pv_vectors,
-               .keys = c->qk_keys, .dims = c->pv_dims};
-    if (x->full) blocks(x, &s, of, p);
+    if (x->full) blocks(x, &s, of, body_wide_piece(x));
     jump(g, next);
     go(g, narrow);
     if (x->narrow_vectors > 1) {
         Block pair = block(g), single = block(g);
         branch(g, LLVMBuildICmp(g->b, LLVMIntEQ, lanes, c64(g, x->vector), ""), single, pair);
         go(g, pair);
-        blocks(x, &s, of, narrow_piece(x, lane0, x->narrow_vectors));
+        blocks(x, &s, of, body_narrow_piece(x, lane0, x->narrow_vectors));
         jump(g, next);
         go(g, single);
     }
-    blocks(x, &s, of, narrow_piece(x, lane0, 1));
+    blocks(x, &s, of, body_narrow_piece(x, lane0, 1));
     jump(g, next);
     go(g, next);
     guarded_end(g, &l, c64(g, 1));
@@ -270,8 +260,12 @@ static bool is_needed(const kgen *x, int id)
     if (id == SHARED_few_packed) return few_packs(x);
     if (id == SHARED_gather) return !x->convert;
     if (id == SHARED_resume) return x->k->ranges->sweeps;
-    if (id == SHARED_mend && !x->dot) return false;
-    return (id != SHARED_few_seen_values && id != SHARED_mend) || (x->partial && body_has(x->partial, OP_MASK));
+    const bool masked = x->partial && body_has(x->partial, OP_MASK), pairs = x->narrow_vectors > 1;
+    if (id == SHARED_mend) return x->dot && masked;
+    if (id == SHARED_fold_wide) return x->full;
+    if (id == SHARED_fold_single || id == SHARED_fold_pair) return !masked && (pairs || id == SHARED_fold_single);
+    if (id == SHARED_fold_seen_single || id == SHARED_fold_seen_pair) return masked && (pairs || id == SHARED_fold_seen_single);
+    return id != SHARED_few_seen_values || masked;
 }
 
 /* In an order in which each calls only what is written; into the module that is for them. */

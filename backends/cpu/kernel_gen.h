@@ -71,7 +71,7 @@ typedef struct piece {
     const kblock *body;
     Val n0, n, step, s; /* first key (position), number of keys, positions from one to the next, first lane */
     uint32_t nv, qk_vectors, pv_vectors, keys, dims; /* register tiles */
-    bool narrow, masked; /* masked: of a narrow piece's body, set by body_attend() */
+    bool narrow, masked; /* masked: not every lane sees every key */
     Val next[2], stride[2]; /* of a wide piece, K and V: the first row of the block behind it; from row to row */
 } piece;
 
@@ -155,8 +155,20 @@ Val body_load_seen(kgen *x, Val slot, Val j); /* of vector j of a narrow piece w
 bool body_has(const kblock *b, kop_code c);
 bool body_fetches(const kgen *x); /* wide pieces ask for rows that are read later (ahead.c) */
 Val body_product(kgen *x, Val k, Val q, Val sum); /* of floats, or of pairs of bf16: then a sum takes two products */
+Val body_broadcast(kgen *x, Val p, Val index, unsigned align); /* of floats */
 Val body_mapped(kgen *x, const piece *p, Val s, Val slot, Val *visible); /* after maps and masks; *visible: lanes, NULL: all */
 void body_attend(kgen *x, const piece *p);
+const char *body_check(const kblock *b); /* NULL, or why this body cannot be done */
+piece body_wide_piece(const kgen *x);
+piece body_narrow_piece(const kgen *x, Val lane, uint32_t vectors);
+Val body_lane(kgen *x, const piece *p, Val part, uint32_t j); /* of vector j behind `part` lanes of the piece */
+/* Walks over the piece's vectors from `first` on, `step` at a time; a single step makes no loop. */
+typedef struct passes {
+    loop l;
+    bool looped;
+} passes;
+Val passes_begin(kgen *x, passes *w, const piece *p, uint32_t first, uint32_t step);
+void passes_end(kgen *x, passes *w, const piece *p, uint32_t step);
 /* Parts of it, for lagged.c. */
 typedef struct due_weights {
     Val from, to; /* a group's scores; where their weights go */
@@ -164,16 +176,22 @@ typedef struct due_weights {
 void body_keys_of_group(kgen *x, Val group, uint32_t n, Val *key); /* the rows of K, as they are multiplied */
 /* The sums of a group's keys by vectors of lanes, from lane `part` of the piece on. due: NULL, or what is weighed meanwhile. */
 void body_products(kgen *x, const piece *p, Val group, Val part, const Val *key, Val *sum, const due_weights *due);
-void body_rescale(kgen *x, const piece *p, Val weighed); /* weighed: keys, from the first, whose weights are there already; NULL: none */
-void body_weights(kgen *x, const piece *p, Val first); /* of the keys from the first on */
 
 /* ---- lagged.c ---- */
+bool lagged_fits(const kgen *x); /* the shape and the schedule */
 bool lagged_applies(const kgen *x, const piece *p);
 uint64_t lagged_idle_bytes(const kgen *x);
 void lagged_weigh(kgen *x, const due_weights *due, Val step); /* at a step of the products: one vector */
-void lagged_attend(kgen *x, const piece *p); /* from scores to weights */
+Val lagged_scores(kgen *x, const piece *p); /* and the weights of all but the last group, or of those before the key that it returns */
 
-const char *body_check(const kblock *b); /* NULL, or why this body cannot be done */
+/* ---- fold.c ---- */
+void fold_block(kgen *x, const piece *p, Val late); /* scores to O; late: of lagged_scores(), or 0 */
+void fold_rescale(kgen *x, const piece *p, Val weighed); /* weighed: keys, from the first, whose weights are there already; NULL: none */
+void fold_write_wide(kgen *x); /* the bodies of the functions that fold_block() calls */
+void fold_write_single(kgen *x);
+void fold_write_pair(kgen *x);
+void fold_write_seen_single(kgen *x);
+void fold_write_seen_pair(kgen *x);
 
 /* ---- pairs.c: bf16, where x->dot ---- */
 Val pairs_product(kgen *x, Val a, Val b, Val sum); /* sum + the products of both halves of each word */
@@ -256,7 +274,7 @@ void int8_end_values(kgen *x); /* brings O's dims into their order */
 
 /* ---- shared.c ---- */
 typedef enum {
-    SHARED_setup, SHARED_keys, SHARED_gather, SHARED_mend, SHARED_ahead, SHARED_ahead_some, SHARED_resume, SHARED_finish, SHARED_merge, SHARED_few_begin, SHARED_few_end, SHARED_few_runs, SHARED_few_scores, SHARED_few_peaks,
+    SHARED_setup, SHARED_keys, SHARED_gather, SHARED_mend, SHARED_fold_wide, SHARED_fold_single, SHARED_fold_pair, SHARED_fold_seen_single, SHARED_fold_seen_pair, SHARED_ahead, SHARED_ahead_some, SHARED_resume, SHARED_finish, SHARED_merge, SHARED_few_begin, SHARED_few_end, SHARED_few_runs, SHARED_few_scores, SHARED_few_peaks,
     SHARED_few_weights, SHARED_few_packed, SHARED_few_values, SHARED_few_seen_values, SHARED_COUNT
 } shared_id;
 typedef struct shared shared;
@@ -267,6 +285,11 @@ void shared_call(kgen *x, shared_id id);    /* with the item of the function bei
 Val shared_call_runs(kgen *x, key_walk left, Val n);
 void shared_call_keys(kgen *x, shared_id id, key_walk keys, Val padded);
 void shared_call_block(kgen *x, shared_id id, const few_piece *p);
+void shared_call_fold(kgen *x, shared_id id, Val lane, Val late, Val n);
+typedef struct fold_piece {
+    Val lane, late, n;
+} fold_piece;
+fold_piece shared_fold(const kgen *x);
 few_piece shared_block(const kgen *x);      /* what the function being written is called with */
 
 /* ---- workspace.c ---- */

@@ -24,16 +24,18 @@ static bool may_rise(const kgen *x, const piece *p)
 }
 
 /* One exponential at each step of the products. */
-bool lagged_applies(const kgen *x, const piece *p)
+bool lagged_fits(const kgen *x)
 {
-    const uint32_t Q = p->qk_vectors, registers = target_get(x->k->schedule.target)->registers;
-    if (p->narrow || x->convert || registers < 32 || Q != p->nv || Q & (Q - 1)) return false;
-    return x->words <= LONGEST && x->words % sums(p) == 0 && !may_rise(x, p);
+    const piece p = body_wide_piece(x);
+    const uint32_t Q = p.qk_vectors, registers = target_get(x->k->schedule.target)->registers;
+    return !x->convert && registers >= 32 && Q == p.nv && !(Q & (Q - 1)) && x->words <= LONGEST && x->words % sums(&p) == 0;
 }
+
+bool lagged_applies(const kgen *x, const piece *p) { return !p->narrow && lagged_fits(x) && !may_rise(x, p); }
 
 static Val idle_at(kgen *x, const piece *p, uint32_t half) { return ws_float(x, x->idle, c64(x->g, half * sums(p) * x->vector)); }
 
-uint64_t lagged_idle_bytes(const kgen *x) { return 2 * (uint64_t)x->k->schedule.qk_keys * x->lanes * 4; }
+uint64_t lagged_idle_bytes(const kgen *x) { return lagged_fits(x) ? 2 * (uint64_t)x->k->schedule.qk_keys * x->lanes * 4 : 0; }
 
 /* Scores of which nothing comes, and where their weights may go. */
 static due_weights nothing_due(kgen *x, const piece *p)
@@ -103,7 +105,7 @@ static lag follow(kgen *x, const piece *p, Val group, Val is_late, const Val *mo
     raise_maxima(x, p, most);
     branch(g, LLVMBuildICmp(g->b, LLVMIntEQ, group, c64(g, 0), ""), from[1], from[2]);
     go(g, from[1]);
-    body_rescale(x, p, NULL);
+    fold_rescale(x, p, NULL);
     from[1] = here(g);
     jump(g, next);
     go(g, from[2]);
@@ -119,7 +121,7 @@ static lag follow(kgen *x, const piece *p, Val group, Val is_late, const Val *mo
 }
 
 /* All groups of the block but for the weights of the last. Returns the first key whose scores are kept, or the number of keys. */
-static Val attend_groups(kgen *x, const piece *p)
+Val lagged_scores(kgen *x, const piece *p)
 {
     gen *g = x->g;
     loop l;
@@ -136,17 +138,4 @@ static Val attend_groups(kgen *x, const piece *p)
     carried[0] = next.late, carried[1] = next.due.from, carried[2] = next.due.to;
     loop_end(g, &l, c64(g, p->keys), p->n);
     return carried[0];
-}
-
-void lagged_attend(kgen *x, const piece *p)
-{
-    gen *g = x->g;
-    Val late = attend_groups(x, p);
-    Block grown = block(g), done = block(g);
-    branch(g, less(g, late, p->n), grown, done);
-    go(g, grown);
-    body_rescale(x, p, late);
-    jump(g, done);
-    go(g, done);
-    body_weights(x, p, smin(g, late, sub(g, p->n, c64(g, p->keys))));
 }

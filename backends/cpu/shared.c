@@ -9,6 +9,7 @@ typedef enum {
     OF_RUNS,  /* the same, first key, keys of the segment from it on, their step, keys of the block; returns a number */
     OF_KEYS,  /* the same, first key, keys, their step, keys with those that fill the last register tile */
     OF_BLOCK, /* workspace, lane, rows, step, runs, keys: a few_piece */
+    OF_FOLD,  /* workspace, lane, late, keys: a fold_piece */
 } signature;
 
 static const struct {
@@ -20,6 +21,11 @@ static const struct {
     [SHARED_keys] = {"keys", OF_KEYS, keys_write_block},
     [SHARED_gather] = {"gather", OF_KEYS, keys_write_gather},
     [SHARED_mend] = {"mend", OF_BLOCK, pairs_write_mend},
+    [SHARED_fold_wide] = {"fold_wide", OF_FOLD, fold_write_wide},
+    [SHARED_fold_single] = {"fold_single", OF_FOLD, fold_write_single},
+    [SHARED_fold_pair] = {"fold_pair", OF_FOLD, fold_write_pair},
+    [SHARED_fold_seen_single] = {"fold_seen_single", OF_FOLD, fold_write_seen_single},
+    [SHARED_fold_seen_pair] = {"fold_seen_pair", OF_FOLD, fold_write_seen_pair},
     [SHARED_ahead_some] = {"ahead_some", OF_ITEM, ahead_write_some},
     [SHARED_ahead] = {"ahead", OF_ITEM, ahead_write},
     [SHARED_resume] = {"resume", OF_ITEM, rows_resume},
@@ -51,7 +57,8 @@ struct shared {
 static bool same_schedule(const schedule *a, const schedule *b)
 {
     return a->target == b->target && a->lanes == b->lanes && a->vector == b->vector && a->key_block == b->key_block && a->qk_keys == b->qk_keys &&
-           a->narrow_keys == b->narrow_keys && a->few_lanes == b->few_lanes && a->few_rows == b->few_rows && a->few_keys == b->few_keys &&
+           a->qk_vectors == b->qk_vectors && a->pv_dims == b->pv_dims && a->pv_vectors == b->pv_vectors && a->narrow_keys == b->narrow_keys &&
+           a->narrow_dims == b->narrow_dims && a->few_lanes == b->few_lanes && a->few_rows == b->few_rows && a->few_keys == b->few_keys &&
            a->fetch == b->fetch;
 }
 
@@ -105,8 +112,8 @@ static void begin(kgen *x, shared_id id)
     gen *g = x->g;
     Type p = g->ptr, i = g->i64, of_item[] = {p, p, p, i, i, i, i}, of_block[] = {p, i, i, i, i, i};
     const char *name = arena_printf(g->arena, "%s_d%lld_%s_%s", types_name(x), (long long)x->dim, g->target->suffix, functions[id].name);
-    if (functions[id].takes == OF_BLOCK) {
-        x->ws = LLVMGetParam(add_function(g, name, g->none, of_block, 6), 0);
+    if (functions[id].takes == OF_BLOCK || functions[id].takes == OF_FOLD) {
+        x->ws = LLVMGetParam(add_function(g, name, g->none, of_block, functions[id].takes == OF_FOLD ? 4 : 6), 0);
         x->args = x->item = x->seq = x->in_use = x->used = NULL;
         return;
     }
@@ -158,4 +165,12 @@ few_piece shared_block(const kgen *x)
     Val f = x->g->fn;
     return (few_piece){.lane = LLVMGetParam(f, 1), .rows = LLVMGetParam(f, 2), .step = LLVMGetParam(f, 3), .runs = LLVMGetParam(f, 4),
                        .n = LLVMGetParam(f, 5)};
+}
+
+void shared_call_fold(kgen *x, shared_id id, Val lane, Val late, Val n) { call(x, id, (Val[]){x->ws, lane, late, n}, 4); }
+
+fold_piece shared_fold(const kgen *x)
+{
+    Val f = x->g->fn;
+    return (fold_piece){.lane = LLVMGetParam(f, 1), .late = LLVMGetParam(f, 2), .n = LLVMGetParam(f, 3)};
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Innermost loops of one function of an assembly file that contain products, a line each: what the loop is made of. stack: vectors there.
+"""Innermost loops of functions of an assembly file that contain products, a line each: what the loop is made of. stack: vectors there.
 
-usage: inner_loops.py FUNCTION < FILE.s
+usage: inner_loops.py FUNCTION ... < FILE.s
 """
 import re
 import sys
@@ -35,11 +35,13 @@ def describe(body):
 
 
 def main():
-    code = list(instructions(sys.stdin, sys.argv[1]))
-    for first, last in innermost(code):
-        body = code[first:last + 1]
-        if any(re.match(r"vfmadd|mulps|vdpbf16ps", x) for x in body):
-            print(describe(body))
+    lines = list(sys.stdin)
+    for function in sys.argv[1:]:
+        code = list(instructions(lines, function))
+        for first, last in innermost(code):
+            body = code[first:last + 1]
+            if any(re.match(r"vfmadd|mulps|vdpbf16ps", x) for x in body):
+                print(describe(body))
 
 
 main()
