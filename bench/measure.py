@@ -1,4 +1,5 @@
-"""measure.py - the protocol: every call beside a burst of the same moment, all runners of a case in turn, medians, results checked.
+"""measure.py - the protocol: every call between two bursts of the same moment (one alone stands behind another runner's call, and a processor that has
+just multiplied for 150 ms is 1 to 2 % slower than one that has waited for memory), all runners of a case in turn, medians, results checked.
 
 One thread is timed in its own processor time, as attn-bench does, so that other programs on the machine do not count; more by the clock.
 """
@@ -17,7 +18,7 @@ import peers
 SETTLE_S = 0.03         # until the workers of an idle pool have stopped spinning: they would halve the burst
 ROUNDS, SHORT_ROUNDS, SHORT_S = 7, 21, 0.02
 OTHERS = 0.3           # of a call's own time that other threads may work, for one thread
-BURSTS = 3             # beside each call: a millisecond alone is easily disturbed
+BURSTS = 3             # before and behind each call: a millisecond alone is easily disturbed
 COMPILES = 3            # by the clock; the quickest counts, as other programs only add to it
 CLOCK_S = 1e-4         # what reading the clocks may seem to cost
 PATIENCE_S, FEWEST = 2.0, 5  # a runner that has taken so long in all is not called again, once it has been called so often
@@ -166,20 +167,26 @@ def visible_bytes(case, tensors):
 
 
 def take_turns(calls, burst, threads, rounds=None):
-    """Seconds of the calls, of other threads meanwhile, and the bursts before them; in turn, so that a bad minute is everyone's.
+    """Seconds of the calls, of other threads meanwhile, and the bursts around them; in turn, so that a bad minute is everyone's.
     Without `rounds`, as many as fit the first call, and slow ones are called less often."""
     clock = Clock(threads)
     times, bursts, others = ({n: [] for n in calls} for _ in range(3))
     fixed, first = rounds, next(iter(calls.values()))
     rounds = fixed or (SHORT_ROUNDS if clock.time(first.run)[0] < SHORT_S else ROUNDS)
+
+    def settled_burst():
+        if threads > 1:
+            time.sleep(SETTLE_S)
+        return statistics.median(burst() for _ in range(BURSTS))
+
+    before = settled_burst()
     for n in [n for _ in range(rounds) for n in calls]:
         if not fixed and len(times[n]) >= FEWEST and sum(times[n]) > PATIENCE_S:
             continue
-        if threads > 1:
-            time.sleep(SETTLE_S)
-        bursts[n].append(statistics.median(burst() for _ in range(BURSTS)))
         seconds, elsewhere = clock.time(calls[n].run)
-        times[n].append(seconds), others[n].append(elsewhere)
+        after = settled_burst()
+        times[n].append(seconds), others[n].append(elsewhere), bursts[n].append((before + after) / 2)
+        before = after
     return times, bursts, others
 
 
