@@ -123,6 +123,7 @@ void guarded_end(gen *g, guarded *l, Val step);
 
 /* ---- math.c: x is a float or a vector of them --------------------------------------------------------------------------------- */
 Val math_exp2_falling(gen *g, Val x); /* x <= 0; exactly 0 for -inf and below -150; NaN stays */
+Val math_exp2_beside(gen *g, Val x); /* the same for x <= 1000, with fewer multiply-adds and more of the rest: beside products */
 Val math_exp2_falling_short(gen *g, Val x); /* the same to 2.9e-6, on vectors of 16 with vscalefps */
 Val math_exp2(gen *g, Val x); /* over all of f32 */
 Val math_exp(gen *g, Val x);

@@ -49,7 +49,7 @@ void lagged_weigh(kgen *x, const due_weights *due, Val step)
     gen *g = x->g;
     Val lane = mul(g, LLVMBuildAnd(g->b, step, c64(g, x->vectors - 1), ""), c64(g, x->vector)), place = mul(g, step, c64(g, x->vector));
     Val s = load(g, x->vf, at(g, g->f32, due->from, place), x->vector * 4), m = safe_max(x, load_lanes(x, x->max, lane));
-    Val e = math_exp2_falling(g, LLVMBuildFSub(g->b, s, m, ""));
+    Val e = math_exp2_beside(g, LLVMBuildFSub(g->b, s, m, ""));
     store_lanes(x, LLVMBuildFAdd(g->b, load_lanes(x, x->sum, lane), e, ""), x->sum, lane);
     store(g, e, at(g, g->f32, due->to, place), x->vector * 4);
 }

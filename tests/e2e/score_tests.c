@@ -103,6 +103,36 @@ bool test_D2(void)
                         LENS(3), sink_weights);
 }
 
+/* ---- powers ---- */
+
+/* The queries read the keys' first element as it is: log2 e and the scale cancel. Values are one-hot, so that the output is the weights. */
+static bool weights_are_powers(e2e_call *c)
+{
+    unsigned long long seed = 9;
+    for (int round = 0; round < 40; round++) {
+        e2e_fill(c, &seed, 12);
+        for (int64_t t = 0; t < 64; t++)
+            for (int64_t d = 0; d < 64; d++) {
+                c->q[t * 64 + d] = d == 0;
+                c->k[t * 64 + d] = d || !t ? 0 : round ? -fabsf(c->k[t * 64]) * (float)(round % 10) / 5 : -ldexpf(150, (int)t);
+                c->v[t * 64 + d] = d == t;
+            }
+        e2e_values_changed(c);
+        EXPECT(e2e_run(c));
+        for (int64_t t = 0; t < 64; t++)
+            for (int64_t d = 0; d < 64; d++) {
+                double weight = (double)c->o[t * 64 + d] / c->o[t * 64], want = exp2(c->k[d * 64]);
+                EXPECT(round || !d ? fabs(weight / want - 1) < 1.2e-7 : weight == 0);
+            }
+    }
+    return true;
+}
+
+bool test_powers(void)
+{
+    return on_every_isa("pattern p { heads 1; dim 64; dtype f32; scale 0.6931471805599453; mask all; }", LENS(64), weights_are_powers);
+}
+
 /* ---- soft caps and ALiBi ---- */
 
 bool test_D4(void)
