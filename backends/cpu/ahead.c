@@ -2,9 +2,9 @@
  *
  * First a list made once per item. Where a tile is short (windows, chunks, short sequences), what it touches first comes from memory, in its
  * slowest part. So:
+ *     rows of O                                              this tile's: a store that misses waits for memory like a load
  *     keys that the next tile reads and this one does not    of another head all of them
  *     its queries
- *     rows of O                                              this tile's: a store that misses waits for memory like a load
  * Tiles of a narrow rim only (strides of long texts, short documents) have no wide pieces: narrow ones ask for some rows at a time.
  * What is left of the list when the pieces are done is asked for at once. attn_item.next says that the next tile is the item behind this one;
  * where another worker takes it, it finds the rows in the shared cache. Behind the list's end come the rows of the block behind a piece,
@@ -66,7 +66,7 @@ static key_walk unknown_keys(kgen *x, Val index, key_range known, Val taken, Val
     return (key_walk){first, smin(g, keys_divided_up(x, smax(g, sub(g, hi, first), c64(g, 0)), step), most), step};
 }
 
-/* ---- the list: rows of K, of V, of Q, of O --------------------------------------------------------------------------------------------------- */
+/* ---- the list: rows of O, of K, of V, of Q --------------------------------------------------------------------------------------------------- */
 
 static void place_keys(kgen *x, segment *s, key_walk k, Val slot)
 {
@@ -173,7 +173,8 @@ static Val list_output(kgen *x, Val end)
     return list_output_from(x, phi, 0);
 }
 
-static void list_next(kgen *x, Val item, Val end)
+/* Before `end`. Returns where they begin. */
+static Val list_next(kgen *x, Val item, Val end)
 {
     gen *g = x->g;
     key_range known = keys_of_item(x);
@@ -182,22 +183,24 @@ static void list_next(kgen *x, Val item, Val end)
     Val behind = list_queries(x, item, end), keys = list_keys(x, item, known), between = sub(g, behind, keys);
     move_up(x, c64(g, x->lanes), keys, behind);
     move_up(x, c64(g, 0), keys, between);
-    store(g, sub(g, between, keys), counter(x), 8);
+    return sub(g, between, keys);
 }
 
 /* Rows that see nothing have no segments, here or there. */
 void ahead_write(kgen *x)
 {
     gen *g = x->g;
-    Block some = block(g), done = block(g);
-    Val item = next_item(x), both = smin(g, item_field(x, ITEM_segments), field(g, g->item_type, item, ITEM_segments));
-    Val begin = list_output(x, end_of_list(x));
-    store(g, begin, counter(x), 8);
+    Block none = here(g), some = block(g), done = block(g);
+    Val item = next_item(x), both = smin(g, item_field(x, ITEM_segments), field(g, g->item_type, item, ITEM_segments)), end = end_of_list(x);
     branch(g, less(g, c64(g, 0), smin(g, both, item_field(x, ITEM_next))), some, done);
     go(g, some);
-    list_next(x, item, begin);
+    Val next = list_next(x, item, end);
+    some = here(g);
     jump(g, done);
     go(g, done);
+    Val begin = LLVMBuildPhi(g->b, g->i64, "");
+    LLVMAddIncoming(begin, (Val[]){end, next}, (Block[]){none, some}, 2);
+    store(g, list_output(x, begin), counter(x), 8);
 }
 
 /* ---- asking ---------------------------------------------------------------------------------------------------------------------------- */

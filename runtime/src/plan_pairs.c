@@ -4,8 +4,9 @@
  *     vector 1   keys  0 .. 32      ->      1      keys 16 .. 32
  *
  * A pair takes an element of K or V once for two products: of a key it costs a fifth less than two vectors one after the other.
- * Pieces that touch become one, masked where either is: masked or not, the kernel's narrow body is the same. Where some of a tile's keys
- * have a step all stays as it is: a pair that takes a short piece of one vector would see keys of the other's a second time. */
+ * Pieces that touch become one, masked where either is: masked or not, the kernel's narrow body is the same. Of keys some steps apart
+ * the same holds in steps. Where a tile has several steps, or keys between those of another segment, all stays as it is: a pair that takes
+ * a short piece of one vector would see keys of the other's a second time. */
 #include "plan.h"
 #include "numbers.h"
 
@@ -96,11 +97,48 @@ static void count(tile *t, const attn_segment *s, int sign)
     t->pairs += keys * min64(s->lanes, t->used - s->lane0);
 }
 
-static bool has_steps(const drafts *d, int32_t from, int32_t end)
+/* The keys base + i * step. */
+typedef struct grid {
+    int64_t base, step;
+} grid;
+
+static span keys_of(const attn_segment *s) { return (span){s->k0, s->k1, s->step - 1}; }
+
+/* Whether the narrow segments' keys all lie on one. */
+static bool find_grid(const drafts *d, int32_t from, int32_t end, grid *out)
 {
-    for (int32_t i = from; i < end; i++)
-        if (d->segments.at[i].step != 1) return true;
-    return false;
+    *out = (grid){INT64_MAX, 1};
+    for (int32_t i = from; i < end; i++) {
+        out->base = min64(out->base, d->segments.at[i].k0);
+        out->step = max64(out->step, d->segments.at[i].step);
+    }
+    for (int32_t i = from; i < end; i++) {
+        const span keys = keys_of(&d->segments.at[i]);
+        if ((keys.lo - out->base) % out->step) return false;
+        if (attni_span_step(&keys) != out->step && attni_span_keys(&keys) > 1) return false;
+    }
+    return true;
+}
+
+/* Keys as numbers in the grid, and back. */
+static void to_numbers(drafts *d, int32_t from, int32_t end, grid g)
+{
+    for (int32_t i = from; i < end; i++) {
+        attn_segment *s = &d->segments.at[i];
+        const span keys = keys_of(s);
+        s->k0 = (s->k0 - g.base) / g.step;
+        s->k1 = s->k0 + attni_span_keys(&keys);
+        s->step = 1;
+    }
+}
+
+static void to_keys(drafts *d, int32_t from, int32_t end, grid g)
+{
+    for (int32_t i = from; i < end; i++) {
+        attn_segment *s = &d->segments.at[i];
+        const span keys = {g.base + s->k0 * g.step, g.base + (s->k1 - 1) * g.step + 1, g.step - 1};
+        s->k0 = keys.lo, s->k1 = keys.hi, s->step = (int32_t)attni_span_step(&keys);
+    }
 }
 
 void attni_pair_segments(drafts *d, tile *t)
@@ -111,7 +149,9 @@ void attni_pair_segments(drafts *d, tile *t)
     if (!k->pair || t->used <= vector || d->mem->failed) return;
     while (narrow < t->segment0 + n && d->segments.at[narrow].lanes != vector) narrow++;
     const int32_t old = t->segment0 + n - narrow;
-    if (!old || has_steps(d, narrow, narrow + old)) return;
+    grid g;
+    if (!old || !find_grid(d, narrow, narrow + old, &g)) return;
+    to_numbers(d, narrow, narrow + old, g);
     for (int32_t i = narrow, lane = 0; lane < t->used && !d->mem->failed; lane += 2 * vector) {
         const run a = run_from(d, t, i, lane), b = run_from(d, t, a.end, lane + vector);
         pair_up(d, lane, a, b);
@@ -124,4 +164,5 @@ void attni_pair_segments(drafts *d, tile *t)
     memmove(at, at + old, (d->segments.n - (size_t)narrow) * sizeof *at);
     t->segments = (int32_t)d->segments.n - t->segment0;
     for (int32_t i = narrow; i < t->segment0 + t->segments; i++) count(t, &d->segments.at[i], 1);
+    to_keys(d, narrow, t->segment0 + t->segments, g);
 }

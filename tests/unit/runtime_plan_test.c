@@ -391,18 +391,23 @@ static void mask_is_rarely_asked(void)
 }
 
 /* What two vectors see is one segment, also where an unmasked piece touches a masked one: of a diagonal two a pair, and no key is
- * visited for a vector that sees none of it, but for short rests. */
+ * visited for a vector that sees none of it, but for short rests. A stride of 3 is three causal texts. */
 static void neighbours_share_keys(void)
 {
     attn_module *m;
+    attn_plan *p;
+    attn_plan_stats s;
     pair = 32;
-    attn_plan *p = plan_of(&m, &fake_masks[1], (fake_shape){64, 16, 32, 8, 2, 2}, 640, 640, 1);
-    attn_plan_stats s = stats_of(p);
-    CHECK(s.items == 20 && s.segments == 20 * 5 - 2);
-    CHECK_MSG(s.pairs_computed - s.pairs_visible == 2 * 40 * 16 * 15 / 2, "%lld computed, %lld visible",
-              (long long)s.pairs_computed, (long long)s.pairs_visible);
-    attn_plan_destroy(p);
-    attn_module_destroy(m);
+    for (int64_t texts = 1; texts <= 3; texts += 2) {
+        const int64_t n = texts * 640;
+        p = plan_of(&m, texts == 1 ? &fake_masks[1] : fake_mask_named("stride"), (fake_shape){64, 16, 32, 8, 2, 2}, n, n, 1);
+        s = stats_of(p);
+        CHECK_MSG(s.items == texts * 20 && s.segments == texts * (20 * 5 - 2), "%lld items, %lld segments", (long long)s.items, (long long)s.segments);
+        CHECK_MSG(s.pairs_computed - s.pairs_visible == texts * 2 * 40 * 16 * 15 / 2, "%lld computed, %lld visible",
+                  (long long)s.pairs_computed, (long long)s.pairs_visible);
+        attn_plan_destroy(p);
+        attn_module_destroy(m);
+    }
     p = plan_of(&m, &fake_masks[2], (fake_shape){64, 16, 32, 8, 2, 2}, 1000, 1000, 1);
     s = stats_of(p);
     CHECK_MSG(s.pairs_computed - s.pairs_visible <= 2 * 1000 * 38, "%lld computed, %lld visible",
