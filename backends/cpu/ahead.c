@@ -5,6 +5,7 @@
  *     rows of O                                              this tile's: a store that misses waits for memory like a load
  *     keys that the next tile reads and this one does not    of another head all of them
  *     its queries
+ *     of a second sweep the first one's results of its rows
  * Tiles of a narrow rim only (strides of long texts, short documents) have no wide pieces: narrow ones ask for some rows at a time.
  * What is left of the list when the pieces are done is asked for at once. attn_item.next says that the next tile is the item behind this one;
  * where another worker takes it, it finds the rows in the shared cache. Behind the list's end come the rows of the block behind a piece,
@@ -13,8 +14,8 @@
 
 enum { SOME_ROWS = 16 }; /* that a narrow piece asks for at a group of keys */
 
-/* K and V of as many keys as a tile has lanes, its queries, O: twice as long where it is f32 and the rest is not. */
-uint32_t ahead_rows(const kgen *x) { return 5 * x->lanes; }
+/* K and V of as many keys as a tile has lanes, its queries, where it goes on from, O: twice as long where it is f32 and the rest is not. */
+uint32_t ahead_rows(const kgen *x) { return 6 * x->lanes; }
 
 static Val entry(kgen *x, Val index) { return at(x->g, x->g->ptr, ws_at(x, x->ahead), index); }
 static Val counter(kgen *x) { return ws_at(x, x->ahead_next); }
@@ -127,6 +128,21 @@ static Val list_queries(kgen *x, Val item, Val end)
     return begin;
 }
 
+/* Before `end`. Returns where they begin. None where nothing is gone on from, or the next tile is another head's. */
+static Val list_starts(kgen *x, Val item, Val end)
+{
+    gen *g = x->g;
+    guarded l;
+    Val given = LLVMBuildICmp(g->b, LLVMIntNE, arg_field(x, ARG_start), LLVMConstNull(g->ptr), "");
+    Val same = LLVMBuildICmp(g->b, LLVMIntEQ, item_field(x, ITEM_stage), field(g, g->item_type, item, ITEM_stage), "");
+    Val n = select_of(g, LLVMBuildAnd(g->b, given, same, ""), field(g, g->item_type, item, ITEM_rows), c64(g, 0)), begin = sub(g, end, n);
+    Val row = field(g, g->item_type, item, ITEM_row), step = field(g, g->item_type, item, ITEM_row_step);
+    Val i = guarded_begin(g, &l, c64(g, 0), n);
+    store(g, rows_start(x, add(g, row, mul(g, i, step))), entry(x, add(g, begin, i)), 8);
+    guarded_end(g, &l, c64(g, 1));
+    return begin;
+}
+
 /* Rows some steps apart see keys as far apart: of other rows others, though from the first to the last they are much the same. */
 static Val are_same_remainders(kgen *x, Val item)
 {
@@ -180,7 +196,7 @@ static Val list_next(kgen *x, Val item, Val end)
     key_range known = keys_of_item(x);
     Val same = LLVMBuildAnd(g->b, is_same_head(x, item), are_same_remainders(x, item), "");
     known.lo = select_of(g, same, known.lo, c64(g, INT64_MAX));
-    Val behind = list_queries(x, item, end), keys = list_keys(x, item, known), between = sub(g, behind, keys);
+    Val behind = list_starts(x, item, list_queries(x, item, end)), keys = list_keys(x, item, known), between = sub(g, behind, keys);
     move_up(x, c64(g, x->lanes), keys, behind);
     move_up(x, c64(g, 0), keys, between);
     return sub(g, between, keys);

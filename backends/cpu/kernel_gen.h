@@ -134,6 +134,7 @@ rows_of rows_queries(kgen *x, Val seq);
 Val rows_address(kgen *x, const rows_of *t, Val row, Val head);
 void rows_init(kgen *x);       /* maxima and sums */
 void rows_clear_out(kgen *x);
+Val rows_start(kgen *x, Val row); /* where a row of the sequence goes on from */
 void rows_resume(kgen *x);     /* the body of the function that does both from the results that the arguments name */
 /* Writes O of a vector of lanes; inverse: 1 / l, or 1 for rows that saw nothing; f32: o is f32, else the storage type. */
 typedef void rows_put(kgen *x, Val lane, Val inverse, bool f32);

@@ -242,12 +242,13 @@ void rows_clear_out(kgen *x)
     loop_end(g, &lm, c64(g, x->vector), x->used);
 }
 
-static Val start_of_row(kgen *x, Val lane)
+Val rows_start(kgen *x, Val row) { return byte_at(x->g, arg_field(x, ARG_start), mul(x->g, row, arg_field(x, ARG_start_row_stride))); }
+
+static Val start_of_lane(kgen *x, Val lane)
 {
     gen *g = x->g;
     Val in_item = smin(g, lane, sub(g, x->in_use, c64(g, 1))); /* idle lanes repeat the last row */
-    Val row = add(g, item_field(x, ITEM_row), mul(g, in_item, item_field(x, ITEM_row_step)));
-    return byte_at(g, arg_field(x, ARG_start), mul(g, row, arg_field(x, ARG_start_row_stride)));
+    return rows_start(x, add(g, item_field(x, ITEM_row), mul(g, in_item, item_field(x, ITEM_row_step))));
 }
 
 static Val load_floats(kgen *x, Val p, uint32_t n) { return load(x->g, vector_of(x->g->f32, n), p, 4); }
@@ -259,7 +260,7 @@ void rows_resume(kgen *x)
     loop lm;
     const words w = {load_floats, 4, x->dim_v, x->out, NULL};
     Val base[16], m = loop_begin(g, &lm, c64(g, 0), NULL, 0), none = constant_like(x->vf, -INFINITY);
-    for (uint32_t i = 0; i < x->vector; i++) base[i] = start_of_row(x, add(g, m, c64(g, i)));
+    for (uint32_t i = 0; i < x->vector; i++) base[i] = start_of_lane(x, add(g, m, c64(g, i)));
     load_transposed(x, &w, base, m);
     Val lse = LLVMBuildFMul(g->b, word_of_rows(x, &w, base, c64(g, 4 * x->dim_v)), constant_like(x->vf, LOG2_E), "");
     Val empty = LLVMBuildFCmp(g->b, LLVMRealOEQ, lse, none, "");
