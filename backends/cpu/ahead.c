@@ -67,7 +67,7 @@ static key_walk unknown_keys(kgen *x, Val index, key_range known, Val taken, Val
     return (key_walk){first, smin(g, keys_divided_up(x, smax(g, sub(g, hi, first), c64(g, 0)), step), most), step};
 }
 
-/* ---- the list: rows of O, of K, of V, of Q --------------------------------------------------------------------------------------------------- */
+/* ---- the list: rows of O, of K, of V, of results, of Q --------------------------------------------------------------------------------------------------- */
 
 static void place_keys(kgen *x, segment *s, key_walk k, Val slot)
 {

@@ -179,21 +179,19 @@ void fold_block(kgen *x, const piece *p, Val late)
     shared_call_fold(x, p->narrow ? narrow[p->masked][p->nv > 1] : SHARED_fold_wide, p->s, late, p->n);
 }
 
-static void write_narrow(kgen *x, uint32_t vectors, bool masked)
+/* Masked where the kind's narrow pieces are: then the function has the name for it. */
+static void write_narrow(kgen *x, uint32_t vectors)
 {
     const fold_piece f = shared_fold(x);
     piece p = body_narrow_piece(x, f.lane, vectors);
     p.n = f.n;
-    p.masked = masked;
     fold_rescale(x, &p, NULL);
     weights(x, &p, c64(x->g, 0));
     output(x, &p);
 }
 
-void fold_write_single(kgen *x) { write_narrow(x, 1, false); }
-void fold_write_pair(kgen *x) { write_narrow(x, x->narrow_vectors, false); }
-void fold_write_seen_single(kgen *x) { write_narrow(x, 1, true); }
-void fold_write_seen_pair(kgen *x) { write_narrow(x, x->narrow_vectors, true); }
+void fold_write_single(kgen *x) { write_narrow(x, 1); }
+void fold_write_pair(kgen *x) { write_narrow(x, x->narrow_vectors); }
 
 /* Behind lagged scores. */
 static void weigh_late(kgen *x, const piece *p, Val late)

@@ -257,15 +257,20 @@ static void prepare(kgen *x)
 
 static bool is_needed(const kgen *x, int id)
 {
-    if (id == SHARED_few_packed) return few_packs(x);
-    if (id == SHARED_gather) return !x->convert;
-    if (id == SHARED_resume) return x->k->ranges->sweeps;
     const bool masked = x->partial && body_has(x->partial, OP_MASK), pairs = x->narrow_vectors > 1;
-    if (id == SHARED_mend) return x->dot && masked;
-    if (id == SHARED_fold_wide) return x->full;
-    if (id == SHARED_fold_single || id == SHARED_fold_pair) return !masked && (pairs || id == SHARED_fold_single);
-    if (id == SHARED_fold_seen_single || id == SHARED_fold_seen_pair) return masked && (pairs || id == SHARED_fold_seen_single);
-    return id != SHARED_few_seen_values || masked;
+    switch (id) {
+    case SHARED_few_packed: return few_packs(x);
+    case SHARED_gather: return !x->convert;
+    case SHARED_resume: return x->k->ranges->sweeps;
+    case SHARED_mend: return x->dot && masked;
+    case SHARED_fold_wide: return x->full;
+    case SHARED_fold_single: return !masked;
+    case SHARED_fold_pair: return !masked && pairs;
+    case SHARED_fold_seen_pair: return masked && pairs;
+    case SHARED_fold_seen_single:
+    case SHARED_few_seen_values: return masked;
+    default: return true;
+    }
 }
 
 /* In an order in which each calls only what is written; into the module that is for them. */

@@ -191,8 +191,6 @@ void fold_rescale(kgen *x, const piece *p, Val weighed); /* weighed: keys, from 
 void fold_write_wide(kgen *x); /* the bodies of the functions that fold_block() calls */
 void fold_write_single(kgen *x);
 void fold_write_pair(kgen *x);
-void fold_write_seen_single(kgen *x);
-void fold_write_seen_pair(kgen *x);
 
 /* ---- pairs.c: bf16, where x->dot ---- */
 Val pairs_product(kgen *x, Val a, Val b, Val sum); /* sum + the products of both halves of each word */

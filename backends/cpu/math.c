@@ -55,6 +55,13 @@ static Val clamp_above(gen *g, Val x, double high)
     return select_of(g, compare(g, LLVMRealOGT, x, c), c, x);
 }
 
+/* a 2^floor(x) */
+static Val scalef(gen *g, Val a, Val x)
+{
+    Val none = LLVMConstNull(LLVMTypeOf(x)), all = LLVMConstAllOnes(g->i16), as_ever = c32(g, 4);
+    return intrinsic(g, "llvm.x86.avx512.mask.scalef.ps.512", NULL, 0, (Val[]){a, x, none, all, as_ever}, 5);
+}
+
 /* vreduceps leaves what is behind the point, and 0 of infinities; vscalefps takes what is before it, underflows to 0 by itself and
  * keeps a NaN. */
 static Val exp2_scalef(gen *g, Val x, const double *c, int degree)
@@ -62,7 +69,7 @@ static Val exp2_scalef(gen *g, Val x, const double *c, int degree)
     Type t = LLVMTypeOf(x);
     Val none = LLVMConstNull(t), all = LLVMConstAllOnes(g->i16), to_floor = c32(g, 9), as_ever = c32(g, 4);
     Val r = intrinsic(g, "llvm.x86.avx512.mask.reduce.ps.512", NULL, 0, (Val[]){x, to_floor, none, all, as_ever}, 5);
-    return intrinsic(g, "llvm.x86.avx512.mask.scalef.ps.512", NULL, 0, (Val[]){polynomial(g, r, c, degree), x, none, all, as_ever}, 5);
+    return scalef(g, polynomial(g, r, c, degree), x);
 }
 
 static Val table16(gen *g, float (*entry)(int))
@@ -82,14 +89,14 @@ static float root_error(int i) { return (float)((exp2(i / 16.0) - root(i)) / roo
 static Val exp2_by_roots(gen *g, Val x)
 {
     Type t = LLVMTypeOf(x), bits = bits_type(g, x);
-    Val magic = constant_like(t, 786432.0), none = LLVMConstNull(t), all = LLVMConstAllOnes(g->i16), as_ever = c32(g, 4);
+    Val magic = constant_like(t, 786432.0);
     x = fmax_of(g, constant_like(t, -200), x); /* so that the sum does not round; a NaN stays */
     Val sum = fadd(g, x, magic), sixteenths = fsub(g, sum, magic), r = fsub(g, x, sixteenths), which = LLVMBuildBitCast(g->b, sum, bits, "");
     Val q = constant_like(t, exp2_root_c[3]);
     q = fmadd(g, fmadd(g, q, r, constant_like(t, exp2_root_c[2])), r, constant_like(t, exp2_root_c[1]));
     q = fmadd(g, q, r, intrinsic(g, "llvm.x86.avx512.permvar.sf.512", NULL, 0, (Val[]){table16(g, root_error), which}, 2));
     Val whole = intrinsic(g, "llvm.x86.avx512.permvar.sf.512", NULL, 0, (Val[]){table16(g, root), which}, 2);
-    return intrinsic(g, "llvm.x86.avx512.mask.scalef.ps.512", NULL, 0, (Val[]){fmadd(g, q, whole, whole), sixteenths, none, all, as_ever}, 5);
+    return scalef(g, fmadd(g, q, whole, whole), sixteenths);
 }
 
 /* The nearest integer by adding 1.5 * 2^23: it stands in the low bits of the sum, ready to become an exponent. */

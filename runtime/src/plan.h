@@ -231,6 +231,9 @@ void attni_drafts_open(drafts *d, memory *mem, const attn_module_desc *m);
 /* plan_ranges.c: adds the segments of t (row, rows given) for `heads` heads from `head`, and its cost. The mask is
  * bound. */
 void attni_tile_segments(drafts *d, tile *t, uint32_t head, uint32_t heads);
+/* A segment's keys. */
+static inline span attni_segment_span(const attn_segment *s) { return (span){s->k0, s->k1, s->step - 1}; }
+
 /* plan_pairs.c: makes one segment of two vectors' where both see the same keys, for kernels that take such. */
 void attni_pair_segments(drafts *d, tile *t);
 /* plan_parts.c: cuts tiles. max_parts 0: as workers and keys ask for. */

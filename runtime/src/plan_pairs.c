@@ -102,8 +102,6 @@ typedef struct grid {
     int64_t base, step;
 } grid;
 
-static span keys_of(const attn_segment *s) { return (span){s->k0, s->k1, s->step - 1}; }
-
 /* Whether the narrow segments' keys all lie on one. */
 static bool find_grid(const drafts *d, int32_t from, int32_t end, grid *out)
 {
@@ -113,7 +111,7 @@ static bool find_grid(const drafts *d, int32_t from, int32_t end, grid *out)
         out->step = max64(out->step, d->segments.at[i].step);
     }
     for (int32_t i = from; i < end; i++) {
-        const span keys = keys_of(&d->segments.at[i]);
+        const span keys = attni_segment_span(&d->segments.at[i]);
         if ((keys.lo - out->base) % out->step) return false;
         if (attni_span_step(&keys) != out->step && attni_span_keys(&keys) > 1) return false;
     }
@@ -125,7 +123,7 @@ static void to_numbers(drafts *d, int32_t from, int32_t end, grid g)
 {
     for (int32_t i = from; i < end; i++) {
         attn_segment *s = &d->segments.at[i];
-        const span keys = keys_of(s);
+        const span keys = attni_segment_span(s);
         s->k0 = (s->k0 - g.base) / g.step;
         s->k1 = s->k0 + attni_span_keys(&keys);
         s->step = 1;
@@ -136,8 +134,9 @@ static void to_keys(drafts *d, int32_t from, int32_t end, grid g)
 {
     for (int32_t i = from; i < end; i++) {
         attn_segment *s = &d->segments.at[i];
-        const span keys = {g.base + s->k0 * g.step, g.base + (s->k1 - 1) * g.step + 1, g.step - 1};
-        s->k0 = keys.lo, s->k1 = keys.hi, s->step = (int32_t)attni_span_step(&keys);
+        s->k0 = g.base + s->k0 * g.step;
+        s->k1 = g.base + (s->k1 - 1) * g.step + 1;
+        s->step = (int32_t)g.step;
     }
 }
 

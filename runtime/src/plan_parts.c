@@ -21,7 +21,11 @@ enum {
     MAX_PARTS = 256
 };
 
-static int64_t keys_of(const attn_segment *s) { return (s->k1 - s->k0 + s->step - 1) / s->step; }
+static int64_t keys_of(const attn_segment *s)
+{
+    const span keys = attni_segment_span(s);
+    return attni_span_keys(&keys);
+}
 
 /* The first n keys of s, of which they are taken away. */
 static attn_segment take_keys(attn_segment *s, int64_t n)

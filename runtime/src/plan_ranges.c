@@ -122,14 +122,12 @@ static void add_vector(drafts *d, tile *t, uint32_t head, int32_t heads, int32_t
     }
 }
 
-static span keys_of(const attn_segment *s) { return (span){s->k0, s->k1, s->step - 1}; }
-
 /* What the tile's segments have of keys lo .. hi - 1, vector after vector. */
 static void add_turn(drafts *d, const tile *t, int32_t segments, int64_t lo, int64_t hi)
 {
     for (int32_t i = 0; i < segments && !d->mem->failed; i++) {
         attn_segment s = d->segments.at[t->segment0 + i];
-        const span keys = attni_span_cut(keys_of(&s), lo, hi);
+        const span keys = attni_span_cut(attni_segment_span(&s), lo, hi);
         if (keys.lo >= keys.hi) continue;
         s.k0 = keys.lo, s.k1 = keys.hi, s.step = (int32_t)attni_span_step(&keys);
         LIST_ADD(d->mem, &d->segments, s);
